@@ -1,0 +1,1 @@
+//! Not there yet: see the changelog for what stands.

@@ -1,0 +1,370 @@
+//! A fresh pool with a caller around it that plays the daemon's part: writes intents down, forgets them, starts again.
+
+use crate::Outcome;
+use larder_base::host::{Host, SystemHost};
+use larder_base::{Cancel, Progress, ProjectName, SnapshotName, Ticket};
+use larder_storage_driver::{
+    Area, Attached, Capabilities, Content, Cx, Driver, Place, Result, StorageError, VolumeId, VolumeKind,
+    VolumeSpec,
+};
+use larder_storage_pool::{Intent, Locks, Pool, Recovered};
+use larder_storage_tree::manifest;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use uuid::Uuid;
+
+/// A technology on this machine.
+pub trait Lab: fmt::Debug + Send + Sync {
+    /// What it is called in the trials' names.
+    fn name(&self) -> &str;
+
+    /// Somewhere fresh for one pool.
+    fn bench(&self) -> std::io::Result<Box<dyn Bench>>;
+
+    /// What a driver over a fresh bench can do.
+    fn capabilities(&self) -> Capabilities;
+}
+
+/// Where one pool lives: outlives its driver as a disk outlives a daemon. Cleans up when it is dropped.
+pub trait Bench: fmt::Debug + Send + Sync {
+    /// A new driver over what is there.
+    fn driver(&self) -> Result<Box<dyn Driver>>;
+
+    /// The folder below which nothing may be reached by others.
+    fn folder(&self) -> PathBuf;
+}
+
+/// What is live: each place with what is in it.
+pub(crate) type Seen = BTreeMap<Place, String>;
+
+/// One or two pools with their caller.
+#[derive(Debug)]
+pub struct World {
+    benches: Vec<Box<dyn Bench>>,
+    pools: Vec<Pool>,
+    intents: Mutex<Vec<(usize, Intent)>>,
+    /// Whether a failure forgets its intent, as a daemon that lives on does.
+    forgets: bool,
+    boot: Uuid,
+}
+
+const MEMBER: &str = "none";
+
+impl World {
+    /// Fresh pools, `count` of them.
+    pub fn fresh(lab: &dyn Lab, count: usize) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut world = Self {
+            benches: Vec::new(),
+            pools: Vec::new(),
+            intents: Mutex::default(),
+            forgets: true,
+            boot: Uuid::new_v4(),
+        };
+        let locks = Locks::new();
+        for number in 0..count {
+            let bench = lab.bench()?;
+            let cx = world.cx(&SystemHost);
+            let pool = Pool::create(&cx, pool_name(number)?, bench.driver()?, Arc::clone(&locks))?;
+            world.benches.push(bench);
+            world.pools.push(pool);
+        }
+        Ok(world)
+    }
+
+    /// A context for a new piece of work over `host`.
+    pub fn cx<'a>(&self, host: &'a dyn Host) -> Cx<'a> {
+        self.cancellable_cx(host, Cancel::never())
+    }
+
+    /// A context for work that may be cancelled.
+    pub fn cancellable_cx<'a>(&self, host: &'a dyn Host, cancel: Cancel) -> Cx<'a> {
+        Cx::new(host, Progress::silent(), cancel, Ticket::new(MEMBER, self.boot, Uuid::new_v4()))
+    }
+
+    /// The first pool.
+    pub fn pool(&self) -> &Pool {
+        &self.pools[0]
+    }
+
+    /// The second pool.
+    pub fn other_pool(&self) -> &Pool {
+        &self.pools[1]
+    }
+
+    /// Where the first pool lives.
+    pub fn folder(&self) -> PathBuf {
+        self.benches[0].folder()
+    }
+
+    /// From here on a failure forgets nothing, as a daemon that was killed.
+    pub fn will_die(&mut self) {
+        self.forgets = false;
+    }
+
+    fn written(&self) -> MutexGuard<'_, Vec<(usize, Intent)>> {
+        self.intents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes an intent of the first pool down, works, and forgets it.
+    pub fn intending<T>(&self, intent: &Intent, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.written().push((0, intent.clone()));
+        let outcome = work();
+        let is_settled = match &outcome {
+            Ok(_) => true,
+            Err(error) => self.forgets && error.undo_failures().is_empty(),
+        };
+        if is_settled {
+            self.written().retain(|(_, other)| other != intent);
+        }
+        outcome
+    }
+
+    /// Drops everything and starts again over what is there, as the next run of the daemon.
+    pub fn start_again(mut self) -> Result<(Self, Vec<Recovered>), Box<dyn std::error::Error>> {
+        self.pools.clear();
+        self.boot = Uuid::new_v4();
+        self.forgets = true;
+        let locks = Locks::new();
+        let mut all = Vec::new();
+        for (number, bench) in self.benches.iter().enumerate() {
+            let cx = self.cx(&SystemHost);
+            let pool = Pool::open(&cx, pool_name(number)?, bench.driver()?, Arc::clone(&locks))?;
+            let intents: Vec<Intent> = self
+                .written()
+                .iter()
+                .filter(|(pool, _)| *pool == number)
+                .map(|(_, intent)| intent.clone())
+                .collect();
+            let boot = self.boot;
+            let recovered = pool.recover(&cx, &intents, &BTreeMap::new(), &|ticket| {
+                ticket.member() != MEMBER || ticket.boot() == boot
+            })?;
+            for outcome in &recovered.intents {
+                if let Err(error) = outcome {
+                    return Err(error.chain().into());
+                }
+            }
+            all.push(recovered);
+            self.pools.push(pool);
+        }
+        self.written().clear();
+        Ok((self, all))
+    }
+
+    /// What is live on all pools, each with a description of its content, sizes included, times left out.
+    pub(crate) fn seen(&self) -> Result<Vec<Seen>, Box<dyn std::error::Error>> {
+        self.pools.iter().map(|pool| self.seen_on(pool)).collect()
+    }
+
+    fn seen_on(&self, pool: &Pool) -> Result<Seen, Box<dyn std::error::Error>> {
+        let cx = self.cx(&SystemHost);
+        let mut seen = Seen::new();
+        for place in pool.places(&cx)? {
+            let attached = match (&place.area, &place.snapshot) {
+                (Area::Live, Some(snapshot)) => pool.attach_snapshot(&cx, &place.volume, snapshot)?,
+                (Area::Live, None) => {
+                    pool.attach(&cx, &place.volume, larder_storage_driver::Mode::ReadOnly)?
+                }
+                _ => continue,
+            };
+            let mut text = describe(&attached)?;
+            match &place.snapshot {
+                Some(snapshot) => pool.detach_snapshot(&cx, &place.volume, snapshot)?,
+                None => {
+                    text.push_str(&format!(
+                        " total {:?}",
+                        pool.volume_usage(&cx, &place.volume)?.total_bytes
+                    ));
+                    pool.detach(&cx, &place.volume)?;
+                }
+            }
+            seen.insert(place, text);
+        }
+        Ok(seen)
+    }
+
+    /// What is staged or trashed on all pools.
+    pub fn leftovers(&self) -> Result<Vec<Place>> {
+        let cx = self.cx(&SystemHost);
+        let mut left = Vec::new();
+        for pool in &self.pools {
+            left.extend(pool.places(&cx)?.into_iter().filter(|place| place.area.ticket().is_some()));
+        }
+        Ok(left)
+    }
+
+    /// Makes a volume filled with `text`.
+    pub fn make(&self, volume: &VolumeId, text: &str) -> Result<()> {
+        self.make_with(&self.cx(&SystemHost), volume, text)
+    }
+
+    /// Makes a volume filled with `text`, in a given context.
+    pub fn make_with(&self, cx: &Cx<'_>, volume: &VolumeId, text: &str) -> Result<()> {
+        self.pool().create_volume(cx, &spec(volume), &filled(text))
+    }
+
+    /// Overwrites a live volume's content.
+    pub fn write(&self, volume: &VolumeId, text: &str) -> Result<()> {
+        let cx = self.cx(&SystemHost);
+        let attached = self.pool().attach(&cx, volume, larder_storage_driver::Mode::ReadWrite)?;
+        write_text(&attached, text)?;
+        self.pool().detach(&cx, volume)
+    }
+
+    /// A live volume's content.
+    pub fn read(&self, volume: &VolumeId) -> Result<String> {
+        let cx = self.cx(&SystemHost);
+        let attached = self.pool().attach(&cx, volume, larder_storage_driver::Mode::ReadOnly)?;
+        let text = read_text(&attached);
+        self.pool().detach(&cx, volume)?;
+        text
+    }
+
+    /// A live snapshot's content.
+    pub fn read_snapshot(&self, volume: &VolumeId, snapshot: &SnapshotName) -> Result<String> {
+        let cx = self.cx(&SystemHost);
+        let attached = self.pool().attach_snapshot(&cx, volume, snapshot)?;
+        let text = read_text(&attached);
+        self.pool().detach_snapshot(&cx, volume, snapshot)?;
+        text
+    }
+
+    /// Makes a snapshot as the daemon does.
+    pub fn snapshot(&self, cx: &Cx<'_>, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+        let intent = Intent::Snapshot { volume: volume.clone(), snapshot: name.clone() };
+        self.intending(&intent, || self.pool().snapshot(cx, volume, name))
+    }
+
+    /// Renames as the daemon does.
+    pub fn rename(&self, cx: &Cx<'_>, from: &VolumeId, to: &VolumeId) -> Result<()> {
+        let intent = Intent::Move { from: Place::live(from), to: Place::live(to) };
+        self.intending(&intent, || self.pool().rename_volume(cx, from, to))
+    }
+
+    /// Deletes as the daemon does: trash, forget, destroy.
+    pub fn delete(&self, cx: &Cx<'_>, live: &Place) -> Result<()> {
+        let intent = Intent::Move { from: live.clone(), to: live.trashed(cx.ticket()) };
+        let trashed = self.intending(&intent, || self.pool().trash(cx, live))?;
+        self.pool().destroy(cx, &trashed)
+    }
+
+    /// Restores as the daemon does.
+    pub fn restore(
+        &self,
+        cx: &Cx<'_>,
+        volume: &VolumeId,
+        name: &SnapshotName,
+        is_newest: bool,
+    ) -> Result<()> {
+        let intent = Intent::Restore { volume: volume.clone(), snapshot: name.clone() };
+        self.intending(&intent, || self.pool().restore(cx, &spec(volume), name, is_newest))
+    }
+}
+
+fn pool_name(number: usize) -> Result<larder_base::PoolName, larder_base::NameError> {
+    format!("pool{number}").parse()
+}
+
+/// A custom volume of the default project.
+pub(crate) fn custom(content: Content, name: &str) -> Result<VolumeId, larder_base::NameError> {
+    Ok(VolumeId::custom(content, ProjectName::default_project(), name.parse()?))
+}
+
+/// The root of a virtual machine: two parts.
+pub(crate) fn machine(name: &str) -> Result<VolumeId, larder_base::NameError> {
+    let project = ProjectName::default_project();
+    Ok(VolumeId { kind: VolumeKind::VirtualMachine, content: Content::Block, project, name: name.parse()? })
+}
+
+/// A small volume.
+pub(crate) fn spec(volume: &VolumeId) -> VolumeSpec {
+    let spec = VolumeSpec::new(volume.clone());
+    if volume.has_disk() { spec.with_size(larder_base::ByteSize::from_bytes(64 << 10)) } else { spec }
+}
+
+/// Fills a volume with a text: a file, and the beginning of the disk.
+pub(crate) fn filled(text: &str) -> impl Fn(&Cx<'_>, &Attached) -> Result<()> + use<> {
+    let text = text.to_owned();
+    move |_, into| write_text(into, &text)
+}
+
+fn write_text(attached: &Attached, text: &str) -> Result<()> {
+    if let Some(folder) = &attached.directory {
+        std::fs::create_dir_all(folder.join("folder"))?;
+        std::fs::write(folder.join("folder/file"), text)?;
+    }
+    if let Some(disk) = &attached.disk {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::OpenOptions::new().write(true).open(disk)?;
+        file.write_all_at(&padded(text), 0)?;
+    }
+    Ok(())
+}
+
+const TEXT_BYTES: usize = 32;
+
+fn padded(text: &str) -> [u8; TEXT_BYTES] {
+    let mut bytes = [b' '; TEXT_BYTES];
+    for (byte, letter) in bytes.iter_mut().zip(text.bytes()) {
+        *byte = letter;
+    }
+    bytes
+}
+
+/// Both parts of a volume must tell the same.
+fn read_text(attached: &Attached) -> Result<String> {
+    let mut texts = Vec::new();
+    if let Some(folder) = &attached.directory {
+        texts.push(std::fs::read_to_string(folder.join("folder/file"))?);
+    }
+    if let Some(disk) = &attached.disk {
+        use std::os::unix::fs::FileExt;
+        let mut bytes = [0; TEXT_BYTES];
+        std::fs::File::open(disk)?.read_exact_at(&mut bytes, 0)?;
+        texts.push(String::from_utf8_lossy(&bytes).trim_end().to_owned());
+    }
+    texts.dedup();
+    match texts.as_slice() {
+        [text] => Ok(text.clone()),
+        _ => Err(StorageError::new(
+            larder_storage_driver::ErrorKind::Unexpected,
+            format!("the parts differ: {texts:?}"),
+        )),
+    }
+}
+
+fn describe(attached: &Attached) -> Result<String> {
+    let mut text = String::new();
+    if let Some(folder) = &attached.directory {
+        let mut listing = manifest(folder)?;
+        for entry in listing.0.values_mut() {
+            entry.modified = 0;
+        }
+        let inside = attached.disk.as_ref().and_then(|disk| disk.strip_prefix(folder).ok());
+        listing.0.retain(|path, _| Some(path.as_path()) != inside);
+        for (path, entry) in &listing.0 {
+            text.push_str(&format!(
+                "{}: {} {:o} {:?} {} {:x}; ",
+                path.display(),
+                entry.kind,
+                entry.mode,
+                entry.owner,
+                entry.size,
+                entry.content
+            ));
+        }
+    }
+    if let Some(disk) = &attached.disk {
+        let bytes = std::fs::read(disk)?;
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        text.push_str(&format!("disk of {} bytes: {}", bytes.len(), String::from_utf8_lossy(&bytes[..end])));
+    }
+    Ok(text)
+}
+
+/// Compares what was expected with what is there.
+pub(crate) fn same<T: PartialEq + fmt::Debug>(found: &T, expected: &T, what: &str) -> Outcome {
+    crate::ensure(found == expected, format!("{what}: found {found:?}, expected {expected:?}"))
+}

@@ -1,0 +1,320 @@
+//! How a place is spelled on disk, and back. Live places are where both peers have them; the other areas mirror the same
+//! tree below `.larder`, where they do not look.
+
+use larder_base::{SnapshotName, Ticket};
+use larder_storage_driver::{Area, Content, Place, Result, VolumeId, VolumeKind};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folder of what is not live.
+pub(super) const OURS: &str = ".larder";
+/// A disk's file in its volume's folder.
+pub(super) const DISK: &str = "root.img";
+/// Tells what a volume's folder holds; only the host's root can set or see it.
+pub(super) const CONTENT_MARK: &str = "trusted.larder.content";
+
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    root: PathBuf,
+}
+
+fn kind_folder(kind: VolumeKind) -> &'static str {
+    match kind {
+        VolumeKind::Container => "containers",
+        VolumeKind::VirtualMachine => "virtual-machines",
+        VolumeKind::Image => "images",
+        VolumeKind::Custom => "custom",
+        VolumeKind::Bucket => "buckets",
+    }
+}
+
+fn snapshots_folder(kind: VolumeKind) -> String {
+    format!("{}-snapshots", kind_folder(kind))
+}
+
+/// A volume's name in its kind's folder.
+fn file_name(volume: &VolumeId) -> String {
+    match volume.content {
+        Content::Iso => format!("{}.iso", volume.entry()),
+        Content::Filesystem | Content::Block => volume.entry(),
+    }
+}
+
+impl Layout {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folders that a pool always has; ours is the last.
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        let kinds = VolumeKind::ALL.into_iter();
+        let own = kinds.flat_map(|kind| [kind_folder(kind).to_owned(), snapshots_folder(kind)]);
+        own.chain([OURS.to_owned()]).map(|name| self.root.join(name)).collect()
+    }
+
+    /// Where the tree of an area begins.
+    fn area(&self, area: &Area) -> PathBuf {
+        let ours = self.root.join(OURS);
+        match area {
+            Area::Live => self.root.clone(),
+            Area::Staging(ticket) => ours.join("staging").join(ticket.to_string()),
+            Area::Trash(ticket) => ours.join("trash").join(ticket.to_string()),
+            Area::Kept(id) => ours.join("kept").join(id.to_string()),
+        }
+    }
+
+    /// Where a place is: the one spelling of it.
+    pub(super) fn path(&self, at: &Place) -> PathBuf {
+        match &at.snapshot {
+            Some(snapshot) => self.snapshots(at).join(snapshot.as_str()),
+            None => self.area(&at.area).join(kind_folder(at.volume.kind)).join(file_name(&at.volume)),
+        }
+    }
+
+    /// Where a volume's snapshots are.
+    pub(super) fn snapshots(&self, at: &Place) -> PathBuf {
+        self.area(&at.area).join(snapshots_folder(at.volume.kind)).join(file_name(&at.volume))
+    }
+
+    /// A disk's file.
+    pub(super) fn disk(&self, at: &Place) -> PathBuf {
+        match at.volume.content {
+            Content::Iso => self.path(at),
+            Content::Filesystem | Content::Block => self.path(at).join(DISK),
+        }
+    }
+
+    /// The folders that exist for a place alone, innermost first: its snapshots', and those of an area that is not live.
+    pub(super) fn own_folders(&self, at: &Place) -> Vec<PathBuf> {
+        let mut folders = vec![self.snapshots(at)];
+        if at.area != Area::Live {
+            let area = self.area(&at.area);
+            folders.push(area.join(kind_folder(at.volume.kind)));
+            folders.push(area.join(snapshots_folder(at.volume.kind)));
+            folders.push(area);
+        }
+        folders
+    }
+
+    /// All places there are. What no place is spelled as is left out.
+    pub(super) fn list(&self) -> Result<Vec<Place>> {
+        let mut places = Vec::new();
+        self.list_area(&Area::Live, &mut places)?;
+        for (name, area) in
+            [("staging", staging as fn(&str) -> Option<Area>), ("trash", trash), ("kept", kept)]
+        {
+            for entry in names(&self.root.join(OURS).join(name))? {
+                if let Some(area) = area(&entry) {
+                    self.list_area(&area, &mut places)?;
+                }
+            }
+        }
+        Ok(places)
+    }
+
+    fn list_area(&self, area: &Area, places: &mut Vec<Place>) -> Result<()> {
+        let tree = self.area(area);
+        for kind in VolumeKind::ALL {
+            let folder = tree.join(kind_folder(kind));
+            for name in names(&folder)? {
+                if let Some(volume) = volume_of(kind, &name, &folder.join(&name)) {
+                    places.push(Place::new(area.clone(), &volume));
+                }
+            }
+            let folder = tree.join(snapshots_folder(kind));
+            for name in names(&folder)? {
+                let own = folder.join(&name);
+                for snapshot in names(&own)? {
+                    let Ok(parsed) = snapshot.parse::<SnapshotName>() else { continue };
+                    if let Some(volume) = volume_of(kind, &name, &own.join(&snapshot)) {
+                        places.push(Place::new(area.clone(), &volume).at_snapshot(&parsed));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn staging(name: &str) -> Option<Area> {
+    name.parse::<Ticket>().ok().map(Area::Staging)
+}
+
+fn trash(name: &str) -> Option<Area> {
+    name.parse::<Ticket>().ok().map(Area::Trash)
+}
+
+fn kept(name: &str) -> Option<Area> {
+    name.parse().ok().map(Area::Kept)
+}
+
+/// The names in a folder; none when it is absent.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
+            return Ok(Vec::new());
+        }
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// The volume that a name in a kind's folder spells; what `path` holds tells the content.
+fn volume_of(kind: VolumeKind, name: &str, path: &Path) -> Option<VolumeId> {
+    let iso = name.strip_suffix(".iso").filter(|_| kind == VolumeKind::Custom && is_file(path));
+    match iso {
+        Some(entry) => VolumeId::from_entry(kind, Content::Iso, entry),
+        None => VolumeId::from_entry(kind, content_of(kind, path), name),
+    }
+}
+
+fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
+}
+
+fn content_of(kind: VolumeKind, path: &Path) -> Content {
+    match kind {
+        VolumeKind::VirtualMachine => Content::Block,
+        VolumeKind::Container | VolumeKind::Bucket => Content::Filesystem,
+        VolumeKind::Custom | VolumeKind::Image => {
+            let mut mark = [0; 16];
+            match rustix::fs::lgetxattr(path, CONTENT_MARK, &mut mark) {
+                Ok(length) if &mark[..length] == Content::Block.as_str().as_bytes() => Content::Block,
+                Ok(_) | Err(rustix::io::Errno::NODATA) => unmarked_content(path),
+                Err(_) => unmarked_content(path),
+            }
+        }
+    }
+}
+
+/// A volume of a peer's, or on a filesystem without such marks: a disk stands alone in a folder of root's.
+fn unmarked_content(path: &Path) -> Content {
+    use std::os::unix::fs::PermissionsExt;
+    let is_private =
+        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 == 0);
+    let mut entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let is_disk_alone = matches!((entries.next(), entries.next()), (Some(only), None) if only.file_name() == OsStr::new(DISK));
+    if is_private && is_disk_alone { Content::Block } else { Content::Filesystem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_base::{KeptId, ProjectName};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use uuid::Uuid;
+
+    fn place() -> impl Strategy<Value = Place> {
+        let area = (0..4_u8, any::<u128>()).prop_map(|(which, id)| {
+            let id = Uuid::from_u128(id);
+            match which {
+                0 => Area::Live,
+                1 => Area::Staging(Ticket::new("none", id, id)),
+                2 => Area::Trash(Ticket::new("none", id, id)),
+                _ => {
+                    Area::Kept(id.simple().to_string().parse::<KeptId>().unwrap_or_else(|_| KeptId::random()))
+                }
+            }
+        });
+        let names = (
+            "[a-z][a-z0-9-]{0,4}",
+            "[a-z][a-z0-9._-]{0,6}[a-z0-9]",
+            proptest::option::of("[a-z][a-z0-9]{0,4}"),
+        );
+        (area, 0..5_usize, 0..3_u8, names).prop_filter_map(
+            "not a volume",
+            |(area, kind, content, (project, name, snapshot))| {
+                let kind = VolumeKind::ALL[kind];
+                let content = match (kind, content) {
+                    (VolumeKind::VirtualMachine, _) | (VolumeKind::Custom, 1) => Content::Block,
+                    (VolumeKind::Custom, 2) => Content::Iso,
+                    _ => Content::Filesystem,
+                };
+                let instance = matches!(kind, VolumeKind::Container | VolumeKind::VirtualMachine);
+                if instance && name.contains(['_', '.']) {
+                    return None;
+                }
+                let project = if kind == VolumeKind::Image {
+                    ProjectName::default_project()
+                } else {
+                    project.parse().ok()?
+                };
+                let volume = VolumeId { kind, content, project, name: name.parse().ok()? };
+                let snapshot = snapshot.map(|snapshot| snapshot.parse()).transpose().ok()?;
+                Some(Place { area, volume, snapshot })
+            },
+        )
+    }
+
+    /// Makes what a place is spelled as.
+    fn make(layout: &Layout, at: &Place) {
+        let path = layout.path(at);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match at.volume.content {
+            Content::Iso => fs::write(&path, "").unwrap(),
+            Content::Filesystem => fs::create_dir(&path).unwrap(),
+            Content::Block => {
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join(DISK), "").unwrap();
+                let private = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700);
+                fs::set_permissions(&path, private).unwrap();
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_place_reads_back_from_what_it_is_spelled_as(at in place()) {
+            let folder = tempfile::tempdir().unwrap();
+            let layout = Layout::new(folder.path().to_owned());
+            make(&layout, &at);
+            prop_assert_eq!(layout.list().unwrap(), vec![at]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn different_places_are_spelled_differently(places in proptest::collection::vec(place(), 2..20)) {
+            let layout = Layout::new("/pool".into());
+            let mut spelled: HashMap<PathBuf, Place> = HashMap::new();
+            for at in places {
+                if let Some(other) = spelled.insert(layout.path(&at), at.clone()) {
+                    // Only what can't be there at once may share a name: the same name with another content.
+                    let same_name = file_name(&other.volume) == file_name(&at.volume) && other.snapshot == at.snapshot;
+                    prop_assert!(same_name && other.area == at.area, "{other:?} and {at:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_things_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().to_owned());
+        for path in [
+            "custom/no-project",
+            "containers/default_c1",
+            "custom/lost+found",
+            ".larder/staging/odd/custom/default_v",
+            "else/x",
+        ] {
+            fs::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        assert_eq!(layout.list().unwrap(), vec![]);
+    }
+}

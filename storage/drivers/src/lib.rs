@@ -1,0 +1,52 @@
+//! The storage drivers: one module a technology. [`load`] makes a driver by its name in the API.
+//!
+//! [`memory`] is for tests: a technology whose every step can be made to fail.
+
+pub mod dir;
+mod keys;
+pub mod memory;
+
+use larder_base::PoolName;
+use larder_storage_driver::{Config, Driver, ErrorKind, Result, StorageError};
+use std::path::PathBuf;
+
+/// What every driver needs to know of its pool.
+#[derive(Debug, Clone)]
+pub struct PoolSetup {
+    /// The pool's name.
+    pub name: PoolName,
+    /// Where the pool is to be found on this machine, an absolute path that may not exist yet.
+    pub root: PathBuf,
+    /// The pool's keys.
+    pub config: Config,
+}
+
+/// A driver that can be asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Supported {
+    /// Its name in the API.
+    pub name: &'static str,
+    /// The version of what it drives.
+    pub version: &'static str,
+    /// Whether other members reach the same pool.
+    pub is_remote: bool,
+    load: fn(PoolSetup) -> Result<Box<dyn Driver>>,
+}
+
+/// All drivers that can be asked for.
+pub const SUPPORTED: &[Supported] = &[Supported {
+    name: "dir",
+    version: "1",
+    is_remote: false,
+    load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
+}];
+
+/// Makes the driver `name` for a pool. Changes nothing. Fails with kind `Invalid` for an unknown name or a wrong key.
+pub fn load(name: &str, setup: PoolSetup) -> Result<Box<dyn Driver>> {
+    let Some(supported) = SUPPORTED.iter().find(|supported| supported.name == name) else {
+        let names: Vec<_> = SUPPORTED.iter().map(|supported| supported.name).collect();
+        let message = format!("unknown storage driver {name:?}: it is one of {}", names.join(", "));
+        return Err(StorageError::new(ErrorKind::Invalid, message));
+    };
+    (supported.load)(setup)
+}

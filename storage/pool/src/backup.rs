@@ -1,0 +1,135 @@
+//! The portable backup: one tar in the peers' layout, written by GNU tar so that owners, modes, extended
+//! attributes, ACLs, devices and hard links come along.
+
+use crate::Pool;
+use crate::locks::LockMode;
+use larder_base::SnapshotName;
+use larder_base::host::{Cmd, HostError, Tool};
+use larder_storage_driver::{Attached, Cx, Mode, Place, Result, VolumeId};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+const TAR: Tool = Tool { name: "tar", package: "tar" };
+const LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Where a volume's content stands in the tar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupMember {
+    /// The folder of its tree of files, such as `backup/volume`.
+    pub directory: Option<String>,
+    /// The name of its disk, such as `backup/volume.img`.
+    pub disk: Option<String>,
+}
+
+/// What goes into a backup.
+#[derive(Debug, Clone)]
+pub struct ExportPlan<'a> {
+    /// The live volume.
+    pub volume: &'a VolumeId,
+    /// Where it stands in the tar.
+    pub member: BackupMember,
+    /// Its snapshots that come along, oldest first, and where they stand.
+    pub snapshots: Vec<(SnapshotName, BackupMember)>,
+    /// The manifest's file on this machine, and its name in the tar (`backup/index.yaml`): it comes first.
+    pub manifest: (&'a Path, &'a str),
+}
+
+impl Pool {
+    /// Writes an uncompressed tar of a volume and its snapshots to `output`, in the peers' order: manifest,
+    /// snapshots, volume. The volume may be in use.
+    pub fn export(&self, cx: &Cx<'_>, plan: &ExportPlan<'_>, output: &Arc<File>) -> Result<()> {
+        let _lock = self.lock(cx, plan.volume, LockMode::Shared)?;
+        let live = Place::live(plan.volume);
+        let snapshots = plan.snapshots.iter().map(|(name, member)| (live.at_snapshot(name), member));
+        let places: Vec<_> = snapshots.chain([(live.clone(), &plan.member)]).collect();
+        let mut contents = Contents::new(plan.manifest);
+        self.with_all_attached(cx, &places, &mut contents, |contents| pack(cx, contents, output))
+            .map_err(|error| error.while_doing(format!("exporting the {}", plan.volume)))
+    }
+
+    fn with_all_attached(
+        &self,
+        cx: &Cx<'_>,
+        places: &[(Place, &BackupMember)],
+        contents: &mut Contents,
+        work: impl FnOnce(&Contents) -> Result<()>,
+    ) -> Result<()> {
+        let Some(((place, member), rest)) = places.split_first() else { return work(contents) };
+        self.with_attached(cx, place, Mode::ReadOnly, |attached| {
+            contents.add(attached, member)?;
+            self.with_all_attached(cx, rest, contents, work)
+        })
+    }
+}
+
+/// What tar is told: paths below `/`, each with its new name.
+#[derive(Debug, Default)]
+struct Contents {
+    paths: Vec<PathBuf>,
+    transforms: Vec<String>,
+    left_out: Vec<PathBuf>,
+}
+
+impl Contents {
+    fn new((manifest, name): (&Path, &str)) -> Self {
+        let mut contents = Self::default();
+        contents.push(below_root(manifest), name);
+        contents
+    }
+
+    fn add(&mut self, attached: &Attached, member: &BackupMember) -> Result<()> {
+        if let Some(name) = &member.directory {
+            self.push(below_root(attached.directory()?), name);
+        }
+        if let Some(name) = &member.disk {
+            let disk = attached.disk()?;
+            self.left_out.push(below_root(disk));
+            let (folder, file) = (disk.parent().unwrap_or(disk), disk.file_name().unwrap_or_default());
+            // The detour over `.` tells the disk as a member of its own from the same file met in its folder,
+            // which is left out.
+            self.push(below_root(folder).join(".").join(file), name);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, path: PathBuf, name: &str) {
+        // `S`: a symbolic link's target stays as it is. The newest first: a disk's path begins with its folder's.
+        let transform = format!("s,^{}\\(/\\|$\\),{name}\\1,S", escaped(&spelled(&path)));
+        self.transforms.insert(0, transform);
+        self.paths.push(path);
+    }
+}
+
+/// A path as tar sees it from `/`.
+fn below_root(path: &Path) -> PathBuf {
+    path.strip_prefix("/").unwrap_or(path).to_owned()
+}
+
+/// `Path` folds `a/./b`; its bytes keep it.
+fn spelled(path: &Path) -> String {
+    path.as_os_str().to_string_lossy().into_owned()
+}
+
+fn escaped(text: &str) -> String {
+    let special = |c: char| matches!(c, '.' | '*' | '[' | ']' | '^' | '$' | '\\' | ',');
+    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+fn pack(cx: &Cx<'_>, contents: &Contents, output: &Arc<File>) -> Result<()> {
+    let mut cmd = Cmd::reads(TAR)
+        .args(["--create", "--file=-", "--format=posix", "--numeric-owner", "--acls", "--xattrs"])
+        .args(["--xattrs-include=*", "--one-file-system", "--pax-option=delete=atime,delete=ctime"])
+        .args(["--directory=/", "--anchored", "--no-wildcards"])
+        .args(contents.left_out.iter().map(|path| format!("--exclude={}", spelled(path))))
+        .args(contents.transforms.iter().map(|transform| format!("--transform={transform}")))
+        .output_to(Arc::clone(output))
+        .limit(LIMIT);
+    cmd = cmd.arg("--").args(&contents.paths);
+    match cx.host().run(&cmd, cx.cancel()) {
+        // Exit 1: a file changed while it was read, as files of a volume in use do.
+        Ok(_) | Err(HostError::Failed { code: Some(1), .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

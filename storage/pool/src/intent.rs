@@ -1,0 +1,44 @@
+//! What was being done, for the next start to finish.
+
+use larder_base::{ByteSize, SnapshotName};
+use larder_storage_driver::{Place, VolumeId};
+use serde::{Deserialize, Serialize};
+
+/// A change of several steps. The caller writes it down before the first step and forgets it in the same
+/// transaction that records the outcome; [`Pool::recover`](crate::Pool::recover) is given those that are left.
+///
+/// What is only *built* (create, copy, import) needs none: it stays in staging until its last step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there are few, and they are written to the catalog at once")]
+pub enum Intent {
+    /// A volume or snapshot moves: a rename, into the trash, into or out of keeping. Finished forward, unless the
+    /// new name is taken.
+    Move {
+        /// Where it was.
+        from: Place,
+        /// Where it goes.
+        to: Place,
+    },
+    /// A native snapshot is made. Whole or not at all.
+    Snapshot {
+        /// Of which volume.
+        volume: VolumeId,
+        /// Its name.
+        snapshot: SnapshotName,
+    },
+    /// A volume goes back to a snapshot. Finished forward.
+    Restore {
+        /// Which volume.
+        volume: VolumeId,
+        /// To which of its snapshots.
+        snapshot: SnapshotName,
+    },
+    /// A volume gets another size. Finished forward.
+    Resize {
+        /// Which volume.
+        volume: VolumeId,
+        /// The new size; `None` lifts the limit.
+        size: Option<ByteSize>,
+    },
+}

@@ -1,0 +1,109 @@
+//! What the next start does with what a crash left.
+
+use crate::{Intent, Pool, Standing};
+use larder_base::Ticket;
+use larder_storage_driver::{Area, Cx, Place, Result, StorageError, VolumeId, VolumeSpec};
+use std::collections::BTreeMap;
+
+/// Tells whether the work under a ticket goes on: work of another member, or of this run.
+pub type Running<'a> = &'a dyn Fn(&Ticket) -> bool;
+
+/// What [`Pool::recover`] found and did.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// What is live now.
+    pub live: Vec<Place>,
+    /// What is kept.
+    pub kept: Vec<Place>,
+    /// Which leftovers were removed.
+    pub removed: Vec<Place>,
+    /// For each intent, in the order given, how finishing it went.
+    pub intents: Vec<Result<()>>,
+}
+
+impl Pool {
+    /// Finishes `intents` forward, removes staging and trash of work that is over, and tells what is live. Nothing
+    /// live is ever destroyed. The pool takes changes again when all of that worked.
+    ///
+    /// `sizes` tells the size of volumes that a [`Intent::Restore`] needs to be staged again; a disk that is not in it
+    /// keeps the size it has.
+    pub fn recover(
+        &self,
+        cx: &Cx<'_>,
+        intents: &[Intent],
+        sizes: &BTreeMap<VolumeId, VolumeSpec>,
+        running: Running<'_>,
+    ) -> Result<Recovered> {
+        let mut recovered = Recovered::default();
+        for intent in intents {
+            let finished = self.finish(cx, intent, sizes);
+            recovered
+                .intents
+                .push(finished.map_err(|error| error.while_doing(format!("finishing {intent:?}"))));
+        }
+        let mut swept = Ok(());
+        for place in self.leftovers(cx, running)? {
+            match self.sweep(cx, &place) {
+                Ok(()) => recovered.removed.push(place),
+                Err(error) => swept = Err(error.while_doing(format!("removing the {place}"))),
+            }
+        }
+        for place in self.driver.list(cx)? {
+            match place.area {
+                Area::Live => recovered.live.push(place),
+                Area::Kept(_) => recovered.kept.push(place),
+                Area::Staging(_) | Area::Trash(_) => {}
+            }
+        }
+        let standing = match recovered.intents.iter().find_map(|outcome| outcome.as_ref().err()) {
+            Some(error) => Standing::Degraded(error.chain()),
+            None => Standing::Good,
+        };
+        self.set_standing(standing);
+        swept.map(|()| recovered)
+    }
+
+    /// Staged and trashed volumes whose work is over; a snapshot only when its volume is not among them.
+    fn leftovers(&self, cx: &Cx<'_>, running: Running<'_>) -> Result<Vec<Place>> {
+        let is_over = |place: &Place| place.area.ticket().is_some_and(|ticket| !running(ticket));
+        let over: Vec<Place> = self.driver.list(cx)?.into_iter().filter(is_over).collect();
+        let is_covered = |place: &Place| place.snapshot.is_some() && over.contains(&place.main());
+        Ok(over.iter().filter(|place| !is_covered(place)).cloned().collect())
+    }
+
+    fn sweep(&self, cx: &Cx<'_>, place: &Place) -> Result<()> {
+        match (&place.area, &place.snapshot) {
+            (Area::Staging(_), None) => self.withdraw(cx, place),
+            _ => self.destroy_unseen(cx, place),
+        }
+    }
+
+    fn finish(&self, cx: &Cx<'_>, intent: &Intent, sizes: &BTreeMap<VolumeId, VolumeSpec>) -> Result<()> {
+        match intent {
+            Intent::Move { from, to } => self.finish_move(cx, from, to),
+            Intent::Snapshot { volume, snapshot } => {
+                self.settle_snapshot(cx, &Place::live(volume), snapshot).map(|_| ())
+            }
+            Intent::Restore { volume, snapshot } => {
+                let spec = match sizes.get(volume) {
+                    Some(spec) => spec.clone(),
+                    None => self.spec_like(cx, &Place::live(volume))?,
+                };
+                self.restore_unlocked(cx, &spec, snapshot, self.driver.capabilities().restore)
+            }
+            Intent::Resize { volume, size } => self.driver.resize(cx, &Place::live(volume), *size),
+        }
+    }
+
+    fn finish_move(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
+        let places = self.driver.list(cx)?;
+        match (places.contains(from), places.contains(to)) {
+            // The move had been refused: the name was taken, and both stay.
+            (true, true) => Ok(()),
+            (true, false) | (false, true) => self.driver.rename(cx, from, to),
+            // Gone from the trash already.
+            (false, false) if matches!(to.area, Area::Trash(_)) => Ok(()),
+            (false, false) => Err(StorageError::not_found(from)),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Going back to a snapshot.
+
+use crate::Pool;
+use crate::content::copy_content;
+use crate::locks::LockMode;
+use crate::undo;
+use larder_base::SnapshotName;
+use larder_storage_driver::{
+    CloneKind, Cx, ErrorKind, Mode, Need, Place, Restore, Result, StorageError, VolumeId, VolumeSpec,
+};
+use larder_storage_tree::CopyMode;
+
+impl Pool {
+    /// Puts a live volume, which nobody uses, back to its snapshot `name`. `spec` is the volume as it shall be
+    /// (its size); `newest` says whether no younger snapshot exists. The caller has written down
+    /// [`Intent::Restore`](crate::Intent::Restore).
+    pub fn restore(
+        &self,
+        cx: &Cx<'_>,
+        spec: &VolumeSpec,
+        name: &SnapshotName,
+        is_newest: bool,
+    ) -> Result<()> {
+        self.must_be_good()?;
+        let _lock = self.lock(cx, &spec.id, LockMode::Exclusive)?;
+        let live = Place::live(&spec.id);
+        self.must_be_unused(&live)?;
+        let how = self.driver.capabilities().restore;
+        if how == Restore::InPlaceNewest && !is_newest {
+            let message =
+                format!("{} can only go back to its newest snapshot: delete the younger ones first", spec.id);
+            return Err(StorageError::unsupported(Need::RestoreOlder, message));
+        }
+        let outcome = self.restore_unlocked(cx, spec, name, how);
+        self.judged(outcome)
+            .map_err(|error| error.while_doing(format!("restoring the {} to {name}", spec.id)))
+    }
+
+    pub(crate) fn restore_unlocked(
+        &self,
+        cx: &Cx<'_>,
+        spec: &VolumeSpec,
+        name: &SnapshotName,
+        how: Restore,
+    ) -> Result<()> {
+        match how {
+            Restore::Exchange => match self.restore_by_exchange(cx, spec, name) {
+                Err(error) if is_worth_repeating(&spec.id, &error) => {
+                    // Half of a two-part exchange may have happened: only going on makes the volume whole again.
+                    self.restore_by_exchange(&cx.uncancellable(), spec, name)
+                        .map_err(|again| error.with_undo_failures(vec![again]))
+                }
+                other => other,
+            },
+            Restore::InPlace | Restore::InPlaceNewest => self.restore_in_place(cx, &spec.id, name),
+        }
+    }
+
+    fn restore_in_place(&self, cx: &Cx<'_>, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+        let live = Place::live(volume);
+        match self.driver.restore(cx, &live, name) {
+            Err(error) if is_refusal(&error) => Err(error),
+            // A rollback that has begun can only be finished.
+            Err(error) => self
+                .driver
+                .restore(&cx.uncancellable(), &live, name)
+                .map_err(|again| error.with_undo_failures(vec![again])),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn restore_by_exchange(&self, cx: &Cx<'_>, spec: &VolumeSpec, name: &SnapshotName) -> Result<()> {
+        let live = Place::live(&spec.id);
+        let from = live.at_snapshot(name);
+        let staged = live.staged(cx.ticket());
+        undo::scope(cx, |undo| {
+            undo.push("destroy the staged volume", |cx| self.destroy_unseen(cx, &staged));
+            self.stage_from(cx, &staged, &from, spec)?;
+            cx.checkpoint()?;
+            // From here on `staged` may hold what was live before. Either way the other one goes.
+            self.driver.exchange(&cx.uncancellable(), &staged, &live)
+        })?;
+        self.destroy_unseen(cx, &staged)
+    }
+
+    /// Builds a staged volume with the content of another place of this pool.
+    pub(crate) fn stage_from(
+        &self,
+        cx: &Cx<'_>,
+        staged: &Place,
+        from: &Place,
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        if self.driver.capabilities().clone == CloneKind::Independent {
+            return self.driver.create_clone(cx, staged, from, spec);
+        }
+        self.with_attached(cx, from, Mode::ReadOnly, |source| {
+            self.driver.create(cx, staged, spec)?;
+            self.with_attached(cx, staged, Mode::ReadWrite, |target| {
+                copy_content(cx, &spec.id, source, target, CopyMode::Fresh)
+            })
+        })
+    }
+}
+
+fn is_worth_repeating(volume: &VolumeId, error: &StorageError) -> bool {
+    volume.has_two_parts() && !is_refusal(error)
+}
+
+fn is_refusal(error: &StorageError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::Invalid
+            | ErrorKind::Unsupported(_)
+            | ErrorKind::InUse
+            | ErrorKind::Cancelled
+    )
+}
