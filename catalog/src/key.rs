@@ -33,6 +33,11 @@ impl Key {
         &self.0
     }
 
+    /// A part by its place, from 0, unescaped.
+    pub fn part(&self, place: usize) -> Option<String> {
+        self.0.split('/').nth(place).map(unescaped)
+    }
+
     /// The last part, unescaped.
     pub fn last_part(&self) -> String {
         unescaped(self.0.rsplit('/').next().unwrap_or_default())

@@ -74,6 +74,11 @@ pub fn backup(volume: VolumeId, id: Uuid) -> Key {
     Key::of(["backup", &volume.to_string(), &id.to_string()])
 }
 
+/// Points to a backup's id.
+pub fn backup_name(volume: VolumeId, name: &str) -> Key {
+    Key::of(["backup-name", &volume.to_string(), name])
+}
+
 /// All backups of one volume.
 pub fn backups_of(volume: VolumeId) -> Prefix {
     Prefix::of(["backup", &volume.to_string()])

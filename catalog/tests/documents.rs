@@ -40,6 +40,7 @@ fn volume() -> Volume {
         config: config(),
         state: VolumeState::Ready,
         created_at: time(),
+        takes_over: None,
     }
 }
 

@@ -1,1 +1,10 @@
-//! Not there yet: see the changelog for what stands.
+//! larderd: the daemon that keeps what [`service`] decides. [`http`] parses requests and renders answers, [`operations`]
+//! runs what takes longer, [`events`] tells of what was committed.
+
+pub mod events;
+pub mod http;
+pub mod operations;
+mod server;
+pub mod service;
+
+pub use server::{Options, run};

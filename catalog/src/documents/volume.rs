@@ -46,6 +46,9 @@ pub struct Volume {
     pub state: VolumeState,
     /// When it was made.
     pub created_at: Timestamp,
+    /// While it is being made: the volume whose place it takes once it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_over: Option<VolumeId>,
 }
 
 impl Document for Volume {

@@ -60,7 +60,7 @@ pub use resources::{
     ResourcesDevices, ResourcesDisk, ResourcesLoad, ResourcesMemory, ResourcesStorage, ResourcesSystem,
 };
 pub use response::{Response, ResponseKind};
-pub use server::{Server, ServerEnvironment, ServerPut, ServerStorageDriver, ServerUntrusted};
+pub use server::{ConfigPatch, Server, ServerEnvironment, ServerPut, ServerStorageDriver, ServerUntrusted};
 pub use storage_pool::{ResourcesStoragePool, StoragePool, StoragePoolPut, StoragePoolsPost, Usage};
 pub use storage_volume::{
     StorageVolume, StorageVolumeFull, StorageVolumePost, StorageVolumePostTarget, StorageVolumePut,

@@ -118,3 +118,13 @@ wire! {
         pub config: Config,
     }
 }
+
+wire! {
+    /// A change of some keys of anything that has keys and a description: what is not named stays.
+    pub struct ConfigPatch {
+        /// The new description; absent when it stays.
+        pub description: Option<String>,
+        /// The keys that change; an empty value removes one.
+        pub config: Config,
+    }
+}

@@ -77,6 +77,10 @@ pub(crate) fn all(lab: &dyn Lab) -> Vec<Story> {
         story("create_block", nothing, |world, cx| {
             world.make_with(cx, &custom(Content::Block, "v1")?, "new")
         }),
+        story("create_with_snapshots", nothing, |world, cx| world.make_with_snapshots(cx, &volume()?)),
+        story("create_machine_with_snapshots", nothing, |world, cx| {
+            world.make_with_snapshots(cx, &machine("m1")?)
+        }),
         story("create_machine", nothing, |world, cx| world.make_with(cx, &machine("m1")?, "new")),
         story("snapshot", volume_with_snapshots, |world, cx| world.snapshot(cx, &volume()?, &name("s3")?)),
         story("snapshot_of_a_machine", machine_with_snapshots, |world, cx| {

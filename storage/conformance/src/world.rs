@@ -7,7 +7,7 @@ use larder_storage_driver::{
     Area, Attached, Capabilities, Content, Cx, Driver, Place, Result, StorageError, VolumeId, VolumeKind,
     VolumeSpec,
 };
-use larder_storage_pool::{Intent, Locks, Pool, Recovered};
+use larder_storage_pool::{Fill, Intent, Locks, Pool, Recovered};
 use larder_storage_tree::manifest;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -203,6 +203,13 @@ impl World {
     /// Makes a volume filled with `text`, in a given context.
     pub fn make_with(&self, cx: &Cx<'_>, volume: &VolumeId, text: &str) -> Result<()> {
         self.pool().create_volume(cx, &spec(volume), &filled(text))
+    }
+
+    /// Makes a volume with two snapshots, each filled with its own name.
+    pub(crate) fn make_with_snapshots(&self, cx: &Cx<'_>, volume: &VolumeId) -> Result<()> {
+        let (first, second) = (filled("s0"), filled("s1"));
+        let snapshots: [(SnapshotName, &dyn Fill); 2] = [("s0".parse()?, &first), ("s1".parse()?, &second)];
+        self.pool().create_with_snapshots(cx, &spec(volume), &snapshots, &filled("now"))
     }
 
     /// Overwrites a live volume's content.

@@ -3,8 +3,11 @@
 use crate::Pool;
 use crate::locks::LockMode;
 use crate::undo;
+use larder_base::SnapshotName;
+use larder_base::host::FsAct;
 use larder_storage_driver::{
-    Attached, Cx, ErrorKind, KeyScope, Mode, Need, Place, Result, StorageError, VolumeSpec, check_config,
+    Attached, Cx, ErrorKind, KeyScope, Mode, Need, Place, Result, SnapshotKind, StorageError, VolumeSpec,
+    check_config,
 };
 
 /// What puts the first content into a new volume: nothing, an image, a copy, a backup.
@@ -50,6 +53,57 @@ impl Pool {
         self.judged(outcome).map_err(|error| error.while_doing(format!("creating the {}", spec.id)))
     }
 
+    /// Makes a live volume with snapshots, oldest first, each with the content its own `Fill` puts in; the volume's own
+    /// comes last. All or nothing: snapshots included. Fails as [`Pool::create_volume`] does.
+    pub fn create_with_snapshots(
+        &self,
+        cx: &Cx<'_>,
+        spec: &VolumeSpec,
+        snapshots: &[(SnapshotName, &dyn Fill)],
+        fill: &dyn Fill,
+    ) -> Result<()> {
+        self.must_be_good()?;
+        self.check_spec(spec)?;
+        let _lock = self.lock(cx, &spec.id, LockMode::Exclusive)?;
+        let live = Place::live(&spec.id);
+        let staged = live.staged(cx.ticket());
+        let outcome = undo::scope(cx, |undo| {
+            undo.push("destroy the staged volume", |cx| self.withdraw(cx, &staged));
+            self.driver.create(cx, &staged, spec)?;
+            for (name, fill) in snapshots {
+                cx.checkpoint()?;
+                self.stage_snapshot(cx, &staged, spec, name, *fill)?;
+            }
+            cx.checkpoint()?;
+            self.with_attached(cx, &staged, Mode::ReadWrite, |target| fill.fill(cx, target))?;
+            cx.checkpoint()?;
+            self.publish(cx, &staged, &live)
+        });
+        self.judged(outcome).map_err(|error| error.while_doing(format!("creating the {}", spec.id)))
+    }
+
+    fn stage_snapshot(
+        &self,
+        cx: &Cx<'_>,
+        staged: &Place,
+        spec: &VolumeSpec,
+        name: &SnapshotName,
+        fill: &dyn Fill,
+    ) -> Result<()> {
+        match self.driver.capabilities().snapshot {
+            SnapshotKind::Copied => {
+                let target = staged.at_snapshot(name);
+                self.driver.create(cx, &target, spec)?;
+                self.with_attached(cx, &target, Mode::ReadWrite, |target| fill.fill(cx, target))
+            }
+            SnapshotKind::Native => {
+                self.with_attached(cx, staged, Mode::ReadWrite, |target| fill.fill(cx, target))?;
+                self.snapshot_natively(cx, staged, name)?;
+                self.with_attached(cx, staged, Mode::ReadWrite, |target| empty(cx, target))
+            }
+        }
+    }
+
     /// Checks all that can be known before the first change.
     pub(crate) fn check_spec(&self, spec: &VolumeSpec) -> Result<()> {
         let capabilities = self.driver.capabilities();
@@ -85,4 +139,16 @@ impl Pool {
         }
         self.destroy_unseen(cx, staged)
     }
+}
+
+/// Takes everything out of a volume's tree again; a disk is overwritten by what comes next.
+fn empty(cx: &Cx<'_>, attached: &Attached) -> Result<()> {
+    let Some(directory) = &attached.directory else { return Ok(()) };
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if attached.disk.as_ref() != Some(&path) {
+            cx.act(&FsAct::remove_tree(path))?;
+        }
+    }
+    Ok(())
 }

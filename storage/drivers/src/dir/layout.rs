@@ -117,6 +117,22 @@ impl Layout {
         Ok(places)
     }
 
+    /// Folders of staging and trash in which nothing was made, deepest first.
+    pub(super) fn empty_work_folders(&self) -> Result<Vec<PathBuf>> {
+        let mut empty = Vec::new();
+        for area in ["staging", "trash"] {
+            let folder = self.root.join(OURS).join(area);
+            for ticket in names(&folder)? {
+                let ticket = folder.join(ticket);
+                let mut own = Vec::new();
+                if nothing_was_made(&ticket, 2, &mut own)? {
+                    empty.extend(own);
+                }
+            }
+        }
+        Ok(empty)
+    }
+
     fn list_area(&self, area: &Area, places: &mut Vec<Place>) -> Result<()> {
         let tree = self.area(area);
         for kind in VolumeKind::ALL {
@@ -139,6 +155,20 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// Whether a folder of the work area is empty, or has only such folders: a kind's, and a volume's among its snapshots. An
+/// empty folder where a volume stands is a volume. Adds the folders, deepest first.
+fn nothing_was_made(folder: &Path, depth: u32, folders: &mut Vec<PathBuf>) -> Result<bool> {
+    let is_for_volumes = depth == 1 && !folder.to_string_lossy().ends_with("-snapshots");
+    for name in names(folder)? {
+        let inner = folder.join(name);
+        if depth == 0 || is_for_volumes || !inner.is_dir() || !nothing_was_made(&inner, depth - 1, folders)? {
+            return Ok(false);
+        }
+    }
+    folders.push(folder.to_owned());
+    Ok(true)
 }
 
 fn staging(name: &str) -> Option<Area> {

@@ -226,6 +226,10 @@ impl Driver for Dir {
                 self.act(cx, &FsAct::MakeDirectory { path: folder, mode: PRIVATE })?;
             }
         }
+        // A run that was cut off before it made anything left its folders empty, where nothing lists them.
+        for folder in self.layout.empty_work_folders()? {
+            self.act(cx, &FsAct::RemoveEmptyDirectory { path: folder })?;
+        }
         Ok(())
     }
 

@@ -1,0 +1,66 @@
+//! What happened, told to whoever listens: lifecycle events are read from the catalog's committed log, in order, so that
+//! none tells of what was rolled back; operation events come from memory; log events are the daemon's own log.
+
+mod lifecycle;
+mod logging;
+
+pub use logging::LogEvents;
+
+use jiff::Timestamp;
+use larder_api::{Event, Operation};
+use larder_base::Clock;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// How many events a listener may be behind before it is cut off: it is never shown a stream with holes.
+const BACKLOG: usize = 4096;
+
+/// Where events go; cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Events {
+    sender: broadcast::Sender<Arc<Event>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Events {
+    /// Events that nobody listens to yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { sender: broadcast::Sender::new(BACKLOG), clock }
+    }
+
+    /// Everything that happens from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.sender.subscribe()
+    }
+
+    /// Tells of a change of an operation.
+    pub fn operation(&self, operation: &Operation, project: &str) {
+        self.tell("operation", self.clock.now(), project, || {
+            serde_json::to_value(operation).unwrap_or_default()
+        });
+    }
+
+    /// Tells of a use that changed nothing in the catalog (exec, console, an image retrieved).
+    pub fn used(&self, lifecycle: &larder_api::EventLifecycle) {
+        let project = lifecycle.project.clone();
+        self.tell("lifecycle", self.clock.now(), &project, || {
+            serde_json::to_value(lifecycle).unwrap_or_default()
+        });
+    }
+
+    fn tell(&self, kind: &str, timestamp: Timestamp, project: &str, metadata: impl FnOnce() -> Value) {
+        if self.sender.receiver_count() == 0 {
+            return;
+        }
+        let event = Event {
+            kind: kind.to_owned(),
+            timestamp,
+            metadata: metadata(),
+            location: "none".to_owned(),
+            project: project.to_owned(),
+        };
+        // Nobody listens any more: that is fine.
+        let _ = self.sender.send(Arc::new(event));
+    }
+}

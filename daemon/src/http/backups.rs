@@ -1,0 +1,190 @@
+//! `…/volumes/{type}/{name}/backups`, and volumes from uploaded files.
+
+use super::glue::{App, Body, Upload, about, accepted, blocking, download, header, list, start, sync};
+use super::volumes::{Found, find_custom};
+use super::{ApiError, Query, Reply, families};
+use crate::service::{BackupImport, ImportKind, NewBackup, Result, Service, ServiceError, url};
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use larder_api::{
+    StorageVolumeBackup, StorageVolumeBackupPost, StorageVolumeBackupsPost, given_time, or_zero_time,
+};
+use larder_base::VolumeName;
+use larder_catalog::documents::Backup;
+
+/// Pool, kind and name of a volume.
+type VolumePath = Path<(String, String, String)>;
+/// The same with a backup.
+type BackupPath = Path<(String, String, String, String)>;
+
+fn found(
+    service: &Service,
+    (pool, kind, name, backup): &(String, String, String, String),
+    query: &Query,
+) -> Result<(Found, Backup)> {
+    let found = find_custom(service, pool, kind, name, &query.project)?;
+    let backup = service.backup(&found.record, backup)?;
+    Ok((found, backup))
+}
+
+fn url_of(pool: &str, kind: &str, volume: &str, backup: &str, project: &str) -> String {
+    url(&["storage-pools", pool, "volumes", kind, volume, "backups", backup], &project)
+}
+
+/// GET `…/backups`.
+pub(crate) async fn get_all(
+    State(app): State<App>,
+    Path((pool, kind, name)): VolumePath,
+    query: Query,
+) -> Reply {
+    let (at, wanted) = ((pool.clone(), kind.clone(), name.clone()), query.clone());
+    let backups = blocking(&app, move |service| {
+        let found = find_custom(service, &pool, &kind, &name, &wanted.project)?;
+        Ok(service.backups(&found.record)?.iter().map(wire).collect::<Vec<_>>())
+    })
+    .await?;
+    list(&query, backups, |backup| url_of(&at.0, &at.1, &at.2, &backup.name, &query.project))
+}
+
+/// POST `…/backups`: an operation.
+pub(crate) async fn post(
+    State(app): State<App>,
+    Path((pool, kind, name)): VolumePath,
+    query: Query,
+    Body(body): Body<StorageVolumeBackupsPost>,
+) -> Reply {
+    if body.target.is_some() {
+        return Err(ServiceError::not_implemented("uploading a backup to a target").into());
+    }
+    let (wanted, at) = (query.clone(), (pool.clone(), kind.clone(), name.clone()));
+    let (found, new) = blocking(&app, move |service| {
+        let found = find_custom(service, &pool, &kind, &name, &wanted.project)?;
+        if body.optimized_storage {
+            let driver = found.pool.pool.driver().name();
+            return Err(ServiceError::bad(format!(
+                "the {driver} driver has no form of its own for backups: leave optimized_storage out"
+            )));
+        }
+        let name = if body.name.is_empty() { service.next_backup_name(&found.record)? } else { body.name };
+        if service.backups(&found.record)?.iter().any(|backup| backup.name == name) {
+            return Err(ServiceError::taken(format!("the backup {name:?}")));
+        }
+        let expires_at = body.expires_at.and_then(given_time);
+        let new =
+            NewBackup::checked(service, name, expires_at, body.volume_only, &body.compression_algorithm)?;
+        Ok((found, new))
+    })
+    .await?;
+    let location = url_of(&at.0, &at.1, &at.2, &new.name, &query.project);
+    let mut wanted = about(&query, "Backing up storage volume", "backups", &location);
+    wanted.resources = families::backup_resources(&new.name);
+    let operation = app.operations.start(&app.service, wanted, move |service, task| {
+        service.create_backup(task, &found.pool, &found.record, &new)
+    });
+    accepted(&*operation.map_err(ApiError::from)?)
+}
+
+/// GET `…/backups/{backup}`.
+pub(crate) async fn get(State(app): State<App>, Path(at): BackupPath, query: Query) -> Reply {
+    let backup =
+        blocking(&app, move |service| found(service, &at, &query).map(|(_, backup)| wire(&backup))).await?;
+    sync(&backup)
+}
+
+/// POST `…/backups/{backup}`: another name, as an operation.
+pub(crate) async fn rename(
+    State(app): State<App>,
+    Path(at): BackupPath,
+    query: Query,
+    Body(body): Body<StorageVolumeBackupPost>,
+) -> Reply {
+    let location = url_of(&at.0, &at.1, &at.2, &body.name, &query.project);
+    let wanted = query.clone();
+    let (found, backup) = blocking(&app, move |service| found(service, &at, &wanted)).await?;
+    let operation =
+        start(&app, &query, "Renaming storage volume backup", "backups", &location, move |service, task| {
+            service.rename_backup(task, &found.pool, &found.record, &backup, &body.name)
+        })?;
+    accepted(&operation)
+}
+
+/// DELETE `…/backups/{backup}`: an operation.
+pub(crate) async fn delete(State(app): State<App>, Path(at): BackupPath, query: Query) -> Reply {
+    let location = url_of(&at.0, &at.1, &at.2, &at.3, &query.project);
+    let wanted = query.clone();
+    let (found, backup) = blocking(&app, move |service| found(service, &at, &wanted)).await?;
+    let operation =
+        start(&app, &query, "Deleting storage volume backup", "backups", &location, move |service, task| {
+            service.delete_backup(task, &found.pool, &found.record, &backup)
+        })?;
+    accepted(&operation)
+}
+
+/// GET `…/backups/{backup}/export`: the file.
+pub(crate) async fn export(State(app): State<App>, Path(at): BackupPath, query: Query) -> Reply {
+    let (file, length, name) = blocking(&app, move |service| {
+        let (found, backup) = found(service, &at, &query)?;
+        let mut file = service.open_backup(&backup)?;
+        let length = file.metadata()?.len();
+        let format = larder_images::Format::of_file(&mut file)?;
+        let suffix = format.map_or(".tar", larder_images::Format::suffix);
+        Ok((file, length, format!("{}{suffix}", found.record.volume.name)))
+    })
+    .await?;
+    download(super::reply::file_body(file), Some(length), &name)
+}
+
+/// POST `…/volumes/custom` with bytes: a volume from a backup, an ISO image or a tar of files, as an operation.
+pub(crate) async fn import(app: App, pool: String, query: Query, headers: HeaderMap, body: Upload) -> Reply {
+    let kind = match header(&headers, "type") {
+        None | Some("backup") => ImportKind::Backup,
+        Some("iso") => ImportKind::Iso,
+        Some("tar") => ImportKind::Files,
+        Some(other) => {
+            return Err(ServiceError::bad(format!(
+                "unknown type of upload {other:?}: it is one of backup, iso, tar"
+            ))
+            .into());
+        }
+    };
+    let name =
+        header(&headers, "name").map(str::parse::<VolumeName>).transpose().map_err(ServiceError::from)?;
+    let wanted = query.clone();
+    let taken_name = name.clone();
+    let (open, project, folder) = blocking(&app, move |service| {
+        let open = service.open_pool(&pool)?;
+        let project = service.volume_project(&wanted.project)?;
+        if let Some(name) = &taken_name
+            && service.store().volume(&open.document, &project, "custom", name.as_str())?.is_some()
+        {
+            return Err(ServiceError::taken(format!("the custom volume {:?}", name.as_str())));
+        }
+        Ok((open, project, service.directories().backups()))
+    })
+    .await?;
+    let spooled = body.spooled(&folder).await?;
+    let shown = name.as_ref().map_or("", VolumeName::as_str);
+    let location = url(&["storage-pools", &open.document.name, "volumes", "custom", shown], &query.project);
+    let operation = start(
+        &app,
+        &query,
+        "Importing storage volume",
+        "storage_volumes",
+        &location,
+        move |service, task| {
+            let import = BackupImport { file: spooled.path().to_owned(), kind, project, name };
+            service.import_volume(task, &open, &import)
+        },
+    )?;
+    accepted(&operation)
+}
+
+pub(crate) fn wire(backup: &Backup) -> StorageVolumeBackup {
+    StorageVolumeBackup {
+        name: backup.name.clone(),
+        created_at: backup.created_at,
+        expires_at: or_zero_time(backup.expires_at),
+        volume_only: backup.volume_only,
+        optimized_storage: backup.optimized,
+    }
+}

@@ -1,0 +1,130 @@
+//! The unix socket: who may connect, and one HTTP/1.1 connection after another.
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+/// The group whose members may use the socket, when it exists.
+const GROUP: &str = "larder";
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Peer {
+    uid: u32,
+}
+
+impl Peer {
+    /// The user's name, or the number of one without.
+    pub(crate) fn name(&self) -> String {
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        name_of(&users, self.uid).unwrap_or_else(|| self.uid.to_string())
+    }
+}
+
+/// The first field of the line of `/etc/passwd` or `/etc/group` whose third is `id`.
+fn name_of(lines: &str, id: u32) -> Option<String> {
+    let id = id.to_string();
+    lines
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(&id))
+        .and_then(|line| line.split(':').next())
+        .map(str::to_owned)
+}
+
+fn group_id(lines: &str, name: &str) -> Option<u32> {
+    let line = lines.lines().find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
+/// Binds the socket, for its owner and the group `larder`. The caller holds the lock of the state folder, so a socket that
+/// is there was left by a daemon that is gone.
+pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Nobody may connect between the bind and the change of mode and group.
+    let previous = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(previous);
+    let listener = listener?;
+    if let Some(group) = group_id(&fs::read_to_string("/etc/group").unwrap_or_default(), GROUP) {
+        std::os::unix::fs::chown(path, None, Some(group))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    }
+    Ok(listener)
+}
+
+/// Answers until `stopping` says true; connections that are at work then end their request first.
+pub(crate) async fn serve(listener: UnixListener, router: Router, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = told_to_stop(&mut stopping) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::spawn(converse(stream, router.clone(), stopping.clone()));
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: what is open will end.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Pends until the daemon stops.
+async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the daemon's own end of it is gone: it stops.
+    drop(stopping.wait_for(|stopping| *stopping).await);
+}
+
+async fn converse(stream: UnixStream, router: Router, mut stopping: watch::Receiver<bool>) {
+    let peer = match stream.peer_cred() {
+        Ok(credentials) => Peer { uid: credentials.uid() },
+        Err(error) => {
+            tracing::warn!(%error, "a client without credentials was turned away");
+            return;
+        }
+    };
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request.map(axum::body::Body::new))
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told_to_stop(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_groups_are_found() {
+        let lines = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        assert_eq!(name_of(lines, 1000).as_deref(), Some("ann"));
+        assert_eq!(name_of(lines, 5), None);
+        assert_eq!(group_id("root:x:0:\nlarder:x:997:ann\n", "larder"), Some(997));
+    }
+}

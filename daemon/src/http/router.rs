@@ -1,0 +1,133 @@
+//! Which path goes to which handler.
+
+use super::glue::{App, sync};
+use super::{
+    ApiError, Reply, backups, events, metadata, operations, pools, projects, resources, server, snapshots,
+    volumes, warnings,
+};
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::{get, post, put};
+
+/// All of the REST API.
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/", get(versions))
+        .merge(of_the_server())
+        .merge(of_pools())
+        .merge(of_volumes())
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+fn of_the_server() -> Router<App> {
+    Router::new()
+        .route("/1.0", get(server::get).put(server::put).patch(server::patch))
+        .route("/1.0/catalog/backups", post(server::back_up_catalog))
+        .route("/1.0/events", get(events::get))
+        .route("/1.0/metadata/configuration", get(metadata::get))
+        .route("/1.0/operations", get(operations::get_all))
+        .route("/1.0/operations/{id}", get(operations::get).delete(operations::delete))
+        .route("/1.0/operations/{id}/wait", get(operations::wait))
+        .route("/1.0/operations/{id}/websocket", get(operations::websocket))
+        .route("/1.0/projects", get(projects::get_all).post(projects::post))
+        .route(
+            "/1.0/projects/{name}",
+            get(projects::get)
+                .put(projects::put)
+                .patch(projects::patch)
+                .post(projects::rename)
+                .delete(projects::delete),
+        )
+        .route("/1.0/projects/{name}/state", get(projects::state))
+        .route("/1.0/resources", get(resources::get))
+        .route("/1.0/warnings", get(warnings::get_all))
+        .route(
+            "/1.0/warnings/{id}",
+            get(warnings::get).put(warnings::put).patch(warnings::put).delete(warnings::delete),
+        )
+        .route("/internal/ready", get(server::ready))
+        .route("/internal/shutdown", put(server::shut_down))
+}
+
+fn of_pools() -> Router<App> {
+    Router::new()
+        .route("/1.0/storage-pools", get(pools::get_all).post(pools::post))
+        .route(
+            "/1.0/storage-pools/{pool}",
+            get(pools::get).put(pools::put).patch(pools::patch).delete(pools::delete),
+        )
+        .route("/1.0/storage-pools/{pool}/resources", get(pools::resources))
+        .route("/1.0/storage-volumes", get(volumes::get_everywhere))
+        .route("/1.0/storage-volumes/{kind}", get(volumes::get_kind_everywhere))
+}
+
+fn of_volumes() -> Router<App> {
+    const VOLUME: &str = "/1.0/storage-pools/{pool}/volumes/{kind}/{name}";
+    let below = |rest: &str| format!("{VOLUME}/{rest}");
+    Router::new()
+        .route("/1.0/storage-pools/{pool}/volumes", get(volumes::get_all).post(volumes::post))
+        .route("/1.0/storage-pools/{pool}/volumes/{kind}", get(volumes::get_kind).post(volumes::post_kind))
+        .route(
+            VOLUME,
+            get(volumes::get)
+                .put(volumes::put)
+                .patch(volumes::patch)
+                .post(volumes::rename)
+                .delete(volumes::delete),
+        )
+        .route(&below("state"), get(volumes::state))
+        .route(&below("snapshots"), get(snapshots::get_all).post(snapshots::post))
+        .route(
+            &below("snapshots/{snapshot}"),
+            get(snapshots::get)
+                .put(snapshots::put)
+                .patch(snapshots::patch)
+                .post(snapshots::rename)
+                .delete(snapshots::delete),
+        )
+        .route(&below("backups"), get(backups::get_all).post(backups::post))
+        .route(&below("backups/{backup}"), get(backups::get).post(backups::rename).delete(backups::delete))
+        .route(&below("backups/{backup}/export"), get(backups::export))
+}
+
+/// GET `/`.
+async fn versions() -> Reply {
+    sync(&["/1.0"])
+}
+
+/// Parts of the peers' API that this version does not have: a client is told so, instead of that a thing is missing.
+const NOT_BUILT: &[&str] = &[
+    "auth",
+    "certificates",
+    "cluster",
+    "images",
+    "instances",
+    "metrics",
+    "network-acls",
+    "network-address-sets",
+    "network-allocations",
+    "network-integrations",
+    "network-zones",
+    "networks",
+    "placement-groups",
+    "profiles",
+    "replicators",
+];
+
+async fn unknown(uri: Uri) -> ApiError {
+    let mut parts = uri.path().split('/').skip(1);
+    let is_not_built =
+        parts.next() == Some("1.0") && parts.next().is_some_and(|part| NOT_BUILT.contains(&part));
+    if is_not_built {
+        return ApiError::new(StatusCode::NOT_IMPLEMENTED, format!("{} is not implemented", uri.path()));
+    }
+    ApiError::new(StatusCode::NOT_FOUND, format!("{} not found", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(StatusCode::NOT_IMPLEMENTED, format!("{method} {} is not implemented", uri.path()))
+}

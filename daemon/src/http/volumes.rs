@@ -1,0 +1,544 @@
+//! `/1.0/storage-pools/{pool}/volumes` and `/1.0/storage-volumes`.
+
+use super::glue::{
+    App, Body, Matched, Patch, Upload, accepted, blocking, created, done, list, matched, start, sync,
+    sync_with_etag,
+};
+use super::{Query, Reply};
+use crate::service::{
+    NewVolume, OpenPool, Result, Service, ServiceError, Task, VolumeChange, VolumeRecord, VolumeSource, url,
+};
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use larder_api::{
+    StorageVolume, StorageVolumeFull, StorageVolumePost, StorageVolumePut, StorageVolumeState,
+    StorageVolumeStateUsage, StorageVolumesPost,
+};
+use larder_base::{ProjectName, SnapshotName, VolumeName};
+use larder_catalog::documents::{Pool, Snapshot, Volume, VolumeState};
+use larder_storage_driver::{Content, VolumeKind};
+use serde_json::json;
+use std::collections::HashMap;
+
+/// A custom volume that a request names, with all that is needed to work on it.
+pub(crate) struct Found {
+    pub(crate) pool: OpenPool,
+    pub(crate) record: VolumeRecord,
+}
+
+/// Looks a volume up. `kind` is the path's; the project is the one that holds volumes for the one asked for.
+pub(crate) fn find(service: &Service, pool: &str, kind: &str, name: &str, project: &str) -> Result<Found> {
+    let pool = service.open_pool(pool)?;
+    let record = find_record(service, &pool.document, kind, name, project)?;
+    if matches!(record.volume.state, VolumeState::Restoring | VolumeState::Resizing) {
+        let message = format!(
+            "the volume {name:?} is being changed by another operation, or waits for the next start to finish one"
+        );
+        return Err(ServiceError { kind: crate::service::Kind::Unavailable, message });
+    }
+    Ok(Found { pool, record })
+}
+
+pub(crate) fn find_record(
+    service: &Service,
+    pool: &Pool,
+    kind: &str,
+    name: &str,
+    project: &str,
+) -> Result<VolumeRecord> {
+    let kind: VolumeKind = kind.parse().map_err(ServiceError::bad)?;
+    let project = project_of(service, kind, project)?;
+    let found = service.store().volume(pool, &project, kind.as_str(), name)?;
+    found.ok_or_else(|| ServiceError::not_found(format!("{kind} volume {name:?} on pool {:?}", pool.name)))
+}
+
+/// Only custom volumes are changed through this interface.
+pub(crate) fn find_custom(
+    service: &Service,
+    pool: &str,
+    kind: &str,
+    name: &str,
+    project: &str,
+) -> Result<Found> {
+    let found = find(service, pool, kind, name, project)?;
+    if found.record.volume.kind != VolumeKind::Custom.as_str() {
+        let message = format!(
+            "{} volumes are changed through what they belong to; only custom volumes are changed here",
+            found.record.volume.kind
+        );
+        return Err(ServiceError::bad(message));
+    }
+    Ok(found)
+}
+
+fn project_of(service: &Service, kind: VolumeKind, project: &str) -> Result<ProjectName> {
+    match kind {
+        VolumeKind::Custom => service.volume_project(project),
+        VolumeKind::Bucket => service.feature_project(project, "features.storage.buckets"),
+        VolumeKind::Image => Ok(ProjectName::default_project()),
+        VolumeKind::Container | VolumeKind::VirtualMachine => Ok(service.project(project)?.name),
+    }
+}
+
+/// GET `/1.0/storage-pools/{pool}/volumes`.
+pub(crate) async fn get_all(State(app): State<App>, Path(pool): Path<String>, query: Query) -> Reply {
+    list_volumes(app, Some(pool), None, query).await
+}
+
+/// GET `/1.0/storage-pools/{pool}/volumes/{type}`.
+pub(crate) async fn get_kind(
+    State(app): State<App>,
+    Path((pool, kind)): Path<(String, String)>,
+    query: Query,
+) -> Reply {
+    list_volumes(app, Some(pool), Some(kind), query).await
+}
+
+/// GET `/1.0/storage-volumes`.
+pub(crate) async fn get_everywhere(State(app): State<App>, query: Query) -> Reply {
+    list_volumes(app, None, None, query).await
+}
+
+/// GET `/1.0/storage-volumes/{type}`.
+pub(crate) async fn get_kind_everywhere(
+    State(app): State<App>,
+    Path(kind): Path<String>,
+    query: Query,
+) -> Reply {
+    list_volumes(app, None, Some(kind), query).await
+}
+
+async fn list_volumes(app: App, pool: Option<String>, kind: Option<String>, query: Query) -> Reply {
+    let wanted = query.clone();
+    let kind = kind.map(|kind| kind.parse::<VolumeKind>().map_err(ServiceError::bad)).transpose()?;
+    let (volumes, details) = blocking(&app, move |service| {
+        let pools = match pool {
+            Some(name) => vec![service.pool_document(&name)?],
+            None => service.store().pools()?,
+        };
+        let volumes = collect(service, &pools, kind, &wanted)?;
+        let details = if wanted.recursion > 1 { Some(Details::of(service, &pools, &wanted)?) } else { None };
+        Ok((volumes, details))
+    })
+    .await?;
+    match details {
+        None => list(&query, volumes, url_of),
+        Some(mut details) => {
+            let full = volumes.into_iter().map(|volume| details.add_to(volume)).collect();
+            list(&query, full, |full| url_of(&full.volume))
+        }
+    }
+}
+
+fn url_of(volume: &StorageVolume) -> String {
+    match volume.name.split_once('/') {
+        Some((name, snapshot)) => url(
+            &["storage-pools", &volume.pool, "volumes", &volume.kind, name, "snapshots", snapshot],
+            &volume.project,
+        ),
+        None => url(&["storage-pools", &volume.pool, "volumes", &volume.kind, &volume.name], &volume.project),
+    }
+}
+
+/// What hangs on volumes, for `recursion=2`, by the volume's URL.
+struct Details {
+    known: HashMap<String, StorageVolumeFull>,
+}
+
+impl Details {
+    fn of(service: &Service, pools: &[Pool], query: &Query) -> Result<Self> {
+        let by_id: HashMap<_, _> = pools.iter().map(|pool| (pool.id, pool)).collect();
+        let mut snapshots = service.store().snapshots_by_volume()?;
+        let mut backups = service.store().backups_by_volume()?;
+        let mut known = HashMap::new();
+        for record in service.store().volumes()? {
+            let Some(pool) = by_id.get(&record.volume.pool) else { continue };
+            let own = snapshots.remove(&record.volume.id).unwrap_or_default();
+            let full = StorageVolumeFull {
+                volume: StorageVolume::default(),
+                snapshots: own
+                    .iter()
+                    .map(|snapshot| super::snapshots::wire(&record.volume, snapshot))
+                    .collect(),
+                backups: backups
+                    .remove(&record.volume.id)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(super::backups::wire)
+                    .collect(),
+                state: usage_of(service, &query.task(), &pool.name, &record)?,
+            };
+            known.insert(url_of(&wire(&pool.name, &record.volume, Vec::new())), full);
+        }
+        Ok(Self { known })
+    }
+
+    fn add_to(&mut self, volume: StorageVolume) -> StorageVolumeFull {
+        let known = self.known.remove(&url_of(&volume)).unwrap_or_default();
+        StorageVolumeFull { volume, ..known }
+    }
+}
+
+/// How full a volume is; nothing while its pool is not there or the volume is being changed.
+fn usage_of(
+    service: &Service,
+    task: &Task,
+    pool: &str,
+    record: &VolumeRecord,
+) -> Result<Option<StorageVolumeState>> {
+    let Ok(open) = service.open_pool(pool) else { return Ok(None) };
+    let id = record.storage_id()?;
+    let usage = service.with_cx(task, |cx| open.pool.volume_usage(cx, &id)).ok();
+    Ok(usage.map(|usage| state_of(&usage)))
+}
+
+fn state_of(usage: &larder_storage_driver::VolumeUsage) -> StorageVolumeState {
+    let known =
+        usage.used_bytes.map(|used| StorageVolumeStateUsage { used, total: usage.total_bytes.unwrap_or(0) });
+    StorageVolumeState { usage: known }
+}
+
+/// One scan of volumes, one of snapshots, one of references; joined in memory.
+fn collect(
+    service: &Service,
+    pools: &[Pool],
+    kind: Option<VolumeKind>,
+    query: &Query,
+) -> Result<Vec<StorageVolume>> {
+    let project = service.project(&query.project)?;
+    let by_id: HashMap<_, _> = pools.iter().map(|pool| (pool.id, pool.name.as_str())).collect();
+    let mut snapshots = service.store().snapshots_by_volume()?;
+    let users = service.store().all_users()?;
+    let mut effective = HashMap::new();
+    for kind in VolumeKind::ALL {
+        effective.insert(kind.as_str(), project_of(service, kind, project.name.as_str())?);
+    }
+    let mut found = Vec::new();
+    for record in service.store().volumes()? {
+        let volume = record.volume;
+        let Some(pool) = by_id.get(&volume.pool) else { continue };
+        let is_wanted = kind.is_none_or(|kind| kind.as_str() == volume.kind)
+            && (query.all_projects || effective.get(volume.kind.as_str()) == Some(&volume.project))
+            && !matches!(volume.state, VolumeState::Creating | VolumeState::Deleting);
+        if !is_wanted {
+            continue;
+        }
+        let used_by = users.get(&volume.id.to_string()).cloned().unwrap_or_default();
+        let own = snapshots.remove(&volume.id).unwrap_or_default();
+        found.push(wire(pool, &volume, used_by));
+        found.extend(own.iter().map(|snapshot| wire_snapshot_as_volume(pool, &volume, snapshot)));
+    }
+    found.sort_by(|one, other| {
+        (&one.kind, &one.project, &one.name).cmp(&(&other.kind, &other.project, &other.name))
+    });
+    Ok(found)
+}
+
+/// POST `/1.0/storage-pools/{pool}/volumes`.
+pub(crate) async fn post(
+    State(app): State<App>,
+    Path(pool): Path<String>,
+    query: Query,
+    headers: HeaderMap,
+    body: Upload,
+) -> Reply {
+    post_any(app, pool, None, query, headers, body).await
+}
+
+/// POST `/1.0/storage-pools/{pool}/volumes/{type}`.
+pub(crate) async fn post_kind(
+    State(app): State<App>,
+    Path((pool, kind)): Path<(String, String)>,
+    query: Query,
+    headers: HeaderMap,
+    body: Upload,
+) -> Reply {
+    post_any(app, pool, Some(kind), query, headers, body).await
+}
+
+async fn post_any(
+    app: App,
+    pool: String,
+    kind: Option<String>,
+    query: Query,
+    headers: HeaderMap,
+    body: Upload,
+) -> Reply {
+    if super::glue::is_octet_stream(&headers) {
+        return super::backups::import(app, pool, query, headers, body).await;
+    }
+    let bytes: Bytes = body.bounded().await?;
+    let request: StorageVolumesPost = super::glue::parse(&bytes)?;
+    let wanted = kind.unwrap_or_else(|| request.kind.clone());
+    let kind: VolumeKind = wanted.parse().map_err(ServiceError::bad)?;
+    if kind != VolumeKind::Custom {
+        return Err(ServiceError::bad(format!(
+            "only custom volumes can be created here, not {kind} volumes"
+        ))
+        .into());
+    }
+    if request.source.kind.is_empty() {
+        let task = query.task();
+        blocking(&app, move |service| {
+            let open = service.open_pool(&pool)?;
+            let new = new_volume(service, &query, &request, None)?;
+            service.create_volume(&task, &open, new)
+        })
+        .await?;
+        return done();
+    }
+    if request.source.kind != "copy" {
+        let message = format!("a volume source of type {:?}", request.source.kind);
+        return Err(ServiceError::not_implemented(message).into());
+    }
+    let location = url(&["storage-pools", &pool, "volumes", "custom", &request.name], &query.project);
+    let (copy_query, service) = (query.clone(), app.clone());
+    let (target, source, new) = blocking(&service, move |service| {
+        let target = service.open_pool(&pool)?;
+        let source = source_of(service, &copy_query, &request, &target)?;
+        let content = source.record.storage_id()?.content;
+        let mut new = new_volume(service, &copy_query, &request, Some(content))?;
+        if request.config.is_empty() {
+            new.config = source.record.volume.config.clone();
+        }
+        if request.description.is_empty() {
+            new.description = source.record.volume.description.clone();
+        }
+        let taken = service.store().volume(&target.document, &new.project, "custom", new.name.as_str())?;
+        match taken {
+            Some(_) if request.source.refresh => {
+                Err(ServiceError::not_implemented("refreshing an existing copy"))
+            }
+            Some(_) => Err(ServiceError::taken(format!("the custom volume {:?}", new.name.as_str()))),
+            None => Ok((target, source, new)),
+        }
+    })
+    .await?;
+    let operation =
+        start(&app, &query, "Copying storage volume", "storage_volumes", &location, move |service, task| {
+            service.copy_volume(task, &target, &source, new)
+        })?;
+    accepted(&operation)
+}
+
+fn new_volume(
+    service: &Service,
+    query: &Query,
+    request: &StorageVolumesPost,
+    content: Option<Content>,
+) -> Result<NewVolume> {
+    let content = match (content, request.content_type.as_str()) {
+        (Some(content), _) => content,
+        (None, "") => Content::Filesystem,
+        (None, text) => text.parse().map_err(ServiceError::bad)?,
+    };
+    if content == Content::Iso && request.source.kind.is_empty() {
+        return Err(ServiceError::bad(
+            "an ISO volume can't be created empty: import an ISO file (larder storage volume import --type=iso)",
+        ));
+    }
+    Ok(NewVolume {
+        project: service.volume_project(&query.project)?,
+        name: request.name.parse::<VolumeName>()?,
+        content,
+        description: request.description.clone(),
+        config: request.config.clone(),
+    })
+}
+
+fn source_of(
+    service: &Service,
+    query: &Query,
+    request: &StorageVolumesPost,
+    target: &OpenPool,
+) -> Result<VolumeSource> {
+    let source = &request.source;
+    let pool = if source.pool.is_empty() { target.document.name.clone() } else { source.pool.clone() };
+    let project = if source.project.is_empty() { query.project.clone() } else { source.project.clone() };
+    let (name, snapshot) = match source.name.split_once('/') {
+        Some((name, snapshot)) => (name, Some(snapshot.parse::<SnapshotName>()?)),
+        None => (source.name.as_str(), None),
+    };
+    let found = find(service, &pool, "custom", name, &project)?;
+    Ok(VolumeSource { pool: found.pool, record: found.record, snapshot, with_snapshots: !source.volume_only })
+}
+
+/// GET `…/volumes/{type}/{name}`; with recursion what hangs on it comes along.
+pub(crate) async fn get(
+    State(app): State<App>,
+    Path((pool, kind, name)): Path<(String, String, String)>,
+    query: Query,
+) -> Reply {
+    let (volume, etag, details) = blocking(&app, move |service| {
+        let document = service.pool_document(&pool)?;
+        let record = find_record(service, &document, &kind, &name, &query.project)?;
+        let users = service.store().used_by(&record.volume.id.to_string())?;
+        let volume = wire(&pool, &record.volume, users);
+        if query.recursion == 0 {
+            return Ok((volume, etag(&record.volume), None));
+        }
+        let snapshots = service.store().snapshots_of(&record.volume)?;
+        let full = StorageVolumeFull {
+            volume: volume.clone(),
+            snapshots: snapshots
+                .iter()
+                .map(|snapshot| super::snapshots::wire(&record.volume, snapshot))
+                .collect(),
+            backups: service.store().backups_of(&record.volume)?.iter().map(super::backups::wire).collect(),
+            state: usage_of(service, &query.task(), &pool, &record)?,
+        };
+        Ok((volume, etag(&record.volume), Some(full)))
+    })
+    .await?;
+    match details {
+        Some(full) => sync_with_etag(&full, &etag),
+        None => sync_with_etag(&volume, &etag),
+    }
+}
+
+/// PUT `…/volumes/{type}/{name}`: the whole configuration, or `restore`.
+pub(crate) async fn put(
+    State(app): State<App>,
+    Path((pool, kind, name)): Path<(String, String, String)>,
+    query: Query,
+    guard: Matched,
+    Body(body): Body<StorageVolumePut>,
+) -> Reply {
+    let task = query.task();
+    blocking(&app, move |service| {
+        let found = find_custom(service, &pool, &kind, &name, &query.project)?;
+        matched(&guard, &etag(&found.record.volume))?;
+        if !body.restore.is_empty() {
+            return service.restore_volume(&task, &found.pool, &found.record, &body.restore);
+        }
+        let change = VolumeChange { config: body.config, description: body.description };
+        service.update_volume(&task, &found.pool, &found.record, change)
+    })
+    .await?;
+    done()
+}
+
+/// PATCH `…/volumes/{type}/{name}`.
+pub(crate) async fn patch(
+    State(app): State<App>,
+    Path((pool, kind, name)): Path<(String, String, String)>,
+    query: Query,
+    guard: Matched,
+    Body(body): Body<Patch>,
+) -> Reply {
+    let task = query.task();
+    blocking(&app, move |service| {
+        let found = find_custom(service, &pool, &kind, &name, &query.project)?;
+        matched(&guard, &etag(&found.record.volume))?;
+        let mut config = found.record.volume.config.clone();
+        config.extend(body.config);
+        let description = body.description.unwrap_or_else(|| found.record.volume.description.clone());
+        service.update_volume(&task, &found.pool, &found.record, VolumeChange { config, description })
+    })
+    .await?;
+    done()
+}
+
+/// POST `…/volumes/{type}/{name}`: rename (at once) or move to another pool or project (an operation).
+pub(crate) async fn rename(
+    State(app): State<App>,
+    Path((pool, kind, name)): Path<(String, String, String)>,
+    query: Query,
+    Body(body): Body<StorageVolumePost>,
+) -> Reply {
+    if body.migration {
+        return Err(ServiceError::not_implemented("migration of a volume to another server").into());
+    }
+    let target_project = if body.project.is_empty() { query.project.clone() } else { body.project.clone() };
+    let target_pool = if body.pool.is_empty() { pool.clone() } else { body.pool.clone() };
+    let location = url(&["storage-pools", &target_pool, "volumes", "custom", &body.name], &target_project);
+    let is_rename = target_pool == pool && target_project == query.project;
+    let (task, project) = (query.task(), query.project.clone());
+    let (found, target, holder, new_name) = blocking(&app, move |service| {
+        let found = find_custom(service, &pool, &kind, &name, &project)?;
+        let new_name: VolumeName = body.name.parse()?;
+        let holder = service.volume_project(&target_project)?;
+        let target = service.open_pool(&target_pool)?;
+        if service.store().volume(&target.document, &holder, "custom", new_name.as_str())?.is_some() {
+            return Err(ServiceError::taken(format!("the custom volume {:?}", new_name.as_str())));
+        }
+        Ok((found, target, holder, new_name))
+    })
+    .await?;
+    let is_same_pool = found.pool.document.id == target.document.id;
+    let work = move |service: &Service, task: &Task| match is_same_pool {
+        true => service.rename_volume(task, &found.pool, &found.record, &holder, &new_name),
+        false => {
+            let source =
+                VolumeSource { pool: found.pool, record: found.record, snapshot: None, with_snapshots: true };
+            service.move_volume(task, &target, &source, &holder, &new_name)
+        }
+    };
+    if is_rename {
+        blocking(&app, move |service| work(service, &task)).await?;
+        return created(&location);
+    }
+    let operation = start(&app, &query, "Moving storage volume", "storage_volumes", &location, work)?;
+    accepted(&operation)
+}
+
+/// DELETE `…/volumes/{type}/{name}`.
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Path((pool, kind, name)): Path<(String, String, String)>,
+    query: Query,
+) -> Reply {
+    let task = query.task();
+    blocking(&app, move |service| {
+        let found = find_custom(service, &pool, &kind, &name, &query.project)?;
+        service.delete_volume(&task, &found.pool, &found.record)
+    })
+    .await?;
+    done()
+}
+
+/// GET `…/volumes/{type}/{name}/state`.
+pub(crate) async fn state(
+    State(app): State<App>,
+    Path((pool, kind, name)): Path<(String, String, String)>,
+    query: Query,
+) -> Reply {
+    let task = query.task();
+    let usage = blocking(&app, move |service| {
+        let found = find(service, &pool, &kind, &name, &query.project)?;
+        let id = found.record.storage_id()?;
+        Ok(service.with_cx(&task, |cx| found.pool.pool.volume_usage(cx, &id))?)
+    })
+    .await?;
+    sync(&state_of(&usage))
+}
+
+pub(crate) fn wire(pool: &str, volume: &Volume, used_by: Vec<String>) -> StorageVolume {
+    StorageVolume {
+        name: volume.name.clone(),
+        kind: volume.kind.clone(),
+        content_type: volume.content.clone(),
+        description: volume.description.clone(),
+        config: volume.config.clone(),
+        used_by,
+        location: "none".to_owned(),
+        project: volume.project.to_string(),
+        pool: pool.to_owned(),
+        created_at: volume.created_at,
+    }
+}
+
+fn wire_snapshot_as_volume(pool: &str, volume: &Volume, snapshot: &Snapshot) -> StorageVolume {
+    StorageVolume {
+        name: format!("{}/{}", volume.name, snapshot.name),
+        description: snapshot.description.clone(),
+        config: snapshot.config.clone(),
+        created_at: snapshot.created_at,
+        ..wire(pool, volume, Vec::new())
+    }
+}
+
+fn etag(volume: &Volume) -> serde_json::Value {
+    json!([volume.name, volume.kind, volume.config])
+}

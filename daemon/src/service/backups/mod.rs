@@ -1,0 +1,270 @@
+//! Backups of volumes in the portable form: stored files that can be downloaded, and their import.
+
+mod import;
+mod manifest;
+mod pack;
+
+pub use import::{BackupImport, ImportKind};
+
+use super::store::cause_of;
+use super::{OpenPool, Result, Service, ServiceError, Task, VolumeRecord, url};
+use jiff::Timestamp;
+use larder_base::SnapshotName;
+use larder_catalog::documents::{Backup, Snapshot, Volume};
+use larder_storage_driver::{Content, Cx};
+use larder_storage_pool::{BackupMember, ExportPlan};
+use pack::Compression;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// The folder and name of a volume in the tar, and of its snapshots (the peers' layout).
+const VOLUME: &str = "backup/volume";
+const SNAPSHOTS: &str = "backup/volume-snapshots";
+const MANIFEST: &str = "backup/index.yaml";
+const UNFINISHED: &str = "part";
+
+/// What a new backup shall be, checked.
+#[derive(Debug, Clone)]
+pub struct NewBackup {
+    /// Its name.
+    pub name: String,
+    /// When it goes.
+    pub expires_at: Option<Timestamp>,
+    /// Whether the snapshots are left out.
+    pub volume_only: bool,
+    compression: Compression,
+}
+
+impl NewBackup {
+    /// Checks what was asked for. An empty compression is the server's.
+    pub fn checked(
+        service: &Service,
+        name: String,
+        expires_at: Option<Timestamp>,
+        volume_only: bool,
+        compression: &str,
+    ) -> Result<Self> {
+        let is_plain =
+            !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']) && name.len() <= 255;
+        if !is_plain {
+            return Err(ServiceError::bad(format!(
+                "invalid backup name {name:?}: it has at most 255 bytes, none of them a slash, and does not begin with a dot"
+            )));
+        }
+        if expires_at.is_some_and(|at| at <= service.clock.now()) {
+            return Err(ServiceError::bad(format!("the expiry of backup {name:?} has passed already")));
+        }
+        let default =
+            service.server_config()?.get("backups.compression_algorithm").cloned().unwrap_or_default();
+        let wanted =
+            [compression, &default, "gzip"].into_iter().find(|name| !name.is_empty()).unwrap_or("gzip");
+        Ok(Self { name, expires_at, volume_only, compression: wanted.parse()? })
+    }
+}
+
+fn member(content: Content, folder: &str) -> BackupMember {
+    match content {
+        Content::Filesystem => BackupMember { directory: Some(folder.to_owned()), disk: None },
+        Content::Block | Content::Iso => {
+            BackupMember { directory: None, disk: Some(format!("{folder}.img")) }
+        }
+    }
+}
+
+impl Service {
+    /// Makes a stored backup. The file is complete before it has a document.
+    pub fn create_backup(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        new: &NewBackup,
+    ) -> Result<()> {
+        let backup = Backup {
+            id: Uuid::new_v4(),
+            volume: record.volume.id,
+            name: new.name.clone(),
+            created_at: self.clock.now(),
+            expires_at: new.expires_at,
+            volume_only: new.volume_only,
+            optimized: false,
+        };
+        let path = self.backup_path(&backup);
+        let part = path.with_extension(UNFINISHED);
+        let written = self.write_backup(task, pool, record, new, &part).and_then(|()| {
+            fs::rename(&part, &path)?;
+            let url = self.backup_url(pool, &record.volume, &backup.name);
+            self.store.add_backup(
+                &backup,
+                Some(cause_of(task, "storage-volume-backup-created", &url, &record.volume.project)),
+            )
+        });
+        if written.is_err() {
+            for file in [&part, &path] {
+                remove_file(file)?;
+            }
+        }
+        written
+    }
+
+    fn write_backup(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        new: &NewBackup,
+        part: &Path,
+    ) -> Result<()> {
+        let snapshots = if new.volume_only { Vec::new() } else { self.store.snapshots_of(&record.volume)? };
+        let text = manifest::write(&pool.document, &record.volume, &snapshots)?;
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
+        let mut index = tempfile::NamedTempFile::new_in(self.directories.backups())?;
+        std::io::Write::write_all(&mut index, text.as_bytes())?;
+        let packed = pack::through(new.compression, &file, |output| {
+            self.with_cx(task, |cx| export(cx, pool, record, &snapshots, index.path(), &output))
+        });
+        packed?;
+        Ok(file.sync_all()?)
+    }
+
+    /// A volume's backups, by name.
+    pub fn backups(&self, record: &VolumeRecord) -> Result<Vec<Backup>> {
+        let mut backups = self.store.backups_of(&record.volume)?;
+        backups.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(backups)
+    }
+
+    /// A backup by name.
+    pub fn backup(&self, record: &VolumeRecord, name: &str) -> Result<Backup> {
+        let found = self.store.backups_of(&record.volume)?.into_iter().find(|backup| backup.name == name);
+        found.ok_or_else(|| {
+            ServiceError::not_found(format!("backup {name:?} of volume {:?}", record.volume.name))
+        })
+    }
+
+    /// The next free name: `backup0`, `backup1`, ….
+    pub fn next_backup_name(&self, record: &VolumeRecord) -> Result<String> {
+        let taken: Vec<String> =
+            self.store.backups_of(&record.volume)?.into_iter().map(|backup| backup.name).collect();
+        Ok(super::lifetime::name_from_pattern("backup%d", &taken, self.clock.now()))
+    }
+
+    /// A backup's file, open for reading: it stays readable when the backup is deleted meanwhile.
+    pub fn open_backup(&self, backup: &Backup) -> Result<File> {
+        File::open(self.backup_path(backup)).map_err(|error| {
+            ServiceError::internal(format!("the file of backup {:?} can't be read: {error}", backup.name))
+        })
+    }
+
+    /// Gives a backup another name.
+    pub fn rename_backup(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        backup: &Backup,
+        name: &str,
+    ) -> Result<()> {
+        let NewBackup { name, .. } = NewBackup::checked(self, name.to_owned(), None, true, "none")?;
+        let mut cause = cause_of(
+            task,
+            "storage-volume-backup-renamed",
+            &self.backup_url(pool, &record.volume, &name),
+            &record.volume.project,
+        );
+        cause.context = serde_json::json!({ "old_name": backup.name });
+        self.store.rename_backup(backup, &Backup { name, ..backup.clone() }, Some(cause))
+    }
+
+    /// Deletes a backup.
+    pub fn delete_backup(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        backup: &Backup,
+    ) -> Result<()> {
+        let url = self.backup_url(pool, &record.volume, &backup.name);
+        self.store.remove_backup(
+            backup,
+            Some(cause_of(task, "storage-volume-backup-deleted", &url, &record.volume.project)),
+        )?;
+        remove_file(&self.backup_path(backup))
+    }
+
+    /// Deletes the backups whose time has come. Returns how many went.
+    pub fn delete_expired_backups(&self) -> Result<usize> {
+        let now = self.clock.now();
+        let mut deleted = 0;
+        for backup in self.store.all_backups()? {
+            if backup.expires_at.is_some_and(|at| at <= now) {
+                self.store.remove_backup(&backup, None)?;
+                remove_file(&self.backup_path(&backup))?;
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Removes files that no backup has: unfinished ones, uploads, and those of volumes that are gone.
+    pub fn sweep_backups(&self) -> Result<()> {
+        let known: Vec<PathBuf> =
+            self.store.all_backups()?.iter().map(|backup| self.backup_path(backup)).collect();
+        for entry in fs::read_dir(self.directories.backups())? {
+            let path = entry?.path();
+            if !known.contains(&path) {
+                tracing::info!(file = %path.display(), "removed what an interrupted run had left");
+                if path.is_dir() { fs::remove_dir_all(&path)? } else { remove_file(&path)? }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files of backups whose documents went with their volume.
+    pub(super) fn forget_backup_files(&self, backups: &[Backup]) -> Result<()> {
+        backups.iter().try_for_each(|backup| remove_file(&self.backup_path(backup)))
+    }
+
+    fn backup_path(&self, backup: &Backup) -> PathBuf {
+        self.directories.backups().join(backup.id.to_string())
+    }
+
+    /// A backup's URL.
+    pub fn backup_url(&self, pool: &OpenPool, volume: &Volume, backup: &str) -> String {
+        let pool = &pool.document.name;
+        url(
+            &["storage-pools", pool, "volumes", &volume.kind, &volume.name, "backups", backup],
+            &volume.project,
+        )
+    }
+}
+
+fn export(
+    cx: &Cx<'_>,
+    pool: &OpenPool,
+    record: &VolumeRecord,
+    snapshots: &[Snapshot],
+    manifest: &Path,
+    output: &std::sync::Arc<File>,
+) -> Result<()> {
+    let id = record.storage_id()?;
+    let place = |snapshot: &Snapshot| -> Result<(SnapshotName, BackupMember)> {
+        Ok((snapshot.name.parse()?, member(id.content, &format!("{SNAPSHOTS}/{}", snapshot.name))))
+    };
+    let plan = ExportPlan {
+        volume: &id,
+        member: member(id.content, VOLUME),
+        snapshots: snapshots.iter().map(place).collect::<Result<_>>()?,
+        manifest: (manifest, MANIFEST),
+    };
+    Ok(pool.pool.export(cx, &plan, output)?)
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,51 @@
+//! The start, and what is due now and then.
+
+use super::work::Requestor;
+use super::{NewPool, Result, Service, Task};
+use larder_storage_driver::Config;
+
+/// The pool of a new server.
+const DEFAULT_POOL: &str = "default";
+
+impl Service {
+    /// Makes everything ready for the first request: the defaults of a new server, and recovery of one that was there.
+    pub fn prepare(&self) -> Result<()> {
+        let is_new = self.store.project("default")?.is_none();
+        self.reconcile()?;
+        self.sweep_backups()?;
+        if is_new {
+            self.make_default_pool()?;
+            // Last: a start that is cut off before is a first start again.
+            self.store.ensure_default_project()?;
+        }
+        Ok(())
+    }
+
+    fn make_default_pool(&self) -> Result<()> {
+        if !self.store.pools()?.is_empty() {
+            return Ok(());
+        }
+        let new = NewPool {
+            name: DEFAULT_POOL.parse()?,
+            driver: "dir".to_owned(),
+            description: String::new(),
+            config: Config::new(),
+        };
+        self.create_pool(&Task::quiet(Requestor::default()), new)
+    }
+
+    /// Does what is due. What fails is logged and tried again the next time.
+    pub fn keep_house(&self) {
+        let done = [
+            ("expired snapshots", self.delete_expired_snapshots()),
+            ("expired backups", self.delete_expired_backups()),
+        ];
+        for (what, outcome) in done {
+            match outcome {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "deleted {what}"),
+                Err(error) => tracing::warn!(%error, "{what} could not be deleted"),
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What the daemon does: each use-case checks everything, records what it is about to do in one catalog transaction, lets
+//! the pool work, and records the outcome in another. Nothing here knows HTTP.
+
+mod backups;
+mod copies;
+mod crash;
+mod directories;
+mod error;
+mod extensions;
+mod housekeeping;
+mod lifetime;
+mod pools;
+mod projects;
+mod reconcile;
+mod server;
+mod snapshots;
+mod store;
+mod volumes;
+mod warnings;
+mod work;
+
+pub use backups::{BackupImport, ImportKind, NewBackup};
+pub use copies::VolumeSource;
+pub use directories::Directories;
+pub use error::{Kind, Result, ServiceError};
+pub use extensions::EXTENSIONS;
+pub use pools::{NewPool, OpenPool};
+pub use projects::project_keys;
+pub use server::SERVER_KEYS;
+pub use snapshots::NewSnapshot;
+pub use store::{Store, VolumeRecord};
+pub use volumes::{NewVolume, VolumeChange};
+pub use warnings::{WarningType, Warnings};
+pub use work::{Identity, Requestor, Task};
+
+use larder_base::host::Host;
+use larder_base::{Clock, Ticket};
+use larder_catalog::documents::Volume;
+use larder_storage_driver::Cx;
+use larder_storage_pool::{Locks, Pool};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// What every use-case needs.
+#[derive(Debug)]
+pub struct Service {
+    store: Store,
+    pools: RwLock<HashMap<String, Arc<Pool>>>,
+    locks: Arc<Locks>,
+    host: Arc<dyn Host>,
+    clock: Arc<dyn Clock>,
+    identity: Identity,
+    directories: Directories,
+    launcher: larder_images::JailLauncher,
+}
+
+impl Service {
+    /// A service over a catalog. Call [`Service::reconcile`] before anything else.
+    pub fn new(
+        catalog: Arc<dyn larder_catalog::Catalog>,
+        host: Arc<dyn Host>,
+        clock: Arc<dyn Clock>,
+        directories: Directories,
+        launcher: larder_images::JailLauncher,
+    ) -> Self {
+        #[cfg(debug_assertions)]
+        let host = crash::CrashHost::over(host);
+        Self {
+            store: Store::new(catalog, Arc::clone(&clock)),
+            pools: RwLock::default(),
+            locks: Locks::new(),
+            host,
+            clock,
+            identity: Identity::alone(),
+            directories,
+            launcher,
+        }
+    }
+
+    /// What exists, for reading.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Time.
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// Where the daemon keeps its files.
+    pub fn directories(&self) -> &Directories {
+        &self.directories
+    }
+
+    /// Writes warnings down.
+    pub fn warnings(&self) -> Warnings {
+        Warnings::new(self.store.clone(), Arc::clone(&self.clock))
+    }
+
+    /// Runs storage work in a task's context.
+    pub fn with_cx<T>(&self, task: &Task, work: impl FnOnce(&Cx<'_>) -> T) -> T {
+        let ticket = self.ticket(task);
+        work(&Cx::new(self.host.as_ref(), task.progress.clone(), task.cancel.clone(), ticket))
+    }
+
+    fn ticket(&self, task: &Task) -> Ticket {
+        self.identity.ticket(task.id)
+    }
+
+    /// The URL of a volume, with its project where that is not the default.
+    pub fn volume_url(&self, pool: &str, volume: &Volume) -> String {
+        url(&["storage-pools", pool, "volumes", &volume.kind, &volume.name], &volume.project)
+    }
+
+    fn snapshot_url(&self, pool: &OpenPool, volume: &Volume, snapshot: &str) -> String {
+        let pool = &pool.document.name;
+        url(
+            &["storage-pools", pool, "volumes", &volume.kind, &volume.name, "snapshots", snapshot],
+            &volume.project,
+        )
+    }
+
+    /// The URL under which a volume shows up in `used_by`: an instance's or image's own for theirs.
+    pub fn user_url(&self, pool: &str, volume: &Volume) -> String {
+        match volume.kind.as_str() {
+            "container" | "virtual-machine" => url(&["instances", &volume.name], &volume.project),
+            "image" => url(&["images", &volume.name], &volume.project),
+            _ => self.volume_url(pool, volume),
+        }
+    }
+
+    /// Closes every pool.
+    pub fn shut_down(&self) {
+        let task = Task::quiet(Requestor::default());
+        for (name, pool) in self.pools.write().drain() {
+            if let Err(error) = self.with_cx(&task, |cx| pool.close(cx)) {
+                tracing::warn!(pool = name, error = %error.chain(), "a storage pool could not be closed");
+            }
+        }
+    }
+}
+
+/// `/1.0/` and the parts, percent-encoded; `?project=` unless it is the default.
+pub fn url<P: Display>(parts: &[&str], project: &P) -> String {
+    let mut url = "/1.0".to_owned();
+    for part in parts {
+        url.push('/');
+        url.push_str(&urlencoding::encode(part));
+    }
+    let project = project.to_string();
+    if project != "default" {
+        url.push_str("?project=");
+        url.push_str(&urlencoding::encode(&project));
+    }
+    url
+}

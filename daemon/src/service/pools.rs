@@ -1,0 +1,168 @@
+//! Storage pools: made, opened, changed, deleted.
+
+use super::store::cause_of;
+use super::volumes::check_immutable;
+use super::{Result, Service, ServiceError, Task};
+use larder_base::PoolName;
+use larder_catalog::documents::{Pool as PoolDocument, PoolStatus};
+use larder_storage_driver::{Config, Driver, KeyScope, check_config};
+use larder_storage_drivers::PoolSetup;
+use larder_storage_pool::Pool;
+use std::sync::Arc;
+
+/// A pool that is open, with its document as it was when the work began.
+#[derive(Debug, Clone)]
+pub struct OpenPool {
+    /// What the catalog says of it.
+    pub document: PoolDocument,
+    /// The pool itself.
+    pub pool: Arc<Pool>,
+}
+
+/// What a new pool shall be.
+#[derive(Debug, Clone)]
+pub struct NewPool {
+    /// Its name.
+    pub name: PoolName,
+    /// The driver's name.
+    pub driver: String,
+    /// For people.
+    pub description: String,
+    /// Its keys.
+    pub config: Config,
+}
+
+impl Service {
+    /// A pool ready for work. Fails with `Unavailable` when it could not be opened at start.
+    pub fn open_pool(&self, name: &str) -> Result<OpenPool> {
+        let document = self.pool_document(name)?;
+        let open = self.pools.read().get(&document.name).cloned();
+        let pool = open.ok_or_else(|| ServiceError {
+            kind: super::error::Kind::Unavailable,
+            message: format!(
+                "the storage pool {name} is not available: see the warnings (larder warning list)"
+            ),
+        })?;
+        Ok(OpenPool { document, pool })
+    }
+
+    /// What the catalog says of a pool.
+    pub fn pool_document(&self, name: &str) -> Result<PoolDocument> {
+        let missing = || ServiceError::not_found(format!("storage pool {name:?}"));
+        let found = self.store.pool(name)?.ok_or_else(missing)?;
+        if found.status == PoolStatus::Creating { Err(missing()) } else { Ok(found) }
+    }
+
+    /// Whether a pool takes part in requests now.
+    pub fn pool_is_open(&self, name: &str) -> bool {
+        self.pools.read().contains_key(name)
+    }
+
+    /// Makes a pool on disk and records it. All or nothing.
+    pub fn create_pool(&self, task: &Task, new: NewPool) -> Result<()> {
+        let driver = self.load_driver(&new.name, &new.driver, &new.config)?;
+        check_config(&new.config, KeyScope::Pool, driver.config_keys(), driver.name())?;
+        let mut document = PoolDocument {
+            id: larder_catalog::PoolId::random(),
+            name: new.name.to_string(),
+            driver: new.driver,
+            description: new.description,
+            config: new.config,
+            status: PoolStatus::Creating,
+            created_at: self.clock.now(),
+        };
+        document.config.retain(|_, value| !value.is_empty());
+        self.store.begin_pool(&document)?;
+        let made =
+            self.with_cx(task, |cx| Pool::create(cx, new.name.clone(), driver, Arc::clone(&self.locks)));
+        let pool = match made {
+            Ok(pool) => Arc::new(pool),
+            Err(error) => {
+                self.store.forget_pool(&document, None)?;
+                return Err(error.into());
+            }
+        };
+        document
+            .config
+            .entry("source".to_owned())
+            .or_insert_with(|| self.directories.pool(&new.name).display().to_string());
+        document.status = PoolStatus::Created;
+        let url = format!("/1.0/storage-pools/{}", document.name);
+        let cause =
+            cause_of(task, "storage-pool-created", &url, &larder_base::ProjectName::default_project());
+        self.store.change_pool(&document, Some(cause))?;
+        self.pools.write().insert(document.name.clone(), pool);
+        Ok(())
+    }
+
+    /// Changes keys and description.
+    pub fn update_pool(
+        &self,
+        task: &Task,
+        open: &OpenPool,
+        config: Config,
+        description: String,
+    ) -> Result<()> {
+        let driver = open.pool.driver();
+        let mut config = config;
+        config.retain(|_, value| !value.is_empty());
+        // The source was filled in by us when nobody gave one: leaving it out is no change.
+        if let Some(source) = open.document.config.get("source") {
+            config.entry("source".to_owned()).or_insert_with(|| source.clone());
+        }
+        check_config(&config, KeyScope::Pool, driver.config_keys(), driver.name())?;
+        check_immutable(driver.config_keys(), KeyScope::Pool, &open.document.config, &config)?;
+        let document = PoolDocument { config, description, ..open.document.clone() };
+        let url = format!("/1.0/storage-pools/{}", document.name);
+        let cause =
+            cause_of(task, "storage-pool-updated", &url, &larder_base::ProjectName::default_project());
+        self.store.change_pool(&document, Some(cause))
+    }
+
+    /// Deletes an empty pool.
+    pub fn delete_pool(&self, task: &Task, name: &str) -> Result<()> {
+        let document = self.pool_document(name)?;
+        // From here on no volume can be recorded in it.
+        let leaving = PoolDocument { status: PoolStatus::Deleting, ..document.clone() };
+        self.store.change_pool(&leaving, None)?;
+        let stay = |error: ServiceError| -> ServiceError {
+            match self.store.change_pool(&document, None) {
+                Ok(()) => error,
+                Err(worse) => worse,
+            }
+        };
+        let users = self.pool_users(&document).map_err(stay)?;
+        if !users.is_empty() {
+            let some: Vec<_> = users.iter().take(5).cloned().collect();
+            return Err(stay(ServiceError::bad(format!(
+                "the storage pool {name} is in use by {}",
+                some.join(", ")
+            ))));
+        }
+        if let Some(pool) = self.pools.read().get(&document.name).cloned() {
+            self.with_cx(task, |cx| pool.destroy_pool(cx)).map_err(|error| stay(error.into()))?;
+        }
+        self.pools.write().remove(&document.name);
+        let url = format!("/1.0/storage-pools/{name}");
+        let cause =
+            cause_of(task, "storage-pool-deleted", &url, &larder_base::ProjectName::default_project());
+        self.store.forget_pool(&document, Some(cause))
+    }
+
+    /// URLs of what is on or refers to a pool.
+    pub fn pool_users(&self, pool: &PoolDocument) -> Result<Vec<String>> {
+        let volumes = self.store.volumes_in(pool)?;
+        Ok(volumes.iter().map(|record| self.user_url(&pool.name, &record.volume)).collect())
+    }
+
+    pub(super) fn load_driver(
+        &self,
+        name: &PoolName,
+        driver: &str,
+        config: &Config,
+    ) -> Result<Box<dyn Driver>> {
+        let setup =
+            PoolSetup { name: name.clone(), root: self.directories.pool(name), config: config.clone() };
+        Ok(larder_storage_drivers::load(driver, setup)?)
+    }
+}

@@ -1,0 +1,256 @@
+//! The start: pools are opened, what a crash interrupted is finished, and what catalog and pool disagree about is told.
+
+use super::store::VolumeRecord;
+use super::warnings::WarningType;
+use super::work::{Plan, Then};
+use super::{Result, Service, Task, VolumeSource};
+use larder_base::{PoolName, SnapshotName};
+use larder_catalog::documents::{
+    Intent as IntentDocument, Pool as PoolDocument, PoolStatus, Snapshot, Volume, VolumeState,
+};
+use larder_storage_driver::{Place, VolumeId, VolumeSpec};
+use larder_storage_pool::{Pool, Recovered};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+impl Service {
+    /// Opens every pool and settles it. A pool that can't be opened is told of in a warning and left alone; the daemon
+    /// starts all the same.
+    pub fn reconcile(&self) -> Result<()> {
+        for document in self.store.pools()? {
+            let url = format!("/1.0/storage-pools/{}", document.name);
+            match self.open_and_settle(&document) {
+                Ok(()) => self.warnings().resolve(WarningType::PoolUnavailable, &url)?,
+                Err(error) => {
+                    tracing::error!(pool = document.name, %error, "a storage pool is not available");
+                    self.warnings().note(
+                        WarningType::PoolUnavailable,
+                        "default",
+                        &url,
+                        &error.to_string(),
+                    )?;
+                }
+            }
+        }
+        self.finish_moves()
+    }
+
+    /// A volume that was moved to another pool when the run ended, and whose copy is complete, is moved. The copy is
+    /// there for nobody before that; when the other pool is not available now, a later start goes on.
+    fn finish_moves(&self) -> Result<()> {
+        for record in self.store.volumes()? {
+            let Some(old) = record.volume.takes_over else { continue };
+            let Some(old) = self.store.volume_by_id(old)? else { continue };
+            let pool_of = |volume: &Volume| self.open_pool(&self.store.pool_by_id(volume.pool)?.name);
+            let (Ok(target), Ok(pool)) = (pool_of(&record.volume), pool_of(&old.volume)) else { continue };
+            let task = Task::quiet(super::work::Requestor::default());
+            let companions = self.store.snapshots_of(&old.volume)?;
+            let source = VolumeSource { pool, record: old, snapshot: None, with_snapshots: true };
+            self.take_over(&task, &target.document.name, &record.volume, &source, &companions)?;
+            self.bury(&task, &source.pool, &source.record)?;
+        }
+        Ok(())
+    }
+
+    fn open_and_settle(&self, document: &PoolDocument) -> Result<()> {
+        let task = Task::quiet(super::work::Requestor::default());
+        let name: PoolName = document.name.parse()?;
+        let driver = self.load_driver(&name, &document.driver, &document.config)?;
+        let locks = Arc::clone(&self.locks);
+        match document.status {
+            PoolStatus::Creating => {
+                // Nobody was told that it exists; making a pool is repeatable, so it is finished.
+                let pool = self.with_cx(&task, |cx| Pool::create(cx, name, driver, locks))?;
+                self.store
+                    .change_pool(&PoolDocument { status: PoolStatus::Created, ..document.clone() }, None)?;
+                self.pools.write().insert(document.name.clone(), Arc::new(pool));
+                return Ok(());
+            }
+            PoolStatus::Deleting => {
+                self.store
+                    .change_pool(&PoolDocument { status: PoolStatus::Created, ..document.clone() }, None)?;
+            }
+            PoolStatus::Created => {}
+        }
+        let pool = self.with_cx(&task, |cx| Pool::open(cx, name, driver, locks))?;
+        self.settle(&task, document, &pool)?;
+        self.pools.write().insert(document.name.clone(), Arc::new(pool));
+        Ok(())
+    }
+
+    fn settle(&self, task: &Task, document: &PoolDocument, pool: &Pool) -> Result<()> {
+        let records = self.store.volumes_in(document)?;
+        let documents = self.store.intents_in(document)?;
+        let plans: Vec<Plan> = documents.iter().map(plan_of).collect::<Result<_>>()?;
+        let intents: Vec<_> = plans.iter().map(|plan| plan.storage.clone()).collect();
+        let sizes = specs_of(&records)?;
+        let recovered = self.with_cx(task, |cx| {
+            pool.recover(cx, &intents, &sizes, &|ticket| self.identity.is_running(ticket))
+        })?;
+        for place in &recovered.removed {
+            tracing::info!(pool = document.name, %place, "removed what an interrupted run had left");
+        }
+        for ((intent, plan), outcome) in documents.iter().zip(&plans).zip(&recovered.intents) {
+            match outcome {
+                Ok(()) => self.conclude(intent, plan, &recovered)?,
+                Err(error) => {
+                    tracing::error!(pool = document.name, error = %error.chain(), "an interrupted change is not finished");
+                }
+            }
+        }
+        self.finish_creations(document, &recovered)?;
+        self.report_differences(document, &recovered)
+    }
+
+    /// Says in the catalog what the pool has finished.
+    fn conclude(&self, intent: &IntentDocument, plan: &Plan, recovered: &Recovered) -> Result<()> {
+        let ticket = &intent.ticket;
+        let Some(record) = self.store.volume_by_id(intent.volume)? else {
+            return self.store.drop_intent(ticket);
+        };
+        match &plan.then {
+            Then::VolumeIsNamed { project, name } => {
+                let volume =
+                    Volume { project: project.parse()?, name: name.clone(), ..record.volume.clone() };
+                let is_there = recovered.live.contains(&Place::live(
+                    &VolumeRecord { volume: volume.clone(), ..record.clone() }.storage_id()?,
+                ));
+                if is_there {
+                    self.store.end_rename(ticket, &record, &volume, None)
+                } else {
+                    self.store.drop_rename(ticket, &record, &volume)
+                }
+            }
+            Then::VolumeIsGone => self.store.volume_is_gone(ticket, record.volume.id, None),
+            Then::VolumeIsReady => {
+                let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
+                self.store.end_change(ticket, &record, &ready, None)
+            }
+            Then::SnapshotIsNamed { snapshot, name } => {
+                let Some(snapshot) = self.store.snapshot_by_id(&record.volume, *snapshot)? else {
+                    return self.store.drop_intent(ticket);
+                };
+                let place = Place::live(&record.storage_id()?).at_snapshot(&name.parse()?);
+                if recovered.live.contains(&place) {
+                    self.store.end_snapshot_rename(ticket, &snapshot, name, None)
+                } else {
+                    self.store.drop_snapshot_rename(ticket, &snapshot, name)
+                }
+            }
+            Then::SnapshotIsGone { snapshot } => {
+                match self.store.snapshot_by_id(&record.volume, *snapshot)? {
+                    Some(snapshot) => self.store.snapshot_is_gone(Some(ticket), &snapshot, None),
+                    None => self.store.drop_intent(ticket),
+                }
+            }
+            Then::SnapshotIsMade { snapshot } => {
+                let Some(snapshot) = self.store.snapshot_by_id(&record.volume, *snapshot)? else {
+                    return self.store.drop_intent(ticket);
+                };
+                let place = Place::live(&record.storage_id()?).at_snapshot(&snapshot.name.parse()?);
+                if recovered.live.contains(&place) {
+                    self.store.snapshot_is_made(ticket, &snapshot, None)
+                } else {
+                    self.store.snapshot_is_gone(Some(ticket), &snapshot, None)
+                }
+            }
+        }
+    }
+
+    /// A volume that was being created is there now, with the snapshots that came along, or it is not.
+    fn finish_creations(&self, document: &PoolDocument, recovered: &Recovered) -> Result<()> {
+        for record in self.store.volumes_in(document)? {
+            if record.volume.state != VolumeState::Creating {
+                continue;
+            }
+            let live = Place::live(&record.storage_id()?);
+            if recovered.live.contains(&live) && record.volume.takes_over.is_some() {
+                tracing::info!(
+                    volume = record.volume.name,
+                    "an interrupted move is finished once both pools are open"
+                );
+            } else if recovered.live.contains(&live) {
+                let snapshots = snapshots_at(&recovered.live, &live.volume);
+                let adopted: Vec<_> =
+                    snapshots.iter().map(|name| self.adopted(&record.volume, name)).collect();
+                self.store.volume_is_ready(&record.volume, &adopted, None)?;
+            } else {
+                self.store.forget_volume(record.volume.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn adopted(&self, volume: &Volume, name: &SnapshotName) -> Snapshot {
+        Snapshot {
+            id: larder_catalog::SnapshotId::random(),
+            volume: volume.id,
+            name: name.to_string(),
+            description: String::new(),
+            config: volume.config.clone(),
+            created_at: self.clock.now(),
+            expires_at: None,
+            is_ready: true,
+        }
+    }
+
+    /// Tells of what only one of catalog and pool knows. Neither is ever destroyed.
+    fn report_differences(&self, document: &PoolDocument, recovered: &Recovered) -> Result<()> {
+        let mut known = BTreeSet::new();
+        for record in self.store.volumes_in(document)? {
+            let live = Place::live(&record.storage_id()?);
+            for snapshot in self.store.snapshots_of(&record.volume)? {
+                known.insert(live.at_snapshot(&snapshot.name.parse()?));
+            }
+            if record.volume.takes_over.is_some() {
+                known.extend(recovered.live.iter().filter(|place| place.volume == live.volume).cloned());
+            }
+            known.insert(live);
+        }
+        let live: BTreeSet<Place> = recovered.live.iter().cloned().collect();
+        let url = |place: &Place| {
+            format!(
+                "/1.0/storage-pools/{}/volumes/{}/{}",
+                document.name, place.volume.kind, place.volume.name
+            )
+        };
+        for place in live.difference(&known) {
+            let message = format!("{place} is on the pool but not in the catalog; it is left alone");
+            self.warnings().note(
+                WarningType::Orphan,
+                place.volume.project.as_str(),
+                &url(place),
+                &message,
+            )?;
+        }
+        for place in known.difference(&live) {
+            let message = format!("{place} is in the catalog but not on the pool");
+            self.warnings().note(
+                WarningType::Missing,
+                place.volume.project.as_str(),
+                &url(place),
+                &message,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn plan_of(intent: &IntentDocument) -> Result<Plan> {
+    serde_json::from_value(intent.work.clone()).map_err(|error| {
+        super::ServiceError::internal(format!("the intent {} can't be read: {error}", intent.ticket))
+    })
+}
+
+fn specs_of(records: &[VolumeRecord]) -> Result<BTreeMap<VolumeId, VolumeSpec>> {
+    let spec = |record: &VolumeRecord| {
+        let id = record.storage_id()?;
+        let size = super::volumes::size_of(&record.volume.config)?;
+        Ok((id.clone(), VolumeSpec { id, size, config: record.volume.config.clone() }))
+    };
+    records.iter().map(spec).collect()
+}
+
+fn snapshots_at(live: &[Place], volume: &VolumeId) -> Vec<SnapshotName> {
+    live.iter().filter(|place| place.volume == *volume).filter_map(|place| place.snapshot.clone()).collect()
+}

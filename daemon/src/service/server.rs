@@ -1,0 +1,75 @@
+//! The server's own configuration.
+
+use super::store::cause_of;
+use super::{Result, Service, ServiceError, Task};
+use larder_base::ProjectName;
+use larder_storage_driver::{Config, ConfigKey, KeyScope, KeyType};
+
+const fn key(
+    name: &'static str,
+    kind: KeyType,
+    default: &'static str,
+    description: &'static str,
+) -> ConfigKey {
+    ConfigKey { name, scope: KeyScope::Pool, kind, default, mutable: true, description }
+}
+
+/// The keys of `PUT /1.0`.
+pub const SERVER_KEYS: &[ConfigKey] = &[
+    key(
+        "images.remote_cache_expiry",
+        KeyType::Integer,
+        "10",
+        "Days after which a cached image that nobody used goes; 0 keeps all",
+    ),
+    key(
+        "images.default_architecture",
+        KeyType::Text,
+        "",
+        "Architecture to choose where an image has several",
+    ),
+    key(
+        "images.compression_algorithm",
+        KeyType::OneOf(&["none", "gzip", "bzip2", "lzma", "xz", "zstd"]),
+        "gzip",
+        "How new image files are compressed",
+    ),
+    key(
+        "backups.compression_algorithm",
+        KeyType::OneOf(&["none", "gzip", "bzip2", "lzma", "xz", "zstd"]),
+        "gzip",
+        "How backups are compressed where the request does not say",
+    ),
+];
+
+impl Service {
+    /// The server's configuration.
+    pub fn server_config(&self) -> Result<Config> {
+        self.store.server_config()
+    }
+
+    /// Replaces the server's configuration.
+    pub fn update_server_config(&self, task: &Task, config: Config) -> Result<()> {
+        let mut config = config;
+        config.retain(|_, value| !value.is_empty());
+        for (name, value) in &config {
+            if name.starts_with("user.") {
+                continue;
+            }
+            let known = SERVER_KEYS.iter().find(|key| key.name == name);
+            let key = known.ok_or_else(|| ServiceError::bad(format!("unknown server key {name:?}")))?;
+            key.kind.check(value).map_err(|wanted| {
+                ServiceError::bad(format!(
+                    "invalid value {value:?} of server key {name:?}: it must be {wanted}"
+                ))
+            })?;
+        }
+        let cause = cause_of(task, "config-updated", "/1.0", &ProjectName::default_project());
+        self.store.put_server_config(&config, Some(cause))
+    }
+
+    /// A copy of the catalog as it is now, taken while work goes on, at `path`, which must not exist.
+    pub fn backup_catalog(&self, path: &std::path::Path) -> Result<()> {
+        self.store.backup(path)
+    }
+}

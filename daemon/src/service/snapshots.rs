@@ -1,0 +1,234 @@
+//! Snapshots of volumes: made, restored, renamed, deleted, expired.
+
+use super::crash::{Point, point};
+use super::lifetime;
+use super::pools::OpenPool;
+use super::store::{VolumeRecord, cause_of};
+use super::work::{Plan, Then};
+use super::{Result, Service, ServiceError, Task};
+use jiff::Timestamp;
+use larder_base::SnapshotName;
+use larder_catalog::documents::{Snapshot, Volume, VolumeState};
+use larder_storage_driver::{Place, VolumeSpec};
+use larder_storage_pool::Intent;
+
+/// What a new snapshot shall be.
+#[derive(Debug, Clone)]
+pub struct NewSnapshot {
+    /// Its name.
+    pub name: SnapshotName,
+    /// For people.
+    pub description: String,
+    /// When it goes, or that it stays; from the volume's `snapshots.expiry` when nothing is said.
+    pub expires_at: Option<Option<Timestamp>>,
+}
+
+impl Service {
+    /// Makes a snapshot.
+    pub fn create_snapshot(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        new: NewSnapshot,
+    ) -> Result<()> {
+        let NewSnapshot { name, .. } = new;
+        let now = self.clock.now();
+        let expires_at = match new.expires_at {
+            Some(Some(at)) if at <= now => {
+                return Err(ServiceError::bad(format!(
+                    "the expiry {at} of snapshot {name} has passed already"
+                )));
+            }
+            Some(said) => said,
+            None => lifetime::expiry_of(&record.volume.config, now)?,
+        };
+        let snapshot = Snapshot {
+            id: larder_catalog::SnapshotId::random(),
+            volume: record.volume.id,
+            name: name.to_string(),
+            description: new.description,
+            config: record.volume.config.clone(),
+            created_at: now,
+            expires_at,
+            is_ready: false,
+        };
+        let id = record.storage_id()?;
+        let plan = Plan {
+            storage: Intent::Snapshot { volume: id.clone(), snapshot: name.clone() },
+            then: Then::SnapshotIsMade { snapshot: snapshot.id.as_uuid() },
+        };
+        self.store.begin_snapshot(&self.ticket(task), record, &snapshot, &plan)?;
+        point(Point::Intent);
+        if let Err(error) = self.with_cx(task, |cx| pool.pool.snapshot(cx, &id, &name)) {
+            if error.undo_failures().is_empty() {
+                self.store.snapshot_is_gone(Some(&self.ticket(task)), &snapshot, None)?;
+            }
+            return Err(error.into());
+        }
+        point(Point::Act);
+        let url = self.snapshot_url(pool, &record.volume, name.as_str());
+        let cause = cause_of(task, "storage-volume-snapshot-created", &url, &record.volume.project);
+        self.store.snapshot_is_made(&self.ticket(task), &snapshot, Some(cause))?;
+        point(Point::Commit);
+        Ok(())
+    }
+
+    /// Puts a volume, which nobody uses, back to one of its snapshots.
+    pub fn restore_volume(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        name: &str,
+    ) -> Result<()> {
+        let snapshots = self.store.snapshots_of(&record.volume)?;
+        let snapshot = snapshots.iter().find(|snapshot| snapshot.name == name).ok_or_else(|| {
+            ServiceError::not_found(format!("snapshot {name:?} of volume {:?}", record.volume.name))
+        })?;
+        self.must_be_unused(record)?;
+        let is_newest = snapshots.iter().all(|other| other.created_at <= snapshot.created_at);
+        let id = record.storage_id()?;
+        let snapshot_name: SnapshotName = name.parse()?;
+        let plan = Plan {
+            storage: Intent::Restore { volume: id.clone(), snapshot: snapshot_name.clone() },
+            then: Then::VolumeIsReady,
+        };
+        let marked = Volume { state: VolumeState::Restoring, ..record.volume.clone() };
+        let record = self.store.begin_change(&self.ticket(task), record, &marked, &plan)?;
+        point(Point::Intent);
+        let spec =
+            VolumeSpec { id, size: super::volumes::size_of(&marked.config)?, config: marked.config.clone() };
+        let outcome = self.with_cx(task, |cx| pool.pool.restore(cx, &spec, &snapshot_name, is_newest));
+        point(Point::Act);
+        let ready = Volume { state: VolumeState::Ready, ..marked };
+        match outcome {
+            Ok(()) => {
+                let url = self.volume_url(&pool.document.name, &ready);
+                let mut cause = cause_of(task, "storage-volume-restored", &url, &ready.project);
+                cause.context = serde_json::json!({ "snapshot": name });
+                self.store.end_change(&self.ticket(task), &record, &ready, Some(cause))
+            }
+            Err(error) => {
+                if error.undo_failures().is_empty() {
+                    self.store.end_change(&self.ticket(task), &record, &ready, None)?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives a snapshot another name.
+    pub fn rename_snapshot(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        snapshot: &Snapshot,
+        name: &SnapshotName,
+    ) -> Result<()> {
+        let live = Place::live(&record.storage_id()?);
+        let old: SnapshotName = snapshot.name.parse()?;
+        let plan = Plan {
+            storage: Intent::Move { from: live.at_snapshot(&old), to: live.at_snapshot(name) },
+            then: Then::SnapshotIsNamed { snapshot: snapshot.id.as_uuid(), name: name.to_string() },
+        };
+        self.store.begin_snapshot_rename(&self.ticket(task), record, snapshot, name.as_str(), &plan)?;
+        point(Point::Intent);
+        let outcome = self.with_cx(task, |cx| pool.pool.rename_snapshot(cx, &live.volume, &old, name));
+        point(Point::Act);
+        match outcome {
+            Ok(()) => {
+                let url = self.snapshot_url(pool, &record.volume, name.as_str());
+                let mut cause =
+                    cause_of(task, "storage-volume-snapshot-renamed", &url, &record.volume.project);
+                cause.context = serde_json::json!({ "old_name": snapshot.name });
+                self.store.end_snapshot_rename(&self.ticket(task), snapshot, name.as_str(), Some(cause))
+            }
+            Err(error) => {
+                if error.undo_failures().is_empty() {
+                    self.store.drop_snapshot_rename(&self.ticket(task), snapshot, name.as_str())?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Changes description and expiry.
+    pub fn update_snapshot(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        changed: &Snapshot,
+    ) -> Result<()> {
+        let url = self.snapshot_url(pool, &record.volume, &changed.name);
+        let cause = cause_of(task, "storage-volume-snapshot-updated", &url, &record.volume.project);
+        self.store.change_snapshot(changed, Some(cause))
+    }
+
+    /// Deletes a snapshot.
+    pub fn delete_snapshot(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        snapshot: &Snapshot,
+    ) -> Result<()> {
+        let live = Place::live(&record.storage_id()?).at_snapshot(&snapshot.name.parse()?);
+        let plan = Plan {
+            storage: Intent::Move { from: live.clone(), to: live.trashed(&self.ticket(task)) },
+            then: Then::SnapshotIsGone { snapshot: snapshot.id.as_uuid() },
+        };
+        self.store.begin_intent(&self.ticket(task), record, &plan)?;
+        point(Point::Intent);
+        let trashed = match self.with_cx(task, |cx| pool.pool.trash(cx, &live)) {
+            Ok(trashed) => Some(trashed),
+            Err(error) if error.kind() == larder_storage_driver::ErrorKind::NotFound => None,
+            Err(error) => {
+                if error.undo_failures().is_empty() {
+                    self.store.drop_intent(&self.ticket(task))?;
+                }
+                return Err(error.into());
+            }
+        };
+        point(Point::Act);
+        let url = self.snapshot_url(pool, &record.volume, &snapshot.name);
+        let cause = cause_of(task, "storage-volume-snapshot-deleted", &url, &record.volume.project);
+        self.store.snapshot_is_gone(Some(&self.ticket(task)), snapshot, Some(cause))?;
+        point(Point::Commit);
+        if let Some(trashed) = trashed {
+            self.with_cx(task, |cx| pool.pool.destroy(cx, &trashed))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the snapshots whose time has come. Goes on after a failure; returns how many went.
+    pub fn delete_expired_snapshots(&self) -> Result<usize> {
+        let now = self.clock.now();
+        let mut deleted = 0;
+        for (record, snapshot) in self.store.snapshots_expired_at(now)? {
+            let task = Task::quiet(super::work::Requestor::default());
+            let outcome = self
+                .store
+                .pool_by_id(record.volume.pool)
+                .and_then(|pool| self.open_pool(&pool.name))
+                .and_then(|pool| self.delete_snapshot(&task, &pool, &record, &snapshot));
+            match outcome {
+                Ok(()) => deleted += 1,
+                Err(error) => {
+                    tracing::warn!(volume = record.volume.name, snapshot = snapshot.name, %error, "an expired snapshot stays");
+                }
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// The next free name after the volume's `snapshots.pattern`: `snap0`, `snap1`, ….
+    pub fn next_snapshot_name(&self, record: &VolumeRecord) -> Result<SnapshotName> {
+        let taken: Vec<String> =
+            self.store.snapshots_of(&record.volume)?.into_iter().map(|snapshot| snapshot.name).collect();
+        let pattern = record.volume.config.get("snapshots.pattern").map_or("snap%d", String::as_str);
+        Ok(lifetime::name_from_pattern(pattern, &taken, self.clock.now()).parse()?)
+    }
+}

@@ -1,0 +1,240 @@
+//! What exists, in the words of the use-cases: the only part of the daemon that speaks to the catalog. Each change is
+//! one transaction that writes documents, the keys that name and refer to them, intents and the cause together.
+
+mod pools;
+mod projects;
+mod snapshots;
+mod volumes;
+
+use super::{Result, ServiceError, Task};
+use larder_base::{Clock, Ticket};
+use larder_catalog::documents::{Backup, Intent, ServerConfig, Volume, Warning};
+use larder_catalog::{Catalog, CatalogError, Cause, Stored, Transaction, keys};
+use larder_storage_driver::{Config, VolumeId, VolumeKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A volume's document with the revision it was read at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VolumeRecord {
+    /// What the catalog says.
+    pub volume: Volume,
+    /// When it was committed: a change made from this record fails if it has changed since.
+    pub revision: larder_catalog::Revision,
+    /// What it was before a change that is under way.
+    pub before: Volume,
+}
+
+impl VolumeRecord {
+    fn new(stored: Stored<Volume>) -> Self {
+        Self { before: stored.document.clone(), volume: stored.document, revision: stored.revision }
+    }
+
+    /// The volume as storage knows it.
+    pub fn storage_id(&self) -> Result<VolumeId> {
+        let wrong = |error: String| ServiceError::internal(format!("volume {}: {error}", self.volume.name));
+        let kind: VolumeKind = self.volume.kind.parse().map_err(wrong)?;
+        let content = self.volume.content.parse().map_err(wrong)?;
+        Ok(VolumeId { kind, content, project: self.volume.project.clone(), name: self.volume.name.parse()? })
+    }
+}
+
+/// Why a transaction is made, for the lifecycle event.
+pub(super) fn cause_of(task: &Task, action: &str, source: &str, project: &impl Display) -> Cause {
+    Cause {
+        action: action.to_owned(),
+        source: source.to_owned(),
+        project: project.to_string(),
+        requestor: serde_json::json!({
+            "username": task.requestor.username,
+            "protocol": task.requestor.protocol,
+            "address": task.requestor.address,
+        }),
+        context: serde_json::Value::Null,
+    }
+}
+
+/// The catalog in the words of the use-cases.
+#[derive(Debug, Clone)]
+pub struct Store {
+    catalog: Arc<dyn Catalog>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Store {
+    pub(super) fn new(catalog: Arc<dyn Catalog>, clock: Arc<dyn Clock>) -> Self {
+        Self { catalog, clock }
+    }
+
+    /// The committed log, for events.
+    pub fn catalog(&self) -> &Arc<dyn Catalog> {
+        &self.catalog
+    }
+
+    /// URLs of what uses a thing.
+    pub fn used_by(&self, target: &str) -> Result<Vec<String>> {
+        let entries = self.catalog.list(&keys::used_by_prefix(target))?;
+        Ok(entries.into_iter().filter_map(|entry| serde_json::from_str(&entry.value).ok()).collect())
+    }
+
+    /// URLs of what uses things, in one scan, by the thing's id.
+    pub fn all_users(&self) -> Result<HashMap<String, Vec<String>>> {
+        let mut users: HashMap<String, Vec<String>> = HashMap::new();
+        for entry in self.catalog.list(&keys::all_used_by())? {
+            if let (Some(target), Ok(url)) = (entry.key.part(1), serde_json::from_str(&entry.value)) {
+                users.entry(target).or_default().push(url);
+            }
+        }
+        Ok(users)
+    }
+
+    pub(super) fn server_config(&self) -> Result<Config> {
+        let stored =
+            larder_catalog::get_document::<ServerConfig>(self.catalog.as_ref(), &keys::server_config())?;
+        Ok(stored.map(|stored| stored.document.config).unwrap_or_default())
+    }
+
+    pub(super) fn put_server_config(&self, config: &Config, cause: Option<Cause>) -> Result<()> {
+        let document = ServerConfig { config: config.clone() };
+        self.commit(Transaction::new().put_document(&document)?, cause)
+    }
+
+    pub(super) fn warnings(&self) -> Result<Vec<Warning>> {
+        let stored = larder_catalog::list_documents::<Warning>(self.catalog.as_ref(), &keys::warnings())?;
+        Ok(stored.into_iter().map(|stored| stored.document).collect())
+    }
+
+    pub(super) fn put_warning(&self, warning: &Warning) -> Result<()> {
+        self.commit(Transaction::new().put_document(warning)?, None)
+    }
+
+    pub(super) fn remove_warning(&self, warning: &Warning) -> Result<()> {
+        self.commit(Transaction::new().delete_document(warning), None)
+    }
+
+    pub(super) fn drop_intent(&self, ticket: &Ticket) -> Result<()> {
+        self.commit(Transaction::new().delete(keys::intent(ticket)), None)
+    }
+
+    /// Backups of a volume, by name.
+    pub fn backups_of(&self, volume: &Volume) -> Result<Vec<Backup>> {
+        let stored =
+            larder_catalog::list_documents::<Backup>(self.catalog.as_ref(), &keys::backups_of(volume.id))?;
+        Ok(stored.into_iter().map(|stored| stored.document).collect())
+    }
+
+    /// All backups, in one scan, by volume.
+    pub fn backups_by_volume(&self) -> Result<HashMap<larder_catalog::VolumeId, Vec<Backup>>> {
+        let stored = larder_catalog::list_documents::<Backup>(self.catalog.as_ref(), &keys::backups())?;
+        let mut by_volume: HashMap<_, Vec<Backup>> = HashMap::new();
+        for stored in stored {
+            by_volume.entry(stored.document.volume).or_default().push(stored.document);
+        }
+        Ok(by_volume)
+    }
+
+    pub(super) fn all_backups(&self) -> Result<Vec<Backup>> {
+        let stored = larder_catalog::list_documents::<Backup>(self.catalog.as_ref(), &keys::backups())?;
+        Ok(stored.into_iter().map(|stored| stored.document).collect())
+    }
+
+    pub(super) fn add_backup(&self, backup: &Backup, cause: Option<Cause>) -> Result<()> {
+        let name = keys::backup_name(backup.volume, &backup.name);
+        let transaction = Transaction::new()
+            .guard_absent(name.clone())
+            .guard_present(keys::volume(backup.volume))
+            .put(name, pointer_to(&backup.id)?)
+            .put_document(backup)?;
+        self.commit_backup(transaction, &backup.name, cause)
+    }
+
+    pub(super) fn rename_backup(&self, old: &Backup, new: &Backup, cause: Option<Cause>) -> Result<()> {
+        let name = keys::backup_name(new.volume, &new.name);
+        let transaction = Transaction::new()
+            .guard_absent(name.clone())
+            .guard_present(keys::backup(old.volume, old.id))
+            .delete(keys::backup_name(old.volume, &old.name))
+            .put(name, pointer_to(&new.id)?)
+            .put_document(new)?;
+        self.commit_backup(transaction, &new.name, cause)
+    }
+
+    fn commit_backup(&self, transaction: Transaction, name: &str, cause: Option<Cause>) -> Result<()> {
+        match self.commit(transaction, cause) {
+            Err(error) if error.kind == super::Kind::Conflict => {
+                Err(ServiceError::taken(format!("the backup {name:?}")))
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn remove_backup(&self, backup: &Backup, cause: Option<Cause>) -> Result<()> {
+        let transaction = Transaction::new().delete(keys::backup_name(backup.volume, &backup.name));
+        self.commit(transaction.delete_document(backup), cause)
+    }
+
+    pub(super) fn backup(&self, path: &Path) -> Result<()> {
+        Ok(self.catalog.backup(path)?)
+    }
+
+    /// The intent document of a plan for a volume.
+    fn intent_of(&self, ticket: &Ticket, volume: &Volume, plan: &super::work::Plan) -> Result<Intent> {
+        let unwritable = |error| ServiceError::internal(format!("an intent can't be written: {error}"));
+        let work = serde_json::to_value(plan).map_err(unwritable)?;
+        Ok(Intent {
+            ticket: ticket.clone(),
+            pool: volume.pool,
+            volume: volume.id,
+            work,
+            begun_at: self.clock.now(),
+        })
+    }
+
+    fn commit(&self, transaction: Transaction, cause: Option<Cause>) -> Result<()> {
+        let transaction = match cause {
+            Some(cause) => transaction.because(cause),
+            None => transaction,
+        };
+        self.catalog.transact(transaction)?;
+        Ok(())
+    }
+}
+
+impl From<CatalogError> for ServiceError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Conflict { .. } => Self {
+                kind: super::Kind::Conflict,
+                message: "somebody else changed it at the same moment: look again and repeat".to_owned(),
+            },
+            other => Self::internal(chain(&other)),
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// An id as a name's key holds it.
+fn pointer_to<I: Serialize>(id: &I) -> Result<String> {
+    serde_json::to_string(id)
+        .map_err(|error| ServiceError::internal(format!("an id can't be written: {error}")))
+}
+
+/// The id that a name's key holds.
+fn pointer<I: DeserializeOwned>(value: &str) -> Result<I> {
+    serde_json::from_str(value)
+        .map_err(|error| ServiceError::internal(format!("an id can't be read: {error}")))
+}

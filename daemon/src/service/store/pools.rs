@@ -1,0 +1,73 @@
+//! Pools in the catalog.
+
+use super::{Store, VolumeRecord};
+use crate::service::{Result, ServiceError};
+use larder_catalog::documents::{Intent, Pool, Volume};
+use larder_catalog::{CatalogError, Cause, PoolId, Transaction, keys};
+
+impl Store {
+    /// All pools, by name.
+    pub fn pools(&self) -> Result<Vec<Pool>> {
+        let stored = larder_catalog::list_documents::<Pool>(self.catalog.as_ref(), &keys::pools())?;
+        let mut pools: Vec<Pool> = stored.into_iter().map(|stored| stored.document).collect();
+        pools.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(pools)
+    }
+
+    /// A pool by name.
+    pub fn pool(&self, name: &str) -> Result<Option<Pool>> {
+        let Some(id) = self.catalog.get(&keys::pool_name(name))? else { return Ok(None) };
+        let id: PoolId = super::pointer(&id.value)?;
+        let stored = larder_catalog::get_document::<Pool>(self.catalog.as_ref(), &keys::pool(id))?;
+        Ok(stored.map(|stored| stored.document))
+    }
+
+    /// A pool by id.
+    pub fn pool_by_id(&self, id: PoolId) -> Result<Pool> {
+        let stored = larder_catalog::get_document::<Pool>(self.catalog.as_ref(), &keys::pool(id))?;
+        stored
+            .map(|stored| stored.document)
+            .ok_or_else(|| ServiceError::not_found(format!("storage pool {id}")))
+    }
+
+    pub(in crate::service) fn begin_pool(&self, pool: &Pool) -> Result<()> {
+        let name = keys::pool_name(&pool.name);
+        let transaction = Transaction::new()
+            .guard_absent(name.clone())
+            .put(name, super::pointer_to(&pool.id)?)
+            .put_document(pool)?;
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { .. }) => {
+                Err(ServiceError::taken(format!("the storage pool {:?}", pool.name)))
+            }
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    pub(in crate::service) fn change_pool(&self, pool: &Pool, cause: Option<Cause>) -> Result<()> {
+        self.commit(Transaction::new().guard_present(keys::pool(pool.id)).put_document(pool)?, cause)
+    }
+
+    pub(in crate::service) fn forget_pool(&self, pool: &Pool, cause: Option<Cause>) -> Result<()> {
+        self.commit(Transaction::new().delete(keys::pool_name(&pool.name)).delete_document(pool), cause)
+    }
+
+    /// The volumes of a pool.
+    pub fn volumes_in(&self, pool: &Pool) -> Result<Vec<VolumeRecord>> {
+        let mut records = self.volumes()?;
+        records.retain(|record| record.volume.pool == pool.id);
+        Ok(records)
+    }
+
+    /// All volumes.
+    pub fn volumes(&self) -> Result<Vec<VolumeRecord>> {
+        let stored = larder_catalog::list_documents::<Volume>(self.catalog.as_ref(), &keys::volumes())?;
+        Ok(stored.into_iter().map(VolumeRecord::new).collect())
+    }
+
+    pub(in crate::service) fn intents_in(&self, pool: &Pool) -> Result<Vec<Intent>> {
+        let stored = larder_catalog::list_documents::<Intent>(self.catalog.as_ref(), &keys::intents())?;
+        let intents = stored.into_iter().map(|stored| stored.document);
+        Ok(intents.filter(|intent| intent.pool == pool.id).collect())
+    }
+}

@@ -1,0 +1,84 @@
+//! Projects in the catalog.
+
+use super::Store;
+use crate::service::{Result, ServiceError};
+use larder_base::ProjectName;
+use larder_catalog::documents::Project;
+use larder_catalog::{CatalogError, Cause, Transaction, keys};
+
+impl Store {
+    /// All projects, by name.
+    pub fn projects(&self) -> Result<Vec<Project>> {
+        let stored = larder_catalog::list_documents::<Project>(self.catalog.as_ref(), &keys::projects())?;
+        Ok(stored.into_iter().map(|stored| stored.document).collect())
+    }
+
+    /// A project by name; `None` for a name that could be none.
+    pub fn project(&self, name: &str) -> Result<Option<Project>> {
+        let Ok(name) = name.parse::<ProjectName>() else { return Ok(None) };
+        let stored = larder_catalog::get_document::<Project>(self.catalog.as_ref(), &keys::project(&name))?;
+        Ok(stored.map(|stored| stored.document))
+    }
+
+    pub(in crate::service) fn add_project(&self, project: &Project, cause: Option<Cause>) -> Result<()> {
+        let transaction =
+            Transaction::new().guard_absent(keys::project(&project.name)).put_document(project)?;
+        let transaction = match cause {
+            Some(cause) => transaction.because(cause),
+            None => transaction,
+        };
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { .. }) => {
+                Err(ServiceError::taken(format!("the project {:?}", project.name.as_str())))
+            }
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    pub(in crate::service) fn change_project(&self, project: &Project, cause: Option<Cause>) -> Result<()> {
+        self.commit(
+            Transaction::new().guard_present(keys::project(&project.name)).put_document(project)?,
+            cause,
+        )
+    }
+
+    pub(in crate::service) fn rename_project(
+        &self,
+        old: &Project,
+        new: &Project,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let transaction = Transaction::new()
+            .guard_absent(keys::project(&new.name))
+            .guard_present(keys::project(&old.name))
+            .delete_document(old)
+            .put_document(new)?;
+        match self.commit(transaction, cause) {
+            Err(error) if error.kind == crate::service::Kind::Conflict => {
+                Err(ServiceError::taken(format!("the project {:?}", new.name.as_str())))
+            }
+            other => other,
+        }
+    }
+
+    pub(in crate::service) fn remove_project(&self, project: &Project, cause: Option<Cause>) -> Result<()> {
+        self.commit(Transaction::new().delete_document(project), cause)
+    }
+
+    /// Makes the default project on a new catalog.
+    pub fn ensure_default_project(&self) -> Result<()> {
+        let name = ProjectName::default_project();
+        if self.project(name.as_str())?.is_some() {
+            return Ok(());
+        }
+        let features = [
+            "features.images",
+            "features.networks",
+            "features.profiles",
+            "features.storage.buckets",
+            "features.storage.volumes",
+        ];
+        let config = features.into_iter().map(|feature| (feature.to_owned(), "true".to_owned())).collect();
+        self.add_project(&Project { name, description: "Default project".to_owned(), config }, None)
+    }
+}

@@ -1,0 +1,182 @@
+//! Snapshots in the catalog. A snapshot's key holds its volume's id, so that a volume's snapshots are one scan; the name
+//! is a key of its own, so that it is taken once.
+
+use super::{Store, VolumeRecord};
+use crate::service::work::Plan;
+use crate::service::{Result, ServiceError};
+use jiff::Timestamp;
+use larder_base::Ticket;
+use larder_catalog::documents::{Snapshot, Volume, VolumeState};
+use larder_catalog::{CatalogError, Cause, Transaction, keys};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+pub(super) fn put_snapshot(transaction: Transaction, snapshot: &Snapshot) -> Result<Transaction> {
+    let name = keys::snapshot_name(snapshot.volume, &snapshot.name);
+    Ok(transaction.put(name, super::pointer_to(&snapshot.id)?).put_document(snapshot)?)
+}
+
+pub(super) fn delete_snapshot(transaction: Transaction, snapshot: &Snapshot) -> Transaction {
+    transaction.delete(keys::snapshot_name(snapshot.volume, &snapshot.name)).delete_document(snapshot)
+}
+
+fn taken(name: &str) -> ServiceError {
+    ServiceError::taken(format!("the snapshot {name:?}"))
+}
+
+impl Store {
+    /// The snapshots of a volume that are there, oldest first.
+    pub fn snapshots_of(&self, volume: &Volume) -> Result<Vec<Snapshot>> {
+        let mut snapshots = self.all_snapshots_of(volume)?;
+        snapshots.retain(|snapshot| snapshot.is_ready);
+        snapshots.sort_by(|one, other| (one.created_at, &one.name).cmp(&(other.created_at, &other.name)));
+        Ok(snapshots)
+    }
+
+    pub(super) fn all_snapshots_of(&self, volume: &Volume) -> Result<Vec<Snapshot>> {
+        let stored = larder_catalog::list_documents::<Snapshot>(
+            self.catalog.as_ref(),
+            &keys::snapshots_of(volume.id),
+        )?;
+        Ok(stored.into_iter().map(|stored| stored.document).collect())
+    }
+
+    /// All snapshots that are there, in one scan, by volume.
+    pub fn snapshots_by_volume(&self) -> Result<HashMap<larder_catalog::VolumeId, Vec<Snapshot>>> {
+        let stored = larder_catalog::list_documents::<Snapshot>(self.catalog.as_ref(), &keys::snapshots())?;
+        let mut by_volume: HashMap<_, Vec<Snapshot>> = HashMap::new();
+        for stored in stored {
+            if stored.document.is_ready {
+                by_volume.entry(stored.document.volume).or_default().push(stored.document);
+            }
+        }
+        for snapshots in by_volume.values_mut() {
+            snapshots.sort_by(|one, other| (one.created_at, &one.name).cmp(&(other.created_at, &other.name)));
+        }
+        Ok(by_volume)
+    }
+
+    /// A snapshot by name.
+    pub fn snapshot(&self, volume: &Volume, name: &str) -> Result<Option<Snapshot>> {
+        Ok(self.snapshots_of(volume)?.into_iter().find(|snapshot| snapshot.name == name))
+    }
+
+    pub(in crate::service) fn snapshot_by_id(&self, volume: &Volume, id: Uuid) -> Result<Option<Snapshot>> {
+        Ok(self.all_snapshots_of(volume)?.into_iter().find(|snapshot| snapshot.id.as_uuid() == id))
+    }
+
+    pub(in crate::service) fn snapshots_expired_at(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<(VolumeRecord, Snapshot)>> {
+        let mut expired = Vec::new();
+        for snapshot in self.snapshots_by_volume()?.into_values().flatten() {
+            if snapshot.expires_at.is_some_and(|at| at <= now)
+                && let Some(record) = self.volume_by_id(snapshot.volume)?
+                && record.volume.state == VolumeState::Ready
+            {
+                expired.push((record, snapshot));
+            }
+        }
+        Ok(expired)
+    }
+
+    pub(in crate::service) fn begin_snapshot(
+        &self,
+        ticket: &Ticket,
+        record: &VolumeRecord,
+        snapshot: &Snapshot,
+        plan: &Plan,
+    ) -> Result<()> {
+        let name = keys::snapshot_name(snapshot.volume, &snapshot.name);
+        let transaction = put_snapshot(Transaction::new(), snapshot)?
+            .guard_present(keys::volume(snapshot.volume))
+            .guard_absent(name.clone())
+            .put_document(&self.intent_of(ticket, &record.volume, plan)?)?;
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { key }) if key == name => Err(taken(&snapshot.name)),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    pub(in crate::service) fn snapshot_is_made(
+        &self,
+        ticket: &Ticket,
+        snapshot: &Snapshot,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let ready = Snapshot { is_ready: true, ..snapshot.clone() };
+        self.commit(Transaction::new().put_document(&ready)?.delete(keys::intent(ticket)), cause)
+    }
+
+    pub(in crate::service) fn snapshot_is_gone(
+        &self,
+        ticket: Option<&Ticket>,
+        snapshot: &Snapshot,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let mut transaction = delete_snapshot(Transaction::new(), snapshot);
+        if let Some(ticket) = ticket {
+            transaction = transaction.delete(keys::intent(ticket));
+        }
+        self.commit(transaction, cause)
+    }
+
+    pub(in crate::service) fn begin_snapshot_rename(
+        &self,
+        ticket: &Ticket,
+        record: &VolumeRecord,
+        snapshot: &Snapshot,
+        name: &str,
+        plan: &Plan,
+    ) -> Result<()> {
+        let key = keys::snapshot_name(snapshot.volume, name);
+        let transaction = Transaction::new()
+            .guard_absent(key.clone())
+            .put(key.clone(), super::pointer_to(&snapshot.id)?)
+            .put_document(&self.intent_of(ticket, &record.volume, plan)?)?;
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { key: conflicting }) if conflicting == key => Err(taken(name)),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    pub(in crate::service) fn end_snapshot_rename(
+        &self,
+        ticket: &Ticket,
+        snapshot: &Snapshot,
+        name: &str,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let renamed = Snapshot { name: name.to_owned(), ..snapshot.clone() };
+        let transaction = Transaction::new()
+            .delete(keys::snapshot_name(snapshot.volume, &snapshot.name))
+            .put(keys::snapshot_name(snapshot.volume, name), super::pointer_to(&snapshot.id)?)
+            .put_document(&renamed)?
+            .delete(keys::intent(ticket));
+        self.commit(transaction, cause)
+    }
+
+    pub(in crate::service) fn drop_snapshot_rename(
+        &self,
+        ticket: &Ticket,
+        snapshot: &Snapshot,
+        name: &str,
+    ) -> Result<()> {
+        if snapshot.name == name {
+            return self.drop_intent(ticket);
+        }
+        let transaction = Transaction::new()
+            .delete(keys::snapshot_name(snapshot.volume, name))
+            .delete(keys::intent(ticket));
+        self.commit(transaction, None)
+    }
+
+    pub(in crate::service) fn change_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        self.commit(Transaction::new().put_document(snapshot)?, cause)
+    }
+}

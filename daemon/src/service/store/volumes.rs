@@ -1,0 +1,240 @@
+//! Volumes in the catalog.
+
+use super::{Store, VolumeRecord};
+use crate::service::work::Plan;
+use crate::service::{Result, ServiceError};
+use larder_base::Ticket;
+use larder_catalog::documents::{Pool, PoolStatus, Snapshot, Volume, VolumeState};
+use larder_catalog::{CatalogError, Cause, Key, Transaction, VolumeId, keys};
+
+/// How many documents one transaction writes at most, well below the catalog's limit.
+const BATCH: usize = 30;
+
+fn name_key(volume: &Volume) -> Key {
+    keys::volume_name(volume.pool, &volume.project, &volume.kind, &volume.name)
+}
+
+fn taken(volume: &Volume) -> ServiceError {
+    ServiceError::taken(format!("the {} volume {:?}", volume.kind, volume.name))
+}
+
+impl Store {
+    /// A volume by name. One that is still being created is not there yet.
+    pub fn volume(
+        &self,
+        pool: &Pool,
+        project: &larder_base::ProjectName,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<VolumeRecord>> {
+        let Some(entry) = self.catalog.get(&keys::volume_name(pool.id, project, kind, name))? else {
+            return Ok(None);
+        };
+        let record = self.volume_by_id(super::pointer(&entry.value)?)?;
+        // While a rename is under way both names point to the volume; it answers to the one it has.
+        Ok(record.filter(|record| record.volume.state != VolumeState::Creating && record.volume.name == name))
+    }
+
+    /// A volume by id.
+    pub fn volume_by_id(&self, id: VolumeId) -> Result<Option<VolumeRecord>> {
+        let stored = larder_catalog::get_document::<Volume>(self.catalog.as_ref(), &keys::volume(id))?;
+        Ok(stored.map(VolumeRecord::new))
+    }
+
+    pub(in crate::service) fn begin_volume(&self, pool: &Pool, volume: &Volume) -> Result<()> {
+        let stored = larder_catalog::get_document::<Pool>(self.catalog.as_ref(), &keys::pool(pool.id))?;
+        let missing = || ServiceError::not_found(format!("storage pool {:?}", pool.name));
+        let pool =
+            stored.filter(|stored| stored.document.status == PoolStatus::Created).ok_or_else(missing)?;
+        let name = name_key(volume);
+        let transaction = Transaction::new()
+            .guard_at(keys::pool(pool.document.id), pool.revision)
+            .guard_absent(name.clone())
+            .put(name.clone(), super::pointer_to(&volume.id)?)
+            .put_document(volume)?;
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { key }) if key == name => Err(taken(volume)),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    pub(in crate::service) fn volume_is_ready(
+        &self,
+        volume: &Volume,
+        snapshots: &[Snapshot],
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let ready = Volume { state: VolumeState::Ready, ..volume.clone() };
+        for batch in snapshots.chunks(BATCH) {
+            let mut transaction = Transaction::new();
+            for snapshot in batch {
+                transaction = super::snapshots::put_snapshot(transaction, snapshot)?;
+            }
+            self.commit(transaction, None)?;
+        }
+        self.commit(Transaction::new().put_document(&ready)?, cause)
+    }
+
+    pub(in crate::service) fn forget_volume(&self, id: VolumeId) -> Result<()> {
+        let Some(record) = self.volume_by_id(id)? else { return Ok(()) };
+        self.forget_snapshots(&record.volume)?;
+        self.commit(Transaction::new().delete(name_key(&record.volume)).delete_document(&record.volume), None)
+    }
+
+    fn forget_snapshots(&self, volume: &Volume) -> Result<()> {
+        for batch in self.all_snapshots_of(volume)?.chunks(BATCH) {
+            let forget = |transaction, snapshot| super::snapshots::delete_snapshot(transaction, snapshot);
+            self.commit(batch.iter().fold(Transaction::new(), forget), None)?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::service) fn change_volume(
+        &self,
+        record: &VolumeRecord,
+        volume: &Volume,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let transaction =
+            Transaction::new().guard_at(keys::volume(volume.id), record.revision).put_document(volume)?;
+        self.commit(transaction, cause)
+    }
+
+    /// Marks a volume and writes down how to go on. Returns the record to end the change with.
+    pub(in crate::service) fn begin_change(
+        &self,
+        ticket: &Ticket,
+        record: &VolumeRecord,
+        marked: &Volume,
+        plan: &Plan,
+    ) -> Result<VolumeRecord> {
+        let transaction = Transaction::new()
+            .guard_at(keys::volume(marked.id), record.revision)
+            .put_document(marked)?
+            .put_document(&self.intent_of(ticket, marked, plan)?)?;
+        let revision = self.catalog.transact(transaction)?;
+        Ok(VolumeRecord { volume: marked.clone(), revision, before: record.volume.clone() })
+    }
+
+    pub(in crate::service) fn end_change(
+        &self,
+        ticket: &Ticket,
+        record: &VolumeRecord,
+        volume: &Volume,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let transaction = Transaction::new()
+            .guard_at(keys::volume(volume.id), record.revision)
+            .put_document(volume)?
+            .delete(keys::intent(ticket));
+        self.commit(transaction, cause)
+    }
+
+    pub(in crate::service) fn begin_intent(
+        &self,
+        ticket: &Ticket,
+        record: &VolumeRecord,
+        plan: &Plan,
+    ) -> Result<()> {
+        let transaction = Transaction::new()
+            .guard_at(keys::volume(record.volume.id), record.revision)
+            .put_document(&self.intent_of(ticket, &record.volume, plan)?)?;
+        self.commit(transaction, None)
+    }
+
+    /// Takes the new name, beside the old one.
+    pub(in crate::service) fn begin_rename(
+        &self,
+        ticket: &Ticket,
+        record: &VolumeRecord,
+        renamed: &Volume,
+        plan: &Plan,
+    ) -> Result<()> {
+        let name = name_key(renamed);
+        let transaction = Transaction::new()
+            .guard_at(keys::volume(renamed.id), record.revision)
+            .guard_absent(name.clone())
+            .put(name.clone(), super::pointer_to(&renamed.id)?)
+            .put_document(&self.intent_of(ticket, renamed, plan)?)?;
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { key }) if key == name => Err(taken(renamed)),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    pub(in crate::service) fn end_rename(
+        &self,
+        ticket: &Ticket,
+        record: &VolumeRecord,
+        renamed: &Volume,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let transaction = Transaction::new()
+            .put(name_key(renamed), super::pointer_to(&renamed.id)?)
+            .delete(name_key(&record.volume))
+            .put_document(renamed)?
+            .delete(keys::intent(ticket));
+        self.commit(transaction, cause)
+    }
+
+    pub(in crate::service) fn drop_rename(
+        &self,
+        ticket: &Ticket,
+        record: &VolumeRecord,
+        renamed: &Volume,
+    ) -> Result<()> {
+        let new = name_key(renamed);
+        if new == name_key(&record.volume) {
+            return self.drop_intent(ticket);
+        }
+        self.commit(Transaction::new().delete(new).delete(keys::intent(ticket)), None)
+    }
+
+    /// Forgets a volume whose place lies in the trash, with its snapshots and the intent.
+    pub(in crate::service) fn volume_is_gone(
+        &self,
+        ticket: &Ticket,
+        id: VolumeId,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let Some(record) = self.volume_by_id(id)? else { return self.drop_intent(ticket) };
+        let volume = &record.volume;
+        self.forget_snapshots(volume)?;
+        for backup in self.backups_of(volume)? {
+            self.remove_backup(&backup, None)?;
+        }
+        let mut transaction = Transaction::new().delete_document(volume).delete(keys::intent(ticket));
+        // A volume that was moved has given its name to the one that took over.
+        let owner = self.catalog.get(&name_key(volume))?;
+        if owner.map(|entry| super::pointer::<VolumeId>(&entry.value)).transpose()? == Some(volume.id) {
+            transaction = transaction.delete(name_key(volume));
+        }
+        self.commit(transaction, cause)
+    }
+
+    /// One volume takes the place of another: the new one is ready, the old one sentenced and without a name.
+    pub(in crate::service) fn volume_takes_over(
+        &self,
+        ticket: &Ticket,
+        new: &Volume,
+        snapshots: &[Snapshot],
+        old: &VolumeRecord,
+        plan: &Plan,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        for batch in snapshots.chunks(BATCH) {
+            let mut transaction = Transaction::new();
+            for snapshot in batch {
+                transaction = super::snapshots::put_snapshot(transaction, snapshot)?;
+            }
+            self.commit(transaction, None)?;
+        }
+        let sentenced = Volume { state: VolumeState::Deleting, ..old.volume.clone() };
+        let transaction = Transaction::new()
+            .guard_at(keys::volume(sentenced.id), old.revision)
+            .put_document(new)?
+            .put_document(&sentenced)?
+            .put_document(&self.intent_of(ticket, &sentenced, plan)?)?;
+        self.commit(transaction, cause)
+    }
+}

@@ -1,0 +1,269 @@
+//! Volumes: made, changed, renamed, deleted.
+
+use super::crash::{Point, point};
+use super::pools::OpenPool;
+use super::store::{VolumeRecord, cause_of};
+use super::work::{Plan, Then};
+use super::{Result, Service, ServiceError, Task};
+use larder_base::{ByteSize, ProjectName, VolumeName};
+use larder_catalog::documents::{Snapshot, Volume, VolumeState};
+use larder_storage_driver::{
+    Config, Content, KeyScope, Place, VolumeId, VolumeKind, VolumeSpec, check_config,
+};
+use larder_storage_pool::{EmptyFill, Fill, Intent};
+
+/// What a new custom volume shall be.
+#[derive(Debug, Clone)]
+pub struct NewVolume {
+    /// Its project (already the one that holds the volumes of the project asked for).
+    pub project: ProjectName,
+    /// Its name.
+    pub name: VolumeName,
+    /// What it holds.
+    pub content: Content,
+    /// For people.
+    pub description: String,
+    /// Its keys, without the pool's defaults.
+    pub config: Config,
+}
+
+/// What a change of a volume changes.
+#[derive(Debug, Clone)]
+pub struct VolumeChange {
+    /// The whole new configuration.
+    pub config: Config,
+    /// The new description.
+    pub description: String,
+}
+
+impl Service {
+    /// Makes an empty custom volume.
+    pub fn create_volume(&self, task: &Task, pool: &OpenPool, new: NewVolume) -> Result<()> {
+        self.create_filled(task, pool, new, &EmptyFill)
+    }
+
+    /// Makes a custom volume with content. All or nothing.
+    pub fn create_filled(&self, task: &Task, pool: &OpenPool, new: NewVolume, fill: &dyn Fill) -> Result<()> {
+        let (volume, spec) = self.plan_volume(pool, new)?;
+        self.creating(task, pool, &volume, &[], |cx| pool.pool.create_volume(cx, &spec, fill))
+    }
+
+    /// Checks a new volume and fills in what nobody said: the pool's defaults and a disk's size.
+    pub(super) fn plan_volume(&self, pool: &OpenPool, new: NewVolume) -> Result<(Volume, VolumeSpec)> {
+        let driver = pool.pool.driver();
+        let id = VolumeId::custom(new.content, new.project.clone(), new.name.clone());
+        let mut config = new.config;
+        config.retain(|_, value| !value.is_empty());
+        check_config(&config, KeyScope::Volume, driver.config_keys(), driver.name())?;
+        for (key, value) in &pool.document.config {
+            if let Some(bare) = key.strip_prefix("volume.") {
+                config.entry(bare.to_owned()).or_insert_with(|| value.clone());
+            }
+        }
+        let mut spec = VolumeSpec { id, size: size_of(&config)?, config };
+        if spec.id.has_disk() && new.content == Content::Block {
+            let size = spec.disk_size();
+            spec.size = Some(size);
+            spec.config.entry("size".to_owned()).or_insert_with(|| size.to_string());
+        }
+        let volume = Volume {
+            id: larder_catalog::VolumeId::random(),
+            pool: pool.document.id,
+            project: new.project,
+            kind: VolumeKind::Custom.as_str().to_owned(),
+            content: new.content.as_str().to_owned(),
+            name: new.name.into(),
+            description: new.description,
+            config: spec.config.clone(),
+            state: VolumeState::Creating,
+            created_at: self.clock.now(),
+            takes_over: None,
+        };
+        Ok((volume, spec))
+    }
+
+    /// Records a volume as being created, does the work, records the outcome.
+    pub(super) fn creating(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        volume: &Volume,
+        snapshots: &[Snapshot],
+        work: impl FnOnce(&larder_storage_driver::Cx<'_>) -> larder_storage_driver::Result<()>,
+    ) -> Result<()> {
+        self.store.begin_volume(&pool.document, volume)?;
+        point(Point::Intent);
+        if let Err(error) = self.with_cx(task, work) {
+            self.store.forget_volume(volume.id)?;
+            return Err(error.into());
+        }
+        point(Point::Act);
+        let cause = cause_of(
+            task,
+            "storage-volume-created",
+            &self.volume_url(&pool.document.name, volume),
+            &volume.project,
+        );
+        self.store.volume_is_ready(volume, snapshots, Some(cause))?;
+        point(Point::Commit);
+        self.warn_about_size(pool, volume)
+    }
+
+    /// Changes keys and description. A new size is applied first.
+    pub fn update_volume(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        change: VolumeChange,
+    ) -> Result<()> {
+        let driver = pool.pool.driver();
+        let mut config = change.config;
+        config.retain(|_, value| !value.is_empty());
+        check_config(&config, KeyScope::Volume, driver.config_keys(), driver.name())?;
+        check_immutable(driver.config_keys(), KeyScope::Volume, &record.volume.config, &config)?;
+        let (old, new) = (size_of(&record.volume.config)?, size_of(&config)?);
+        let id = record.storage_id()?;
+        let mut volume = Volume { config, description: change.description, ..record.volume.clone() };
+        let cause = cause_of(
+            task,
+            "storage-volume-updated",
+            &self.volume_url(&pool.document.name, &volume),
+            &volume.project,
+        );
+        if old == new {
+            return self.store.change_volume(record, &volume, Some(cause));
+        }
+        let plan =
+            Plan { storage: Intent::Resize { volume: id.clone(), size: new }, then: Then::VolumeIsReady };
+        volume.state = VolumeState::Resizing;
+        let record = self.store.begin_change(&self.ticket(task), record, &volume, &plan)?;
+        point(Point::Intent);
+        let outcome = self.with_cx(task, |cx| pool.pool.resize(cx, &id, old, new));
+        point(Point::Act);
+        volume.state = VolumeState::Ready;
+        match outcome {
+            Ok(()) => self.store.end_change(&self.ticket(task), &record, &volume, Some(cause)),
+            Err(error) if error.undo_failures().is_empty() => {
+                let before = Volume { state: VolumeState::Ready, ..record.before.clone() };
+                self.store.end_change(&self.ticket(task), &record, &before, None)?;
+                Err(error.into())
+            }
+            // The intent stays: the next start goes on.
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a custom volume another name in its pool.
+    pub fn rename_volume(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        project: &ProjectName,
+        name: &VolumeName,
+    ) -> Result<()> {
+        self.must_be_unused(record)?;
+        let from = record.storage_id()?;
+        let to = VolumeId { project: project.clone(), name: name.clone(), ..from.clone() };
+        let plan = Plan {
+            storage: Intent::Move { from: Place::live(&from), to: Place::live(&to) },
+            then: Then::VolumeIsNamed { project: project.to_string(), name: name.to_string() },
+        };
+        let volume = Volume { project: project.clone(), name: name.to_string(), ..record.volume.clone() };
+        self.store.begin_rename(&self.ticket(task), record, &volume, &plan)?;
+        point(Point::Intent);
+        let outcome = self.with_cx(task, |cx| pool.pool.rename_volume(cx, &from, &to));
+        point(Point::Act);
+        match outcome {
+            Ok(()) => {
+                let url = self.volume_url(&pool.document.name, &volume);
+                let mut cause = cause_of(task, "storage-volume-renamed", &url, project);
+                cause.context = serde_json::json!({ "old_name": record.volume.name });
+                self.store.end_rename(&self.ticket(task), record, &volume, Some(cause))
+            }
+            Err(error) => {
+                if error.undo_failures().is_empty() {
+                    self.store.drop_rename(&self.ticket(task), record, &volume)?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Deletes a volume with its snapshots. Its name is free as soon as it lies in the trash.
+    pub fn delete_volume(&self, task: &Task, pool: &OpenPool, record: &VolumeRecord) -> Result<()> {
+        self.must_be_unused(record)?;
+        let live = Place::live(&record.storage_id()?);
+        let trash = live.trashed(&self.ticket(task));
+        let plan = Plan { storage: Intent::Move { from: live.clone(), to: trash }, then: Then::VolumeIsGone };
+        self.store.begin_intent(&self.ticket(task), record, &plan)?;
+        point(Point::Intent);
+        let trashed = match self.with_cx(task, |cx| pool.pool.trash(cx, &live)) {
+            Ok(trashed) => Some(trashed),
+            // What the pool has lost can still be forgotten.
+            Err(error) if error.kind() == larder_storage_driver::ErrorKind::NotFound => None,
+            Err(error) => {
+                if error.undo_failures().is_empty() {
+                    self.store.drop_intent(&self.ticket(task))?;
+                }
+                return Err(error.into());
+            }
+        };
+        point(Point::Act);
+        let url = self.volume_url(&pool.document.name, &record.volume);
+        let cause = cause_of(task, "storage-volume-deleted", &url, &record.volume.project);
+        let backups = self.store.backups_of(&record.volume)?;
+        self.store.volume_is_gone(&self.ticket(task), record.volume.id, Some(cause))?;
+        point(Point::Commit);
+        self.forget_backup_files(&backups)?;
+        if let Some(trashed) = trashed {
+            self.with_cx(task, |cx| pool.pool.destroy(cx, &trashed))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what would pull a volume away from under its users.
+    pub(super) fn must_be_unused(&self, record: &VolumeRecord) -> Result<()> {
+        let users = self.store.used_by(&record.volume.id.to_string())?;
+        if users.is_empty() {
+            return Ok(());
+        }
+        Err(ServiceError::bad(format!("the volume {} is in use by {}", record.volume.name, users.join(", "))))
+    }
+
+    /// Notes a size that nothing enforces.
+    fn warn_about_size(&self, pool: &OpenPool, volume: &Volume) -> Result<()> {
+        let unenforced = pool.pool.capabilities().quota == larder_storage_driver::Quota::None;
+        if unenforced && volume.content == "filesystem" && volume.config.contains_key("size") {
+            self.warnings().note_unenforced_size(&pool.document, volume)?;
+        }
+        Ok(())
+    }
+}
+
+/// The `size` key as a size.
+pub(super) fn size_of(config: &Config) -> Result<Option<ByteSize>> {
+    match config.get("size").filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|error: larder_base::size::SizeError| ServiceError::bad(error.to_string())),
+    }
+}
+
+/// Refuses the change of a key that stays as it was made.
+pub(super) fn check_immutable(
+    keys: &[larder_storage_driver::ConfigKey],
+    scope: KeyScope,
+    old: &Config,
+    new: &Config,
+) -> Result<()> {
+    for key in keys.iter().filter(|key| key.scope == scope && !key.mutable) {
+        if old.get(key.name) != new.get(key.name) {
+            return Err(ServiceError::bad(format!("the key {:?} can't be changed after creation", key.name)));
+        }
+    }
+    Ok(())
+}

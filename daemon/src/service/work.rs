@@ -1,0 +1,90 @@
+//! One piece of work: who asked, whose ticket, how to report, and what the next start must know.
+
+use larder_base::{Cancel, Progress, Ticket};
+use larder_storage_pool::Intent;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Who asked, for the event that tells of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requestor {
+    /// The user's name or the certificate's.
+    pub username: String,
+    /// `unix` or `tls`.
+    pub protocol: String,
+    /// Where from.
+    pub address: String,
+}
+
+/// One piece of work, long or short.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Its own id: the operation's, where there is one.
+    pub id: Uuid,
+    /// Who asked.
+    pub requestor: Requestor,
+    /// Where it reports.
+    pub progress: Progress,
+    /// Whether it shall stop.
+    pub cancel: Cancel,
+}
+
+impl Task {
+    /// Work that nobody watches and nobody can stop.
+    pub fn quiet(requestor: Requestor) -> Self {
+        Self { id: Uuid::new_v4(), requestor, progress: Progress::silent(), cancel: Cancel::never() }
+    }
+}
+
+/// This daemon among others, and this run of it.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The member's name; `none` on a single machine.
+    pub member: String,
+    /// This run.
+    pub boot: Uuid,
+}
+
+impl Identity {
+    /// A new run of a daemon on its own.
+    pub fn alone() -> Self {
+        Self { member: "none".to_owned(), boot: Uuid::new_v4() }
+    }
+
+    /// The ticket of some work of this run.
+    pub fn ticket(&self, work: Uuid) -> Ticket {
+        Ticket::new(&self.member, self.boot, work)
+    }
+
+    /// Whether the work under `ticket` may still go on: another member's, or this run's.
+    pub fn is_running(&self, ticket: &Ticket) -> bool {
+        ticket.member() != self.member || ticket.boot() == self.boot
+    }
+}
+
+/// What an intent document holds: what the pool must finish, and what the catalog must say then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// For [`Pool::recover`](larder_storage_pool::Pool::recover).
+    pub(crate) storage: Intent,
+    /// For the catalog, once that is finished.
+    pub(crate) then: Then,
+}
+
+/// What the catalog must say once the pool has finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "then", rename_all = "snake_case")]
+pub(crate) enum Then {
+    /// The volume has this name and project.
+    VolumeIsNamed { project: String, name: String },
+    /// The volume is gone.
+    VolumeIsGone,
+    /// The snapshot of this id has this name.
+    SnapshotIsNamed { snapshot: Uuid, name: String },
+    /// The snapshot of this id is gone.
+    SnapshotIsGone { snapshot: Uuid },
+    /// The snapshot of this id is there, if the pool has it.
+    SnapshotIsMade { snapshot: Uuid },
+    /// The volume is as it shall be.
+    VolumeIsReady,
+}

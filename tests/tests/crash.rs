@@ -1,0 +1,234 @@
+//! `kill -9` of the real daemon at every named point and every changing step of what it does. After the restart every
+//! live name is whole, nothing staged is left, catalog and pool agree, and what was there before is there.
+//!
+//! A debug build of larderd reads the plan in the file that `LARDER_CRASH_PLAN` names, at every point and step.
+
+#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+
+use larder_tests::{Larderd, request};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const VOLUMES: &str = "/1.0/storage-pools/p1/volumes/custom";
+const POINTS: &[&str] = &["after_intent", "after_act", "after_commit"];
+
+/// What is there: each volume and snapshot by name, with its content.
+type Seen = BTreeMap<String, BTreeMap<String, String>>;
+
+struct Story {
+    name: &'static str,
+    act: fn(&Larderd),
+}
+
+fn send(daemon: &Larderd, method: &str, path: &str, body: &Value) {
+    // The daemon may die at any moment: the answer, if one comes, is not looked at.
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    let Ok(reply) = request(&daemon.socket(), method, path, &[], &body) else { return };
+    if reply.status == 202 {
+        let operation = reply.json()["operation"].as_str().unwrap_or_default().to_owned();
+        let _ = request(&daemon.socket(), "GET", &format!("{operation}/wait"), &[], b"");
+    }
+}
+
+fn stories() -> Vec<Story> {
+    vec![
+        Story { name: "create", act: |d| send(d, "POST", VOLUMES, &json!({ "name": "new", "config": {} })) },
+        Story {
+            name: "copy",
+            act: |d| {
+                let source = json!({ "type": "copy", "name": "v1", "pool": "p1" });
+                send(d, "POST", VOLUMES, &json!({ "name": "new", "source": source }));
+            },
+        },
+        Story {
+            name: "copy across pools",
+            act: |d| {
+                let source = json!({ "type": "copy", "name": "v1", "pool": "p1" });
+                send(
+                    d,
+                    "POST",
+                    "/1.0/storage-pools/p2/volumes/custom",
+                    &json!({ "name": "new", "source": source }),
+                );
+            },
+        },
+        Story {
+            name: "move across pools",
+            act: |d| send(d, "POST", &format!("{VOLUMES}/v1"), &json!({ "name": "v1", "pool": "p2" })),
+        },
+        Story {
+            name: "snapshot",
+            act: |d| send(d, "POST", &format!("{VOLUMES}/v1/snapshots"), &json!({ "name": "s9" })),
+        },
+        Story {
+            name: "restore",
+            act: |d| send(d, "PUT", &format!("{VOLUMES}/v1"), &json!({ "restore": "s0" })),
+        },
+        Story {
+            name: "rename",
+            act: |d| send(d, "POST", &format!("{VOLUMES}/v1"), &json!({ "name": "new" })),
+        },
+        Story {
+            name: "rename snapshot",
+            act: |d| send(d, "POST", &format!("{VOLUMES}/v1/snapshots/s0"), &json!({ "name": "s9" })),
+        },
+        Story { name: "delete", act: |d| send(d, "DELETE", &format!("{VOLUMES}/v1"), &Value::Null) },
+        Story {
+            name: "delete snapshot",
+            act: |d| send(d, "DELETE", &format!("{VOLUMES}/v1/snapshots/s0"), &Value::Null),
+        },
+        Story {
+            name: "import",
+            act: |d| {
+                let Ok(bytes) = std::fs::read(d.scratch().join("backup.tar")) else { return };
+                let headers = [("Content-Type", "application/octet-stream"), ("X-LXD-name", "new")];
+                let Ok(reply) = request(&d.socket(), "POST", VOLUMES, &headers, &bytes) else { return };
+                let operation = reply.json()["operation"].as_str().unwrap_or_default().to_owned();
+                let _ = request(&d.socket(), "GET", &format!("{operation}/wait"), &[], b"");
+            },
+        },
+    ]
+}
+
+fn plan(daemon: &Larderd) -> PathBuf {
+    daemon.scratch().join("crash-plan")
+}
+
+fn prepared() -> Larderd {
+    let mut daemon = Larderd::start();
+    daemon.make_pool("p1");
+    daemon.make_pool("p2");
+    for name in ["v1", "other"] {
+        daemon.change("POST", VOLUMES, &json!({ "name": name, "config": {} }));
+        let folder = folder(&daemon, "p1", name);
+        for snapshot in ["s0", "s1"] {
+            std::fs::write(folder.join("file"), format!("{name} {snapshot}")).unwrap();
+            daemon.change("POST", &format!("{VOLUMES}/{name}/snapshots"), &json!({ "name": snapshot }));
+        }
+        std::fs::write(folder.join("file"), format!("{name} now")).unwrap();
+    }
+    daemon.change(
+        "POST",
+        &format!("{VOLUMES}/v1/backups"),
+        &json!({ "name": "b", "compression_algorithm": "none" }),
+    );
+    let backup = daemon.get(&format!("{VOLUMES}/v1/backups/b/export"));
+    daemon.change("DELETE", &format!("{VOLUMES}/v1/backups/b"), &Value::Null);
+    std::fs::write(daemon.scratch().join("backup.tar"), &backup.body).unwrap();
+    daemon.stop();
+    let plan = plan(&daemon);
+    std::fs::write(&plan, "").unwrap();
+    daemon.spawn(&[("LARDER_CRASH_PLAN", plan.to_str().unwrap())]);
+    daemon
+}
+
+fn folder(daemon: &Larderd, pool: &str, volume: &str) -> PathBuf {
+    daemon.directory().join("storage-pools").join(pool).join("custom").join(format!("default_{volume}"))
+}
+
+fn files(folder: &Path) -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let read = |entry: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        (entry.file_name().to_string_lossy().into_owned(), text)
+    };
+    entries.flatten().map(read).collect()
+}
+
+/// What the API says, each with what the pool has for it; fails when they differ.
+fn seen(daemon: &Larderd) -> Seen {
+    let mut seen = Seen::new();
+    for pool in ["p1", "p2"] {
+        let root = daemon.directory().join("storage-pools").join(pool);
+        let mut on_disk: Vec<String> = Vec::new();
+        for kind in ["custom", "custom-snapshots"] {
+            for entry in std::fs::read_dir(root.join(kind)).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().replacen("default_", "", 1);
+                match kind {
+                    "custom" => on_disk.push(name),
+                    _ => on_disk.extend(
+                        std::fs::read_dir(entry.path())
+                            .into_iter()
+                            .flatten()
+                            .flatten()
+                            .map(|snapshot| format!("{name}/{}", snapshot.file_name().to_string_lossy())),
+                    ),
+                }
+            }
+        }
+        let listed = daemon.read(&format!("/1.0/storage-pools/{pool}/volumes/custom?recursion=1"));
+        let mut in_catalog: Vec<String> =
+            listed.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect();
+        in_catalog.sort();
+        on_disk.sort();
+        assert_eq!(in_catalog, on_disk, "catalog and pool {pool} disagree");
+        for name in in_catalog {
+            let path = match name.split_once('/') {
+                Some((volume, snapshot)) => {
+                    root.join("custom-snapshots").join(format!("default_{volume}")).join(snapshot)
+                }
+                None => root.join("custom").join(format!("default_{name}")),
+            };
+            seen.insert(format!("{pool} {name}"), files(&path));
+        }
+        for area in ["staging", "trash"] {
+            let left: Vec<_> = std::fs::read_dir(root.join(".larder").join(area))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .collect();
+            assert!(left.is_empty(), "left behind: {left:?}");
+        }
+    }
+    seen
+}
+
+/// Runs one story with a plan; whether the daemon died of it.
+fn crash(story: &Story, words: &str, before: &Seen, goal: &Seen) -> bool {
+    let mut daemon = prepared();
+    assert_eq!(&seen(&daemon), before, "the preparation differs");
+    std::fs::write(plan(&daemon), words).unwrap();
+    (story.act)(&daemon);
+    let hit = std::fs::read_to_string(plan(&daemon)).unwrap_or_default().starts_with("hit");
+    if !hit {
+        return false;
+    }
+    assert!(daemon.wait_for_its_end(Duration::from_secs(10)), "{}: {words}: the daemon lives", story.name);
+    daemon.spawn(&[]);
+    let after = seen(&daemon);
+    assert!(
+        &after == before || &after == goal,
+        "{} at {words}: neither before nor after:\n{after:#?}\nbefore: {before:#?}\ngoal: {goal:#?}",
+        story.name
+    );
+    // And it goes on working.
+    daemon.change("POST", VOLUMES, &json!({ "name": "later", "config": {} }));
+    daemon.change("DELETE", &format!("{VOLUMES}/other"), &Value::Null);
+    true
+}
+
+#[test]
+fn a_killed_daemon_leaves_all_or_nothing() {
+    let mut hits = 0;
+    for story in stories() {
+        let daemon = prepared();
+        let before = seen(&daemon);
+        (story.act)(&daemon);
+        let goal = seen(&daemon);
+        assert_ne!(before, goal, "{}: the story changes nothing", story.name);
+        drop(daemon);
+        let points =
+            POINTS.iter().filter(|point| crash(&story, &format!("point {point}"), &before, &goal)).count();
+        assert!(points > 0, "{}: no point was hit", story.name);
+        let mut step = 0;
+        while crash(&story, &format!("step {step}"), &before, &goal) {
+            step += 1;
+        }
+        assert!(step > 0, "{}: no step was hit", story.name);
+        hits += points + step;
+    }
+    assert!(hits > 40, "only {hits} crashes");
+}
