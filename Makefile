@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo bench clean
+.PHONY: help build test check fmt clippy docs deny demo bench fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ demo:
 bench:
 	cargo build --release --locked --bin larderd --bin larder
 	scripts/bench
+
+## fuzz    run every fuzz target for FUZZ_SECONDS (30)
+fuzz:
+	scripts/fuzz
 
 clean:
 	cargo clean

@@ -2,6 +2,8 @@
 //! runs what takes longer, [`events`] tells of what was committed.
 
 pub mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod operations;
 mod server;

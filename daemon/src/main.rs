@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         None => start(),
         // The helper that unpacks archives: this program again, in a jail of its own.
         Some(larder_images::JAIL_ARGUMENT) => larder_images::jail_main(),
+        // The helper that calls liblxc: this program again, a fresh process for each call.
+        Some(larder_runtime::HELPER_COMMAND) => larder_runtime::helper_main(),
         Some("--version") => say(&format!("larderd {}\n", env!("CARGO_PKG_VERSION"))),
         Some("--help") => say(HELP),
         Some(other) => fail(&format!("unknown argument {other:?}\n\n{HELP}"), 2),

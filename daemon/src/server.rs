@@ -49,13 +49,20 @@ pub fn run(options: &Options) -> Result<()> {
     let catalog: Arc<dyn Catalog> = SqliteCatalog::open(&directories.catalog())?.into();
     let launcher = larder_images::JailLauncher::new(options.program.clone());
     let host: Arc<dyn Host> = Arc::new(SystemHost);
-    let service =
-        Arc::new(Service::new(Arc::clone(&catalog), host, Arc::clone(&clock), directories.clone(), launcher));
+    let service = Arc::new(Service::new(
+        Arc::clone(&catalog),
+        host,
+        Arc::clone(&clock),
+        directories.clone(),
+        launcher,
+    )?);
     let is_over = Arc::new(AtomicBool::new(false));
     let told_over = Arc::clone(&is_over);
     let follower =
         events.follow(Arc::clone(&catalog), catalog.revision()?, move || told_over.load(Ordering::SeqCst))?;
     service.prepare()?;
+    let starting = Arc::clone(&service);
+    std::thread::Builder::new().name("autostart".to_owned()).spawn(move || starting.start_instances())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let served = runtime.block_on(serve(Arc::clone(&service), events, clock, &directories));
     runtime.shutdown_timeout(LAST_ANSWERS);

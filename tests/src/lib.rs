@@ -1,9 +1,13 @@
 //! What the whole-project tests share: starting the real `larderd` on a scratch folder, and talking to it.
 
+mod clients;
 mod http;
+mod images;
 mod server;
 mod websocket;
 
+pub use clients::{RealClient, require_containers};
 pub use http::{Reply, request};
+pub use images::{ImageServer, TestImage, form, tar};
 pub use server::{Larderd, program, require, skip};
 pub use websocket::WebSocket;

@@ -49,13 +49,21 @@ impl Larderd {
     /// # Panics
     /// When it does not start.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one on an empty folder with environment variables, and waits for its first answer.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with(environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("larder-test-").tempdir_in("/var/tmp");
         let folder = folder.unwrap_or_else(|error| panic!("no scratch folder: {error}"));
         // Containers' roots must be able to pass through.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         let _ = std::fs::set_permissions(folder.path(), open);
         let mut daemon = Self { folder, child: None };
-        daemon.spawn(&[]);
+        daemon.spawn(environment);
         daemon
     }
 

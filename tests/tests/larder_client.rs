@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::{Larderd, program};
+use larder_tests::{Larderd, TestImage, program};
 use serde_json::Value;
 use std::process::Output;
 
@@ -96,4 +96,53 @@ fn the_catalog_is_backed_up_to_a_new_file_only() {
     run(&daemon, &["admin", "catalog", "backup", &file]);
     assert!(std::fs::read(&file).unwrap().starts_with(b"SQLite format 3\0"));
     assert!(refuse(&daemon, &["admin", "catalog", "backup", &file]).contains("exists"));
+}
+
+#[test]
+fn images_are_imported_named_told_of_exported_and_copied() {
+    let test = "images_are_imported_named_told_of_exported_and_copied";
+    let scratch = tempfile::tempdir().unwrap();
+    let Some(image) = TestImage::make(test, scratch.path()) else { return };
+    let mut server = image.serve();
+    let bundle = server.bundle().to_owned();
+    let daemon = Larderd::start_with(&[("SSL_CERT_FILE", &bundle)]);
+    let file = |path: std::path::PathBuf| path.display().to_string();
+    run(&daemon, &["image", "import", &file(image.unified()), "--alias", "whole"]);
+    run(&daemon, &["image", "import", &file(image.metadata()), &file(image.rootfs()), "--alias", "a/split"]);
+    assert!(refuse(&daemon, &["image", "import", &file(image.unified())]).contains("already exists"));
+    let list = run(&daemon, &["image", "list"]);
+    assert!(list.contains("whole") && list.contains("a/split"), "{list}");
+    let info = run(&daemon, &["image", "info", "a/split"]);
+    assert!(info.contains("os: Busybox") && info.contains("stays until deleted"), "{info}");
+    run(&daemon, &["image", "alias", "create", "other", "whole"]);
+    run(&daemon, &["image", "alias", "rename", "other", "b/c"]);
+    assert_eq!(names(&daemon, &["image", "alias", "list"]), ["a/split", "b/c", "whole"]);
+    run(&daemon, &["image", "alias", "delete", "b/c"]);
+    run(&daemon, &["image", "set-property", "whole", "label=mine"]);
+    assert_eq!(run(&daemon, &["image", "get-property", "whole", "label"]).trim(), "mine");
+    let out = |name: &str| scratch.path().join(name);
+    run(&daemon, &["image", "export", "whole", &file(out("out"))]);
+    assert!(std::fs::read(out("out.tar.gz")).unwrap() == std::fs::read(image.unified()).unwrap());
+    run(&daemon, &["image", "export", "a/split", &file(out("two"))]);
+    assert!(std::fs::read(out("two")).unwrap() == std::fs::read(image.metadata()).unwrap());
+    assert!(std::fs::read(out("two.root")).unwrap() == std::fs::read(image.rootfs()).unwrap());
+    run(&daemon, &["image", "delete", "whole", "a/split"]);
+    assert!(refuse(&daemon, &["image", "info", "whole"]).contains("whole"));
+
+    run(&daemon, &["remote", "add", "demo", server.url()]);
+    let trusting = |arguments: &[&str]| {
+        let output = output(&daemon, arguments, &[("SSL_CERT_FILE", &bundle)]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "larder {arguments:?}: {error}\n{}", daemon.log());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(trusting(&["image", "list", "demo:"]).contains("busybox"));
+    trusting(&["image", "copy", "demo:busybox/1.0", "local:", "--alias", "mine", "--auto-update"]);
+    let info = run(&daemon, &["image", "info", "mine"]);
+    assert!(info.contains(server.url()) && info.contains("Alias: busybox/1.0"), "{info}");
+    assert!(run(&daemon, &["image", "refresh", "mine"]).contains("up to date"));
+    let newer = server.publish_second();
+    assert!(run(&daemon, &["image", "refresh", "mine"]).contains("refreshed"));
+    assert!(run(&daemon, &["image", "info", "mine"]).contains(&newer));
+    assert!(refuse(&daemon, &["image", "copy", "demo:nothing", "local:"]).contains("nothing"));
 }

@@ -2,50 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::{Larderd, require};
+use larder_tests::{Larderd, RealClient};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Output;
-
-/// `lxc` with a configuration of its own, talking to one daemon.
-struct Lxc<'a> {
-    daemon: &'a Larderd,
-}
-
-impl Lxc<'_> {
-    fn output(&self, arguments: &[&str]) -> Output {
-        #[expect(clippy::disallowed_methods, reason = "the test runs the client as a person would")]
-        std::process::Command::new("lxc")
-            .args(arguments)
-            .env("LXD_DIR", self.daemon.directory())
-            .env("LXD_CONF", self.daemon.scratch().join("lxc"))
-            .env("HOME", self.daemon.scratch())
-            .env_remove("LXD_SOCKET")
-            .stdin(std::process::Stdio::null())
-            .output()
-            .unwrap()
-    }
-
-    /// Must succeed; what it printed.
-    fn run(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "lxc {arguments:?}: {error}\n{}", self.daemon.log());
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Must fail with exit code 1; the error it printed.
-    fn refuse(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
-        assert_eq!(output.status.code(), Some(1), "lxc {arguments:?} should have failed");
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let text = self.run(&[arguments, &["--format", "json"]].concat());
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("lxc {arguments:?}: {error}: {text}"))
-    }
-}
 
 fn names(list: &Value) -> Vec<String> {
     let mut names: Vec<String> =
@@ -60,11 +19,8 @@ fn content(daemon: &Larderd, pool: &str, volume: &str) -> std::path::PathBuf {
 
 #[test]
 fn the_real_lxc_client_drives_pools_and_volumes() {
-    if !require("the_real_lxc_client_drives_pools_and_volumes", &["lxc"]) {
-        return;
-    }
     let daemon = Larderd::start();
-    let lxc = Lxc { daemon: &daemon };
+    let Some(lxc) = RealClient::lxc("the_real_lxc_client_drives_pools_and_volumes", &daemon) else { return };
     for pool in ["p1", "p2"] {
         lxc.run(&["storage", "create", pool, "dir"]);
     }
@@ -109,7 +65,7 @@ fn the_real_lxc_client_drives_pools_and_volumes() {
     assert_eq!(names(&lxc.json(&["storage", "list"])), ["default", "p1"]);
 }
 
-fn export_and_import(daemon: &Larderd, lxc: &Lxc<'_>) {
+fn export_and_import(daemon: &Larderd, lxc: &RealClient<'_>) {
     let file = daemon.scratch().join("backup.tar.gz");
     lxc.run(&["storage", "volume", "export", "p1", "v1", &path(&file)]);
     assert!(std::fs::metadata(&file).unwrap().len() > 0);
@@ -127,11 +83,10 @@ fn path(path: &Path) -> String {
 
 #[test]
 fn the_real_lxc_client_drives_projects_and_warnings() {
-    if !require("the_real_lxc_client_drives_projects_and_warnings", &["lxc"]) {
-        return;
-    }
     let daemon = Larderd::start();
-    let lxc = Lxc { daemon: &daemon };
+    let Some(lxc) = RealClient::lxc("the_real_lxc_client_drives_projects_and_warnings", &daemon) else {
+        return;
+    };
     lxc.run(&["project", "create", "blue"]);
     assert_eq!(names(&lxc.json(&["project", "list"])), ["blue", "default"]);
     lxc.run(&["storage", "volume", "create", "default", "v1", "--project", "blue"]);

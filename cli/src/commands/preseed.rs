@@ -220,8 +220,8 @@ impl<'a> Thing<'a> {
     }
 }
 
-/// The server's configuration as it was, with the keys that were new made empty: the peers' servers keep a key
-/// that a PUT doesn't name.
+/// The server's configuration as it was, with the keys that were new made empty: the peers' servers keep a
+/// key that a PUT doesn't name.
 fn emptied(mut before: Value, new: &Map<String, Value>) -> Result<Value> {
     let config = object_mut(&mut before, "config")?;
     for key in new.keys() {

@@ -3,14 +3,20 @@
 use super::glue::{App, Body, Upload, about, accepted, blocking, download, header, list, start, sync};
 use super::volumes::{Found, find_custom};
 use super::{ApiError, Query, Reply, families};
-use crate::service::{BackupImport, ImportKind, NewBackup, Result, Service, ServiceError, url};
+use crate::service::{BackupImport, ImportKind, NewBackup, Result, Service, ServiceError, Task, url};
+use axum::body::Body as HttpBody;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use futures_util::{StreamExt, TryStreamExt};
 use larder_api::{
     StorageVolumeBackup, StorageVolumeBackupPost, StorageVolumeBackupsPost, given_time, or_zero_time,
 };
 use larder_base::VolumeName;
 use larder_catalog::documents::Backup;
+
+/// The form of metadata that backups are written in.
+const METADATA_VERSION: u32 = 1;
 
 /// Pool, kind and name of a volume.
 type VolumePath = Path<(String, String, String)>;
@@ -46,16 +52,16 @@ pub(crate) async fn get_all(
     list(&query, backups, |backup| url_of(&at.0, &at.1, &at.2, &backup.name, &query.project))
 }
 
-/// POST `…/backups`: an operation.
+/// POST `…/backups`: an operation; or the backup itself, for who accepts nothing but bytes.
 pub(crate) async fn post(
     State(app): State<App>,
     Path((pool, kind, name)): VolumePath,
     query: Query,
+    headers: HeaderMap,
     Body(body): Body<StorageVolumeBackupsPost>,
 ) -> Reply {
-    if body.target.is_some() {
-        return Err(ServiceError::not_implemented("uploading a backup to a target").into());
-    }
+    check_wanted(&body)?;
+    let is_direct = headers.get(ACCEPT).is_some_and(|value| value == "application/octet-stream");
     let (wanted, at) = (query.clone(), (pool.clone(), kind.clone(), name.clone()));
     let (found, new) = blocking(&app, move |service| {
         let found = find_custom(service, &pool, &kind, &name, &wanted.project)?;
@@ -66,7 +72,7 @@ pub(crate) async fn post(
             )));
         }
         let name = if body.name.is_empty() { service.next_backup_name(&found.record)? } else { body.name };
-        if service.backups(&found.record)?.iter().any(|backup| backup.name == name) {
+        if !is_direct && service.backups(&found.record)?.iter().any(|backup| backup.name == name) {
             return Err(ServiceError::taken(format!("the backup {name:?}")));
         }
         let expires_at = body.expires_at.and_then(given_time);
@@ -75,6 +81,9 @@ pub(crate) async fn post(
         Ok((found, new))
     })
     .await?;
+    if is_direct {
+        return stream(&app, &query, found, new);
+    }
     let location = url_of(&at.0, &at.1, &at.2, &new.name, &query.project);
     let mut wanted = about(&query, "Backing up storage volume", "backups", &location);
     wanted.resources = families::backup_resources(&new.name);
@@ -82,6 +91,38 @@ pub(crate) async fn post(
         service.create_backup(task, &found.pool, &found.record, &new)
     });
     accepted(&*operation.map_err(ApiError::from)?)
+}
+
+fn check_wanted(body: &StorageVolumeBackupsPost) -> Result<()> {
+    if body.target.is_some() {
+        return Err(ServiceError::not_implemented("uploading a backup to a target"));
+    }
+    if body.version > METADATA_VERSION {
+        let message =
+            format!("writing a backup's metadata in version {}: leave it out or give 1;", body.version);
+        return Err(ServiceError::not_implemented(message));
+    }
+    Ok(())
+}
+
+/// The backup as the body of the reply, while it is made. A failure breaks the body off: what came is no backup then.
+fn stream(app: &App, query: &Query, found: Found, new: NewBackup) -> Reply {
+    let (reader, writer) = std::io::pipe().map_err(ServiceError::from)?;
+    let name = format!("{}{}", found.record.volume.name, new.suffix());
+    let location = app.service.volume_url(&found.pool.document.name, &found.record.volume);
+    let work = move |service: &Service, task: &Task| {
+        service.stream_backup(task, &found.pool, &found.record, &new, writer)
+    };
+    let operation = start(app, query, "Exporting storage volume", "storage_volumes", &location, work)?;
+    let failure = async move {
+        operation.ended().await;
+        let ended = operation.wire();
+        (!ended.err.is_empty()).then(|| Err(std::io::Error::other(ended.err)))
+    };
+    let file = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
+    let bytes = HttpBody::into_data_stream(super::reply::file_body(file)).map_err(std::io::Error::other);
+    let body = bytes.chain(futures_util::stream::once(failure).filter_map(std::future::ready));
+    download(HttpBody::from_stream(body), None, &name)
 }
 
 /// GET `…/backups/{backup}`.
@@ -149,33 +190,31 @@ pub(crate) async fn import(app: App, pool: String, query: Query, headers: Header
     };
     let name =
         header(&headers, "name").map(str::parse::<VolumeName>).transpose().map_err(ServiceError::from)?;
-    let wanted = query.clone();
-    let taken_name = name.clone();
+    let (wanted, given) = (query.clone(), name.clone());
     let (open, project, folder) = blocking(&app, move |service| {
-        let open = service.open_pool(&pool)?;
-        let project = service.volume_project(&wanted.project)?;
-        if let Some(name) = &taken_name
-            && service.store().volume(&open.document, &project, "custom", name.as_str())?.is_some()
-        {
-            return Err(ServiceError::taken(format!("the custom volume {:?}", name.as_str())));
+        let (open, project) = (service.open_pool(&pool)?, service.volume_project(&wanted.project)?);
+        if let Some(name) = &given {
+            // Before the upload; once more after it.
+            service.custom_name_must_be_free(&open, &project, name)?;
         }
         Ok((open, project, service.directories().backups()))
     })
     .await?;
     let spooled = body.spooled(&folder).await?;
-    let shown = name.as_ref().map_or("", VolumeName::as_str);
-    let location = url(&["storage-pools", &open.document.name, "volumes", "custom", shown], &query.project);
-    let operation = start(
-        &app,
-        &query,
-        "Importing storage volume",
-        "storage_volumes",
-        &location,
-        move |service, task| {
-            let import = BackupImport { file: spooled.path().to_owned(), kind, project, name };
-            service.import_volume(task, &open, &import)
-        },
-    )?;
+    let import = BackupImport { file: spooled.path().to_owned(), kind, project, name };
+    let (open, import) = blocking(&app, move |service| {
+        let import = service.check_import(&open, import)?;
+        Ok((open, import))
+    })
+    .await?;
+    let name = import.name().as_str();
+    let location = url(&["storage-pools", &open.document.name, "volumes", "custom", name], &query.project);
+    let work = move |service: &Service, task: &Task| {
+        let outcome = service.import_volume(task, &open, import);
+        drop(spooled);
+        outcome
+    };
+    let operation = start(&app, &query, "Importing storage volume", "storage_volumes", &location, work)?;
     accepted(&operation)
 }
 

@@ -7,3 +7,8 @@ use std::collections::BTreeMap;
 pub(super) fn backup_resources(name: &str) -> BTreeMap<String, Vec<String>> {
     BTreeMap::from([("backups".to_owned(), vec![format!("/1.0/backups/{}", urlencoding::encode(name))])])
 }
+
+/// A path inside an instance. `lxc` 5.0 leaves the slash in front out when it fetches a file.
+pub(super) fn file_path(path: &str) -> String {
+    format!("/{}", path.trim_start_matches('/'))
+}

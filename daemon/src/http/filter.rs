@@ -29,7 +29,7 @@ struct Clause {
 }
 
 /// Keeps the items that a filter selects; an empty filter selects all.
-pub(super) fn select<T: Serialize>(filter: &str, items: Vec<T>) -> Result<Vec<T>> {
+pub(crate) fn select<T: Serialize>(filter: &str, items: Vec<T>) -> Result<Vec<T>> {
     if filter.trim().is_empty() {
         return Ok(items);
     }

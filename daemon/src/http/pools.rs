@@ -12,8 +12,16 @@ use serde_json::json;
 pub(crate) async fn get_all(State(app): State<App>, query: Query) -> Reply {
     let pools = blocking(&app, move |service| {
         let volumes = service.store().volumes()?;
+        let mut users = service.store().all_users()?;
         let pools = service.store().pools()?;
-        Ok(pools.iter().map(|pool| wire(service, pool, used_by(service, pool, &volumes))).collect::<Vec<_>>())
+        let mut used_by = |pool: &Pool| {
+            let own = volumes.iter().filter(|record| record.volume.pool == pool.id);
+            let mut urls: Vec<String> =
+                own.map(|record| service.user_url(&pool.name, &record.volume)).collect();
+            urls.extend(users.remove(&pool.id.to_string()).unwrap_or_default());
+            urls
+        };
+        Ok(pools.iter().map(|pool| wire(service, pool, used_by(pool))).collect::<Vec<_>>())
     })
     .await?;
     list(&query, pools, |pool| url(&["storage-pools", &pool.name], &"default"))
@@ -104,11 +112,6 @@ pub(crate) async fn resources(State(app): State<App>, Path(name): Path<String>, 
         space: Usage { used: usage.used_bytes, total: usage.total_bytes },
         inodes: Usage { used: usage.used_inodes, total: usage.total_inodes },
     })
-}
-
-fn used_by(service: &Service, pool: &Pool, volumes: &[crate::service::VolumeRecord]) -> Vec<String> {
-    let own = volumes.iter().filter(|record| record.volume.pool == pool.id);
-    own.map(|record| service.user_url(&pool.name, &record.volume)).collect()
 }
 
 fn wire(service: &Service, pool: &Pool, used_by: Vec<String>) -> StoragePool {

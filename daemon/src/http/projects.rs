@@ -4,7 +4,7 @@ use super::glue::{
     App, Body, Matched, Patch, accepted, blocking, created, done, list, matched, start, sync, sync_with_etag,
 };
 use super::{Query, Reply};
-use crate::service::{Service, ServiceError, VolumeRecord, url};
+use crate::service::{Service, ServiceError, VolumeRecord, profile_url, url};
 use axum::extract::{Path, State};
 use larder_api::{ProjectPost, ProjectPut, ProjectState, ProjectStateResource, ProjectsPost};
 use larder_base::{ByteSize, ProjectName};
@@ -164,6 +164,9 @@ fn users(service: &Service) -> crate::service::Result<HashMap<ProjectName, Vec<S
         if let Some(pool) = pools.get(&volume.pool) {
             users.entry(volume.project.clone()).or_default().push(service.user_url(pool, &volume));
         }
+    }
+    for profile in service.store().all_profiles()? {
+        users.entry(profile.project.clone()).or_default().push(profile_url(&profile));
     }
     Ok(users)
 }

@@ -2,8 +2,9 @@
 
 use super::glue::{App, sync};
 use super::{
-    ApiError, Reply, backups, events, metadata, operations, pools, projects, resources, server, snapshots,
-    volumes, warnings,
+    ApiError, Reply, backups, events, image_aliases, images, instance_console, instance_exec, instance_files,
+    instance_snapshots, instances, metadata, operations, pools, profiles, projects, resources, server,
+    snapshots, volumes, warnings,
 };
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -15,6 +16,9 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/", get(versions))
         .merge(of_the_server())
+        .merge(of_images())
+        .merge(of_instances())
+        .merge(of_profiles())
         .merge(of_pools())
         .merge(of_volumes())
         .fallback(unknown)
@@ -51,6 +55,71 @@ fn of_the_server() -> Router<App> {
         )
         .route("/internal/ready", get(server::ready))
         .route("/internal/shutdown", put(server::shut_down))
+}
+
+fn of_images() -> Router<App> {
+    Router::new()
+        .route("/1.0/images", get(images::get_all).post(images::post))
+        .route("/1.0/images/aliases", get(image_aliases::get_all).post(image_aliases::post))
+        .route(
+            "/1.0/images/aliases/{*name}",
+            get(image_aliases::get)
+                .put(image_aliases::put)
+                .patch(image_aliases::patch)
+                .post(image_aliases::rename)
+                .delete(image_aliases::delete),
+        )
+        .route(
+            "/1.0/images/{fingerprint}",
+            get(images::get).put(images::put).patch(images::patch).delete(images::delete),
+        )
+        .route("/1.0/images/{fingerprint}/export", get(images::export))
+        .route("/1.0/images/{fingerprint}/refresh", post(images::refresh))
+}
+
+fn of_profiles() -> Router<App> {
+    Router::new().route("/1.0/profiles", get(profiles::get_all).post(profiles::post)).route(
+        "/1.0/profiles/{name}",
+        get(profiles::get)
+            .put(profiles::put)
+            .patch(profiles::patch)
+            .post(profiles::rename)
+            .delete(profiles::delete),
+    )
+}
+
+fn of_instances() -> Router<App> {
+    const INSTANCE: &str = "/1.0/instances/{name}";
+    let below = |rest: &str| format!("{INSTANCE}/{rest}");
+    Router::new()
+        .route("/1.0/instances", get(instances::get_all).post(instances::post).put(instances::put_all))
+        .route(
+            INSTANCE,
+            get(instances::get)
+                .put(instances::put)
+                .patch(instances::patch)
+                .post(instances::rename)
+                .delete(instances::delete),
+        )
+        .route(&below("console"), get(instances::console_log).post(instance_console::post))
+        .route(&below("exec"), post(instance_exec::post))
+        .route(
+            &below("files"),
+            get(instance_files::get)
+                .head(instance_files::head)
+                .post(instance_files::post)
+                .delete(instance_files::delete),
+        )
+        .route(&below("state"), get(instances::get_state).put(instances::put_state))
+        .route(&below("snapshots"), get(instance_snapshots::get_all).post(instance_snapshots::post))
+        .route(
+            &below("snapshots/{snapshot}"),
+            get(instance_snapshots::get)
+                .put(instance_snapshots::put)
+                .patch(instance_snapshots::put)
+                .post(instance_snapshots::rename)
+                .delete(instance_snapshots::delete),
+        )
 }
 
 fn of_pools() -> Router<App> {
@@ -104,8 +173,6 @@ const NOT_BUILT: &[&str] = &[
     "auth",
     "certificates",
     "cluster",
-    "images",
-    "instances",
     "metrics",
     "network-acls",
     "network-address-sets",
@@ -114,7 +181,6 @@ const NOT_BUILT: &[&str] = &[
     "network-zones",
     "networks",
     "placement-groups",
-    "profiles",
     "replicators",
 ];
 

@@ -9,7 +9,7 @@ pub(super) fn metadata_of(report: &ProgressReport) -> Map<String, Value> {
     let done = match (percent, report.unit) {
         (Some(percent), _) => format!("{percent}%"),
         (None, Unit::Bytes) => human(report.done),
-        (None, Unit::Items) => report.done.to_string(),
+        (None, Unit::Items) => format!("{} files", report.done),
     };
     let subject = if report.subject.is_empty() { String::new() } else { format!("{}: ", report.subject) };
     let speed = match report.unit {

@@ -13,11 +13,14 @@ impl Service {
         let is_new = self.store.project("default")?.is_none();
         self.reconcile()?;
         self.sweep_backups()?;
+        self.sweep_images()?;
+        self.reconcile_instances()?;
         if is_new {
             self.make_default_pool()?;
             // Last: a start that is cut off before is a first start again.
             self.store.ensure_default_project()?;
         }
+        self.ensure_default_profile(DEFAULT_POOL)?;
         Ok(())
     }
 
@@ -39,6 +42,8 @@ impl Service {
         let done = [
             ("expired snapshots", self.delete_expired_snapshots()),
             ("expired backups", self.delete_expired_backups()),
+            ("expired snapshots of instances", self.delete_expired_instance_snapshots()),
+            ("cached images that nobody used", self.delete_expired_images()),
         ];
         for (what, outcome) in done {
             match outcome {

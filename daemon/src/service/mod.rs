@@ -8,26 +8,38 @@ mod directories;
 mod error;
 mod extensions;
 mod housekeeping;
+mod images;
+mod instances;
 mod lifetime;
 mod pools;
+mod profiles;
 mod projects;
 mod reconcile;
 mod server;
 mod snapshots;
 mod store;
+mod unpack;
 mod volumes;
 mod warnings;
 mod work;
 
+pub(crate) use backups::check_manifest;
 pub use backups::{BackupImport, ImportKind, NewBackup};
 pub use copies::VolumeSource;
 pub use directories::Directories;
 pub use error::{Kind, Result, ServiceError};
 pub use extensions::EXTENSIONS;
+pub use images::{ImageChange, ImageUpload, NewImage, RemoteImage, image_url};
+pub use instances::{
+    Described, DescribedSnapshot, InstanceChange, InstanceSource, InstanceUsage, NewInstance, Stop,
+    instance_url,
+};
 pub use pools::{NewPool, OpenPool};
+pub use profiles::{ProfileContent, profile_url};
 pub use projects::project_keys;
 pub use server::SERVER_KEYS;
 pub use snapshots::NewSnapshot;
+use store::storage_id;
 pub use store::{Store, VolumeRecord};
 pub use volumes::{NewVolume, VolumeChange};
 pub use warnings::{WarningType, Warnings};
@@ -54,6 +66,8 @@ pub struct Service {
     identity: Identity,
     directories: Directories,
     launcher: larder_images::JailLauncher,
+    images: images::Images,
+    instances: instances::Instances,
 }
 
 impl Service {
@@ -64,10 +78,12 @@ impl Service {
         clock: Arc<dyn Clock>,
         directories: Directories,
         launcher: larder_images::JailLauncher,
-    ) -> Self {
+    ) -> Result<Self> {
         #[cfg(debug_assertions)]
         let host = crash::CrashHost::over(host);
-        Self {
+        let images = images::Images::open(&directories.images(), &clock)?;
+        let instances = instances::Instances::new(&directories.run());
+        Ok(Self {
             store: Store::new(catalog, Arc::clone(&clock)),
             pools: RwLock::default(),
             locks: Locks::new(),
@@ -76,7 +92,9 @@ impl Service {
             identity: Identity::alone(),
             directories,
             launcher,
-        }
+            images,
+            instances,
+        })
     }
 
     /// What exists, for reading.

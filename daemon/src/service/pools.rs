@@ -152,7 +152,10 @@ impl Service {
     /// URLs of what is on or refers to a pool.
     pub fn pool_users(&self, pool: &PoolDocument) -> Result<Vec<String>> {
         let volumes = self.store.volumes_in(pool)?;
-        Ok(volumes.iter().map(|record| self.user_url(&pool.name, &record.volume)).collect())
+        let mut users: Vec<String> =
+            volumes.iter().map(|record| self.user_url(&pool.name, &record.volume)).collect();
+        users.extend(self.store.used_by(&pool.id.to_string())?);
+        Ok(users)
     }
 
     pub(super) fn load_driver(

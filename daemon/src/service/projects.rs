@@ -1,9 +1,10 @@
 //! Projects: naming scopes.
 
-use super::store::cause_of;
-use super::{Result, Service, ServiceError, Task};
+use super::profiles::{DEFAULT_PROFILE, empty_default, has_own_profiles};
+use super::store::{ProfileStep, cause_of};
+use super::{Result, Service, ServiceError, Task, profile_url};
 use larder_base::ProjectName;
-use larder_catalog::documents::Project;
+use larder_catalog::documents::{Profile, Project};
 use larder_storage_driver::{Config, ConfigKey, KeyScope, KeyType};
 
 const fn feature(name: &'static str, default: &'static str, description: &'static str) -> ConfigKey {
@@ -44,7 +45,7 @@ impl Service {
         Ok(if has_own { project.name } else { ProjectName::default_project() })
     }
 
-    /// Makes a project.
+    /// Makes a project; one with profiles of its own begins with an empty default profile.
     pub fn create_project(
         &self,
         task: &Task,
@@ -58,7 +59,8 @@ impl Service {
         }
         let project = Project { name: name.clone(), description, config };
         let cause = cause_of(task, "project-created", &format!("/1.0/projects/{name}"), name);
-        self.store.add_project(&project, Some(cause))
+        let after = has_own_profiles(&project).then(|| empty_default(name));
+        self.store.add_project(&project, &ProfileStep { before: None, after }, Some(cause))
     }
 
     /// Changes keys and description. What a project has of its own can't change once something is in it.
@@ -75,7 +77,7 @@ impl Service {
             if old.name.is_default() {
                 return Err(ServiceError::bad(format!("{feature} of the default project can't be changed")));
             }
-            if !self.project_users(&old.name)?.is_empty() {
+            if !self.project_contents(&old.name)?.is_empty() {
                 return Err(ServiceError::bad(format!(
                     "{feature} can't be changed: the project {} is not empty",
                     old.name
@@ -84,7 +86,12 @@ impl Service {
         }
         let project = Project { name: old.name.clone(), description, config };
         let cause = cause_of(task, "project-updated", &format!("/1.0/projects/{}", old.name), &old.name);
-        self.store.change_project(&project, Some(cause))
+        let profile = match (has_own_profiles(old), has_own_profiles(&project)) {
+            (false, true) => ProfileStep { before: None, after: Some(empty_default(&old.name)) },
+            (true, false) => ProfileStep { before: self.default_profile_of(&old.name)?, after: None },
+            (true, true) | (false, false) => ProfileStep::default(),
+        };
+        self.store.change_project(&project, &profile, Some(cause))
     }
 
     /// Gives an empty project another name.
@@ -93,21 +100,25 @@ impl Service {
         let project = Project { name: name.clone(), ..old.clone() };
         let mut cause = cause_of(task, "project-renamed", &format!("/1.0/projects/{name}"), name);
         cause.context = serde_json::json!({ "old_name": old.name });
-        self.store.rename_project(old, &project, Some(cause))
+        let before = self.default_profile_of(&old.name)?;
+        let after = before.as_ref().map(|profile| Profile { project: name.clone(), ..profile.clone() });
+        self.store.rename_project(old, &project, &ProfileStep { before, after }, Some(cause))
     }
 
     /// Deletes an empty project.
     pub fn delete_project(&self, task: &Task, project: &Project) -> Result<()> {
         self.must_be_removable(project)?;
         let url = format!("/1.0/projects/{}", project.name);
-        self.store.remove_project(project, Some(cause_of(task, "project-deleted", &url, &project.name)))
+        let profile = ProfileStep { before: self.default_profile_of(&project.name)?, after: None };
+        let cause = cause_of(task, "project-deleted", &url, &project.name);
+        self.store.remove_project(project, &profile, Some(cause))
     }
 
     fn must_be_removable(&self, project: &Project) -> Result<()> {
         if project.name.is_default() {
             return Err(ServiceError::bad("the project \"default\" can't be renamed or deleted"));
         }
-        let users = self.project_users(&project.name)?;
+        let users = self.project_contents(&project.name)?;
         match users.first() {
             None => Ok(()),
             Some(first) => Err(ServiceError::bad(format!(
@@ -116,6 +127,20 @@ impl Service {
                 users.len()
             ))),
         }
+    }
+
+    fn default_profile_of(&self, project: &ProjectName) -> Result<Option<Profile>> {
+        self.store.profile(project, DEFAULT_PROFILE)
+    }
+
+    /// URLs of what keeps a project from going: its default profile does not, it goes with it.
+    fn project_contents(&self, name: &ProjectName) -> Result<Vec<String>> {
+        let mut users = self.project_users(name)?;
+        if let Some(profile) = self.default_profile_of(name)? {
+            let url = profile_url(&profile);
+            users.retain(|user| *user != url);
+        }
+        Ok(users)
     }
 
     /// URLs of what is in a project.
@@ -130,6 +155,8 @@ impl Service {
                 users.push(self.user_url(pool, &record.volume));
             }
         }
+        users.extend(self.store.profiles_of(name)?.iter().map(profile_url));
+        users.extend(self.store.images_of(name)?.iter().map(super::image_url));
         Ok(users)
     }
 }

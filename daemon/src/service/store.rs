@@ -1,10 +1,15 @@
 //! What exists, in the words of the use-cases: the only part of the daemon that speaks to the catalog. Each change is
 //! one transaction that writes documents, the keys that name and refer to them, intents and the cause together.
 
+mod images;
+pub(super) mod instances;
 mod pools;
+mod profiles;
 mod projects;
 mod snapshots;
 mod volumes;
+
+pub(super) use profiles::ProfileStep;
 
 use super::{Result, ServiceError, Task};
 use larder_base::{Clock, Ticket};
@@ -36,11 +41,16 @@ impl VolumeRecord {
 
     /// The volume as storage knows it.
     pub fn storage_id(&self) -> Result<VolumeId> {
-        let wrong = |error: String| ServiceError::internal(format!("volume {}: {error}", self.volume.name));
-        let kind: VolumeKind = self.volume.kind.parse().map_err(wrong)?;
-        let content = self.volume.content.parse().map_err(wrong)?;
-        Ok(VolumeId { kind, content, project: self.volume.project.clone(), name: self.volume.name.parse()? })
+        storage_id(&self.volume)
     }
+}
+
+/// A volume as storage knows it.
+pub(super) fn storage_id(volume: &Volume) -> Result<VolumeId> {
+    let wrong = |error: String| ServiceError::internal(format!("volume {}: {error}", volume.name));
+    let kind: VolumeKind = volume.kind.parse().map_err(wrong)?;
+    let content = volume.content.parse().map_err(wrong)?;
+    Ok(VolumeId { kind, content, project: volume.project.clone(), name: volume.name.parse()? })
 }
 
 /// Why a transaction is made, for the lifecycle event.
@@ -216,7 +226,7 @@ impl From<CatalogError> for ServiceError {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

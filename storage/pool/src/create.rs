@@ -38,19 +38,7 @@ impl Pool {
     /// Fails with kind `Invalid` or `Unsupported` before anything changed, with `AlreadyExists` when the name
     /// is taken.
     pub fn create_volume(&self, cx: &Cx<'_>, spec: &VolumeSpec, fill: &dyn Fill) -> Result<()> {
-        self.must_be_good()?;
-        self.check_spec(spec)?;
-        let _lock = self.lock(cx, &spec.id, LockMode::Exclusive)?;
-        let live = Place::live(&spec.id);
-        let staged = live.staged(cx.ticket());
-        let outcome = undo::scope(cx, |undo| {
-            undo.push("destroy the staged volume", |cx| self.withdraw(cx, &staged));
-            self.driver.create(cx, &staged, spec)?;
-            self.with_attached(cx, &staged, Mode::ReadWrite, |target| fill.fill(cx, target))?;
-            cx.checkpoint()?;
-            self.publish(cx, &staged, &live)
-        });
-        self.judged(outcome).map_err(|error| error.while_doing(format!("creating the {}", spec.id)))
+        self.create_with_snapshots(cx, spec, &[], fill)
     }
 
     /// Makes a live volume with snapshots, oldest first, each with the content its own `Fill` puts in; the volume's own

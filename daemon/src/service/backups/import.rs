@@ -1,22 +1,23 @@
 //! Volumes from uploaded files: backups in the portable form, ISO images, and tars of files.
 
+use super::disk::write_disk;
 use super::manifest::{self, Described, Manifest};
-use super::{MANIFEST, SNAPSHOTS, VOLUME};
+use super::survey::{self, Wanted};
+use super::{SNAPSHOTS, VOLUME};
 use crate::service::{NewVolume, OpenPool, Result, Service, ServiceError, Task};
 use larder_base::{ByteSize, ProjectName, SnapshotName, VolumeName};
 use larder_catalog::documents::{Snapshot, Volume};
-use larder_images::archive;
-use larder_images::{Format, Limits, Select, UnpackError, UnpackRequest};
-use larder_storage_driver::{Attached, Config, Content, Cx, ErrorKind, StorageError};
+use larder_images::{Limits, Select, UnpackRequest};
+use larder_storage_driver::{
+    Attached, Config, Content, Cx, ErrorKind, KeyScope, StorageError, VolumeSpec, check_config,
+};
 use larder_storage_pool::Fill;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-const MANIFEST_BYTES: u64 = 1 << 20;
-/// How many members may stand before the manifest; the peers write it first.
-const BEFORE_MANIFEST: usize = 16;
-const CHUNK: usize = 1 << 20;
+/// How long one unpacking may take.
+const UNPACK_SECONDS: u64 = 24 * 3600;
 
 /// What an uploaded file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,121 +43,221 @@ pub struct BackupImport {
     pub name: Option<VolumeName>,
 }
 
+/// An import of which all is checked that can be known without reading the whole file.
+#[derive(Debug, Clone)]
+pub struct CheckedImport {
+    file: PathBuf,
+    new: NewVolume,
+    /// Oldest first, as a backup's manifest has them.
+    snapshots: Vec<(SnapshotName, Described)>,
+    kind: ImportKind,
+}
+
+impl CheckedImport {
+    /// The new volume's name.
+    pub fn name(&self) -> &VolumeName {
+        &self.new.name
+    }
+}
+
 impl Service {
-    /// Makes a volume from an uploaded file. Everything that can be known is checked before the first change.
-    pub fn import_volume(&self, task: &Task, pool: &OpenPool, import: &BackupImport) -> Result<()> {
-        match import.kind {
-            ImportKind::Backup => self.import_backup(task, pool, import),
-            ImportKind::Iso => self.import_iso(task, pool, import),
-            ImportKind::Files => self.import_files(task, pool, import),
+    /// Looks at the beginning of an uploaded file: what it would become, and whether that can be.
+    pub fn check_import(&self, pool: &OpenPool, import: BackupImport) -> Result<CheckedImport> {
+        let checked = match import.kind {
+            ImportKind::Backup => check_backup(pool, import)?,
+            ImportKind::Iso => check_iso(import)?,
+            ImportKind::Files => {
+                let new = named(&import, Content::Filesystem, Config::new())?;
+                CheckedImport { file: import.file, new, snapshots: Vec::new(), kind: import.kind }
+            }
+        };
+        self.plan_volume(pool, checked.new.clone())?;
+        self.custom_name_must_be_free(pool, &checked.new.project, &checked.new.name)?;
+        Ok(checked)
+    }
+
+    /// Refuses a name that a custom volume of the project has on a pool.
+    pub fn custom_name_must_be_free(
+        &self,
+        pool: &OpenPool,
+        project: &ProjectName,
+        name: &VolumeName,
+    ) -> Result<()> {
+        match self.store.volume(&pool.document, project, "custom", name.as_str())? {
+            Some(_) => Err(ServiceError::taken(format!("the custom volume {:?}", name.as_str()))),
+            None => Ok(()),
         }
     }
 
-    fn import_backup(&self, task: &Task, pool: &OpenPool, import: &BackupImport) -> Result<()> {
-        let Manifest { volume: described, content, snapshots } =
-            manifest::read(&read_manifest(&import.file)?)?;
-        let name = match &import.name {
-            Some(name) => name.clone(),
-            None => described.name.parse()?,
-        };
-        let names: Vec<SnapshotName> =
-            snapshots.iter().map(|snapshot| snapshot.name.parse()).collect::<Result<_, _>>()?;
-        let mut config = described.config.clone();
-        if content != Content::Filesystem {
-            let disk = disk_size(&import.file, &format!("{VOLUME}.img"))?;
-            let known = config.get("size").and_then(|size| size.parse::<ByteSize>().ok());
-            if known.is_none_or(|known| known < disk) {
-                config.insert("size".to_owned(), disk.to_string());
+    /// Makes a volume from an uploaded file. All or nothing; a backup is read whole before the first change.
+    pub fn import_volume(&self, task: &Task, pool: &OpenPool, import: CheckedImport) -> Result<()> {
+        let CheckedImport { file, new, snapshots, kind } = import;
+        match kind {
+            ImportKind::Backup => self.import_backup(task, pool, &file, new, &snapshots),
+            ImportKind::Iso => self.create_filled(task, pool, new, &|cx: &Cx<'_>, into: &Attached| {
+                write_disk(cx, &mut File::open(&file)?, into.disk()?)
+            }),
+            ImportKind::Files => {
+                let limits =
+                    Limits { bytes: self.room(task, pool)?, seconds: UNPACK_SECONDS, ..Limits::default() };
+                self.create_filled(task, pool, new, &|cx: &Cx<'_>, into: &Attached| {
+                    self.unpack(
+                        cx,
+                        &UnpackRequest {
+                            archive: &file,
+                            into: into.directory()?,
+                            limits,
+                            select: Select::All,
+                        },
+                    )
+                })
             }
         }
-        let new = NewVolume {
-            project: import.project.clone(),
-            name,
-            content,
-            description: described.description.clone(),
-            config,
-        };
-        let (volume, spec) = self.plan_volume(pool, new)?;
-        let documents: Vec<_> = snapshots.iter().map(|snapshot| self.imported(&volume, snapshot)).collect();
-        let fill = |member: String| MemberFill { service: self, file: &import.file, content, member };
-        let fills: Vec<_> = names.iter().map(|name| fill(format!("{SNAPSHOTS}/{name}"))).collect();
-        let with_fills: Vec<(SnapshotName, &dyn Fill)> =
-            names.iter().cloned().zip(fills.iter().map(|fill| fill as &dyn Fill)).collect();
-        let own = fill(VOLUME.to_owned());
-        self.creating(task, pool, &volume, &documents, |cx| {
-            pool.pool.create_with_snapshots(cx, &spec, &with_fills, &own)
-        })
     }
 
-    fn imported(&self, volume: &Volume, described: &Described) -> Snapshot {
+    fn import_backup(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        file: &Path,
+        mut new: NewVolume,
+        snapshots: &[(SnapshotName, Described)],
+    ) -> Result<()> {
+        let content = new.content;
+        let folders: Vec<String> = snapshots
+            .iter()
+            .map(|(name, _)| format!("{SNAPSHOTS}/{name}"))
+            .chain([VOLUME.to_owned()])
+            .collect();
+        let wanted = match content {
+            Content::Filesystem => Wanted::Folders(folders.clone()),
+            Content::Block | Content::Iso => {
+                Wanted::Disks(folders.iter().map(|name| disk_of(name)).collect())
+            }
+        };
+        let room = self.room(task, pool)?;
+        let found = survey::survey(file, &wanted, room, task)?;
+        if let Some(disk) = found.disks.values().max() {
+            grow(&mut new.config, ByteSize::from_bytes(*disk));
+        }
+        let limits = Limits {
+            bytes: found.bytes.saturating_add(room),
+            inodes: Limits::default().inodes.max(found.members.saturating_mul(2)),
+            seconds: UNPACK_SECONDS,
+        };
+        let (volume, spec) = self.plan_volume(pool, new)?;
+        let documents: Vec<_> = snapshots
+            .iter()
+            .map(|(name, described)| self.imported_snapshot(&volume, name, described))
+            .collect();
+        let fills: Vec<_> = folders
+            .into_iter()
+            .map(|member| MemberFill { service: self, file, content, limits, member })
+            .collect();
+        self.creating(task, pool, &volume, &documents, |cx| create(cx, pool, &spec, snapshots, &fills))
+    }
+
+    fn imported_snapshot(&self, volume: &Volume, name: &SnapshotName, described: &Described) -> Snapshot {
+        let config = if described.config.is_empty() { &volume.config } else { &described.config };
         Snapshot {
             id: larder_catalog::SnapshotId::random(),
             volume: volume.id,
-            name: described.name.clone(),
+            name: name.to_string(),
             description: described.description.clone(),
-            config: if described.config.is_empty() {
-                volume.config.clone()
-            } else {
-                described.config.clone()
-            },
-            created_at: described.created_at.unwrap_or_else(|| self.clock.now()),
+            config: config.clone(),
+            created_at: described
+                .created_at
+                .and_then(larder_api::given_time)
+                .unwrap_or_else(|| self.clock.now()),
             expires_at: described.expires_at.and_then(larder_api::given_time),
             is_ready: true,
         }
     }
 
-    fn import_iso(&self, task: &Task, pool: &OpenPool, import: &BackupImport) -> Result<()> {
-        let size = std::fs::metadata(&import.file)?.len();
-        if size == 0 {
-            return Err(ServiceError::bad(
-                "the ISO file is empty: upload the image's bytes as the request body",
-            ));
+    /// How many bytes more the pool can take.
+    fn room(&self, task: &Task, pool: &OpenPool) -> Result<u64> {
+        let usage = self.with_cx(task, |cx| pool.pool.usage(cx))?;
+        Ok(usage.total_bytes.saturating_sub(usage.used_bytes))
+    }
+}
+
+fn check_backup(pool: &OpenPool, import: BackupImport) -> Result<CheckedImport> {
+    let Manifest { mut volume, content, mut snapshots, backend } =
+        manifest::read(&survey::read_manifest(&import.file)?)?;
+    let driver = pool.pool.driver();
+    let mut names = BTreeSet::new();
+    for described in std::iter::once(&mut volume).chain(&mut snapshots) {
+        if backend != driver.name() {
+            // Another driver's own keys mean nothing here.
+            let is_known = |key: &str| driver.config_keys().iter().any(|known| known.name == key);
+            described.config.retain(|key, _| key.starts_with("user.") || is_known(key));
         }
-        let config = Config::from([("size".to_owned(), ByteSize::from_bytes(size).to_string())]);
-        let new = self.named(import, Content::Iso, config)?;
-        let fill = |cx: &Cx<'_>, into: &Attached| {
-            let mut source = File::open(&import.file)?;
-            write_disk(cx, &mut source, into.disk()?)
-        };
-        self.create_filled(task, pool, new, &fill)
+        check_config(&described.config, KeyScope::Volume, driver.config_keys(), driver.name())?;
     }
+    for snapshot in &snapshots {
+        if !names.insert(&snapshot.name) {
+            return Err(ServiceError::bad(format!(
+                "the backup lists the snapshot {:?} twice",
+                snapshot.name
+            )));
+        }
+    }
+    let name = match import.name {
+        Some(name) => name,
+        None => volume.name.parse()?,
+    };
+    let snapshots = snapshots
+        .into_iter()
+        .map(|snapshot| Ok((snapshot.name.parse()?, snapshot)))
+        .collect::<Result<_>>()?;
+    let Described { description, config, .. } = volume;
+    let new = NewVolume { project: import.project, name, content, description, config };
+    Ok(CheckedImport { file: import.file, new, snapshots, kind: import.kind })
+}
 
-    fn import_files(&self, task: &Task, pool: &OpenPool, import: &BackupImport) -> Result<()> {
-        let new = self.named(import, Content::Filesystem, Config::new())?;
-        let fill =
-            |cx: &Cx<'_>, into: &Attached| self.unpack(cx, &import.file, Select::All, into.directory()?);
-        self.create_filled(task, pool, new, &fill)
+fn check_iso(import: BackupImport) -> Result<CheckedImport> {
+    let size = std::fs::metadata(&import.file)?.len();
+    if size == 0 {
+        return Err(ServiceError::bad("the ISO file is empty: upload the image's bytes as the request body"));
     }
+    let config = Config::from([("size".to_owned(), ByteSize::from_bytes(size).to_string())]);
+    let new = named(&import, Content::Iso, config)?;
+    Ok(CheckedImport { file: import.file, new, snapshots: Vec::new(), kind: import.kind })
+}
 
-    fn named(&self, import: &BackupImport, content: Content, config: Config) -> Result<NewVolume> {
-        let name = import.name.clone().ok_or_else(|| {
-            ServiceError::bad(format!(
-                "an uploaded {content} volume needs a name: give one in the header X-Incus-name or X-LXD-name"
-            ))
-        })?;
-        Ok(NewVolume { project: import.project.clone(), name, content, description: String::new(), config })
-    }
+fn named(import: &BackupImport, content: Content, config: Config) -> Result<NewVolume> {
+    let name = import.name.clone().ok_or_else(|| {
+        ServiceError::bad(format!(
+            "an uploaded {content} volume needs a name: give one in the header X-Incus-name or X-LXD-name"
+        ))
+    })?;
+    Ok(NewVolume { project: import.project.clone(), name, content, description: String::new(), config })
+}
 
-    fn unpack(
-        &self,
-        cx: &Cx<'_>,
-        archive: &Path,
-        select: Select,
-        into: &Path,
-    ) -> larder_storage_driver::Result<()> {
-        let request = UnpackRequest { archive, into, limits: Limits::default(), select };
-        self.launcher.unpack(&request, cx.cancel(), cx.progress()).map_err(|error| {
-            let kind = match error {
-                UnpackError::Cancelled => ErrorKind::Cancelled,
-                UnpackError::NoHelper { .. } | UnpackError::NoJail { .. } | UnpackError::Open { .. } => {
-                    ErrorKind::Unexpected
-                }
-                UnpackError::MissingTool { .. } => ErrorKind::Unavailable,
-                _ => ErrorKind::Invalid,
-            };
-            StorageError::new(kind, "unpacking the upload").because(error)
-        })
+/// Makes the `size` key large enough for a disk.
+fn grow(config: &mut Config, disk: ByteSize) {
+    let known = config.get("size").and_then(|size| size.parse::<ByteSize>().ok());
+    if known.is_none_or(|known| known < disk) {
+        config.insert("size".to_owned(), disk.to_string());
     }
+}
+
+fn disk_of(member: &str) -> String {
+    format!("{member}.img")
+}
+
+/// `fills` has one for each snapshot and, last, the volume's own.
+fn create(
+    cx: &Cx<'_>,
+    pool: &OpenPool,
+    spec: &VolumeSpec,
+    snapshots: &[(SnapshotName, Described)],
+    fills: &[MemberFill<'_>],
+) -> larder_storage_driver::Result<()> {
+    let Some((own, fills)) = fills.split_last() else { return Ok(()) };
+    let snapshots: Vec<(SnapshotName, &dyn Fill)> =
+        snapshots.iter().zip(fills).map(|((name, _), fill)| (name.clone(), fill as &dyn Fill)).collect();
+    pool.pool.create_with_snapshots(cx, spec, &snapshots, own)
 }
 
 /// Fills a volume or a snapshot from its part of a backup.
@@ -164,6 +265,7 @@ struct MemberFill<'a> {
     service: &'a Service,
     file: &'a Path,
     content: Content,
+    limits: Limits,
     /// The folder, or the disk without its ending.
     member: String,
 }
@@ -172,100 +274,28 @@ impl Fill for MemberFill<'_> {
     fn fill(&self, cx: &Cx<'_>, into: &Attached) -> larder_storage_driver::Result<()> {
         match self.content {
             Content::Filesystem => {
-                self.service.unpack(cx, self.file, Select::Below(self.member.clone()), into.directory()?)
+                let select = Select::Below(self.member.clone());
+                let request = UnpackRequest {
+                    archive: self.file,
+                    into: into.directory()?,
+                    limits: self.limits,
+                    select,
+                };
+                self.service.unpack(cx, &request)
             }
             Content::Block | Content::Iso => {
-                let name = format!("{}.img", self.member);
-                let disk = into.disk()?;
+                let (name, disk) = (disk_of(&self.member), into.disk()?);
+                let write = |_, data: &mut dyn std::io::Read| Ok(write_disk(cx, data, disk));
                 let invalid = |message: String| StorageError::new(ErrorKind::Invalid, message);
-                let found =
-                    with_member(self.file, usize::MAX, &name, |_, data| Ok(write_disk(cx, data, disk)));
-                match found.map_err(|error| invalid(error.message))? {
-                    Some(written) => written,
-                    None => Err(invalid(format!("the backup has no {name}"))),
+                match survey::with_member(self.file, usize::MAX, &name, cx.cancel(), write) {
+                    Ok(Some(written)) => written,
+                    Ok(None) => Err(invalid(format!("the backup has no {name}"))),
+                    Err(error) => {
+                        cx.checkpoint()?;
+                        Err(invalid(error.message))
+                    }
                 }
             }
         }
     }
-}
-
-/// Writes a disk's bytes, leaving holes where they are zero.
-fn write_disk(cx: &Cx<'_>, from: &mut dyn Read, disk: &Path) -> larder_storage_driver::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::OpenOptions::new().write(true).open(disk)?;
-    let mut buffer = vec![0; CHUNK];
-    let mut at = 0;
-    loop {
-        cx.checkpoint()?;
-        let read = fill_buffer(from, &mut buffer)?;
-        if read == 0 {
-            return Ok(file.sync_all()?);
-        }
-        if buffer[..read].iter().any(|byte| *byte != 0) {
-            file.write_all_at(&buffer[..read], at)?;
-        }
-        at += read as u64;
-    }
-}
-
-fn fill_buffer(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
-}
-
-fn read_manifest(file: &Path) -> Result<String> {
-    let text = with_member(file, BEFORE_MANIFEST, MANIFEST, |size, data| {
-        if size > MANIFEST_BYTES {
-            return Err(ServiceError::bad(format!(
-                "the backup's index.yaml is too large: at most {} MiB",
-                MANIFEST_BYTES >> 20
-            )));
-        }
-        let mut text = String::new();
-        data.read_to_string(&mut text).map_err(|error| damaged(&error))?;
-        Ok(text)
-    })?;
-    text.ok_or_else(|| {
-        ServiceError::bad("this is no backup: backup/index.yaml does not stand at its beginning")
-    })
-}
-
-fn disk_size(file: &Path, name: &str) -> Result<ByteSize> {
-    let size = with_member(file, usize::MAX, name, |size, _| Ok(ByteSize::from_bytes(size)))?;
-    size.ok_or_else(|| ServiceError::bad(format!("the backup has no {name}")))
-}
-
-/// Looks for a plain file among the first `limit` members of a tar and reads from it.
-fn with_member<T>(
-    file: &Path,
-    limit: usize,
-    name: &str,
-    read: impl FnOnce(u64, &mut dyn Read) -> Result<T>,
-) -> Result<Option<T>> {
-    let mut open = File::open(file)?;
-    let format = Format::of_file(&mut open)?.filter(|format| *format != Format::Squashfs);
-    let format =
-        format.ok_or_else(|| ServiceError::bad("this is no backup: it is no tar file, packed or not"))?;
-    let stream = archive::unpacked(open, format).map_err(|error| damaged(&error))?;
-    let mut tar = tar::Archive::new(stream);
-    for entry in tar.entries().map_err(|error| damaged(&error))?.take(limit) {
-        let mut entry = entry.map_err(|error| damaged(&error))?;
-        let path = entry.path_bytes().into_owned();
-        let path = path.strip_prefix(b"./").unwrap_or(&path);
-        if path == name.as_bytes() && entry.header().entry_type().is_file() {
-            let size = entry.size();
-            return read(size, &mut entry).map(Some);
-        }
-    }
-    Ok(None)
-}
-
-fn damaged(error: &io::Error) -> ServiceError {
-    ServiceError::bad(format!("the backup is damaged or cut off: {error}"))
 }

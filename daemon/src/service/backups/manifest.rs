@@ -55,6 +55,8 @@ struct Index {
 pub(super) struct Manifest {
     pub(super) volume: Described,
     pub(super) content: Content,
+    /// The driver of the pool it was made on.
+    pub(super) backend: String,
     /// Oldest first, as they stand in the backup.
     pub(super) snapshots: Vec<Described>,
 }
@@ -86,7 +88,8 @@ pub(super) fn write(pool: &Pool, volume: &Volume, snapshots: &[Snapshot]) -> Res
         config: snapshot.config.clone(),
         content_type: volume.content.clone(),
         created_at: Some(snapshot.created_at),
-        expires_at: snapshot.expires_at,
+        // LXD 5.0 falls over a snapshot without one.
+        expires_at: Some(larder_api::or_zero_time(snapshot.expires_at)),
         ..Described::default()
     };
     let own = Described {
@@ -152,13 +155,14 @@ pub(super) fn read(text: &str) -> Result<Manifest> {
     for one in std::iter::once(&mut volume).chain(&mut snapshots) {
         one.config.retain(|key, value| !key.starts_with("volatile.") && !value.is_empty());
     }
-    Ok(Manifest { volume, content, snapshots })
+    Ok(Manifest { volume, content, backend: index.backend, snapshots })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     #[test]
     fn both_forms_of_the_peers_are_read() {
@@ -188,6 +192,59 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.message.contains(word), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let config = Config::from([("user.odd".to_owned(), "yes: [no, 'quotes\"]\n#".to_owned())]);
+        let pool: Pool = serde_json::from_value(json!({
+            "id": larder_catalog::PoolId::random(), "name": "p1", "driver": "dir", "description": "",
+            "config": {}, "status": "created", "created_at": now,
+        }))
+        .unwrap();
+        let volume: Volume = serde_json::from_value(json!({
+            "id": larder_catalog::VolumeId::random(), "pool": pool.id, "project": "default", "kind": "custom",
+            "content": "block", "name": "12", "description": "null", "config": config, "state": "ready",
+            "created_at": now,
+        }))
+        .unwrap();
+        let snapshot = |name: &str, expires_at| Snapshot {
+            id: larder_catalog::SnapshotId::random(),
+            volume: volume.id,
+            name: name.to_owned(),
+            description: format!("of {name}"),
+            config: config.clone(),
+            created_at: now,
+            expires_at,
+            is_ready: true,
+        };
+        let text = write(&pool, &volume, &[snapshot("s0", None), snapshot("true", Some(now))]).unwrap();
+        let back = read(&text).unwrap();
+        assert_eq!((back.backend.as_str(), back.content), ("dir", Content::Block), "{text}");
+        assert_eq!((back.volume.name.as_str(), back.volume.description.as_str()), ("12", "null"), "{text}");
+        assert_eq!((&back.volume.config, back.volume.created_at), (&config, Some(now)), "{text}");
+        let snapshots: Vec<_> =
+            back.snapshots.iter().map(|one| (one.name.as_str(), one.expires_at, &one.config)).collect();
+        assert_eq!(
+            snapshots,
+            [("s0", Some(larder_api::ZERO_TIME), &config), ("true", Some(now), &config)],
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_manifest_that_grows_without_bounds_is_refused() {
+        let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for (one, other) in "abcdefghijk".chars().zip("bcdefghijkl".chars()) {
+            bomb.push_str(&format!(
+                "{other}: &{other} [*{one}, *{one}, *{one}, *{one}, *{one}, *{one}, *{one}]\n"
+            ));
+        }
+        bomb.push_str("type: custom\nname: v1\nsnapshots: *l\n");
+        assert!(read(&bomb).is_err());
+        let deep = format!("type: custom\nconfig: {}{}\n", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(read(&deep).is_err());
     }
 
     proptest! {

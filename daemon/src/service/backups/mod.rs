@@ -1,20 +1,24 @@
 //! Backups of volumes in the portable form: stored files that can be downloaded, and their import.
 
+mod disk;
 mod import;
 mod manifest;
 mod pack;
+mod survey;
 
 pub use import::{BackupImport, ImportKind};
 
+use super::crash::{Point, point};
 use super::store::cause_of;
-use super::{OpenPool, Result, Service, ServiceError, Task, VolumeRecord, url};
+use super::{OpenPool, Requestor, Result, Service, ServiceError, Task, VolumeRecord, url};
 use jiff::Timestamp;
 use larder_base::SnapshotName;
 use larder_catalog::documents::{Backup, Snapshot, Volume};
 use larder_storage_driver::{Content, Cx};
 use larder_storage_pool::{BackupMember, ExportPlan};
-use pack::Compression;
+use pack::{Compression, PatientPipe};
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -62,6 +66,16 @@ impl NewBackup {
             [compression, &default, "gzip"].into_iter().find(|name| !name.is_empty()).unwrap_or("gzip");
         Ok(Self { name, expires_at, volume_only, compression: wanted.parse()? })
     }
+
+    /// The end of a file name for it, such as `.tar.gz`.
+    pub fn suffix(&self) -> &'static str {
+        self.compression.suffix()
+    }
+}
+
+/// Whether the text of a manifest is understood.
+pub(crate) fn check_manifest(text: &str) -> Result<()> {
+    manifest::read(text).map(drop)
 }
 
 fn member(content: Content, folder: &str) -> BackupMember {
@@ -93,9 +107,11 @@ impl Service {
         };
         let path = self.backup_path(&backup);
         let part = path.with_extension(UNFINISHED);
-        let written = self.write_backup(task, pool, record, new, &part).and_then(|()| {
+        let written = self.store_backup(task, pool, record, new, &part).and_then(|()| {
             fs::rename(&part, &path)?;
-            let url = self.backup_url(pool, &record.volume, &backup.name);
+            File::open(self.directories.backups())?.sync_all()?;
+            point(Point::Act);
+            let url = self.backup_url(&pool.document.name, &record.volume, &backup.name);
             self.store.add_backup(
                 &backup,
                 Some(cause_of(task, "storage-volume-backup-created", &url, &record.volume.project)),
@@ -109,7 +125,7 @@ impl Service {
         written
     }
 
-    fn write_backup(
+    fn store_backup(
         &self,
         task: &Task,
         pool: &OpenPool,
@@ -117,16 +133,38 @@ impl Service {
         new: &NewBackup,
         part: &Path,
     ) -> Result<()> {
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
+        self.write_backup(task, pool, record, new, &file)?;
+        Ok(file.sync_all()?)
+    }
+
+    /// Writes a backup into a pipe instead of a file. After a failure what came out of it is no backup.
+    pub fn stream_backup(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        new: &NewBackup,
+        output: std::io::PipeWriter,
+    ) -> Result<()> {
+        self.write_backup(task, pool, record, new, PatientPipe::new(output, &task.cancel)?)
+    }
+
+    fn write_backup(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        new: &NewBackup,
+        output: impl Write + Send,
+    ) -> Result<()> {
         let snapshots = if new.volume_only { Vec::new() } else { self.store.snapshots_of(&record.volume)? };
         let text = manifest::write(&pool.document, &record.volume, &snapshots)?;
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
         let mut index = tempfile::NamedTempFile::new_in(self.directories.backups())?;
-        std::io::Write::write_all(&mut index, text.as_bytes())?;
-        let packed = pack::through(new.compression, &file, |output| {
+        index.write_all(text.as_bytes())?;
+        pack::through(new.compression, output, task, |output| {
             self.with_cx(task, |cx| export(cx, pool, record, &snapshots, index.path(), &output))
-        });
-        packed?;
-        Ok(file.sync_all()?)
+        })
     }
 
     /// A volume's backups, by name.
@@ -171,7 +209,7 @@ impl Service {
         let mut cause = cause_of(
             task,
             "storage-volume-backup-renamed",
-            &self.backup_url(pool, &record.volume, &name),
+            &self.backup_url(&pool.document.name, &record.volume, &name),
             &record.volume.project,
         );
         cause.context = serde_json::json!({ "old_name": backup.name });
@@ -186,11 +224,12 @@ impl Service {
         record: &VolumeRecord,
         backup: &Backup,
     ) -> Result<()> {
-        let url = self.backup_url(pool, &record.volume, &backup.name);
+        let url = self.backup_url(&pool.document.name, &record.volume, &backup.name);
         self.store.remove_backup(
             backup,
             Some(cause_of(task, "storage-volume-backup-deleted", &url, &record.volume.project)),
         )?;
+        point(Point::Commit);
         remove_file(&self.backup_path(backup))
     }
 
@@ -199,13 +238,26 @@ impl Service {
         let now = self.clock.now();
         let mut deleted = 0;
         for backup in self.store.all_backups()? {
-            if backup.expires_at.is_some_and(|at| at <= now) {
-                self.store.remove_backup(&backup, None)?;
-                remove_file(&self.backup_path(&backup))?;
-                deleted += 1;
+            if backup.expires_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            match self.delete_expired_backup(&backup) {
+                Ok(()) => deleted += 1,
+                Err(error) => tracing::warn!(backup = backup.name, %error, "an expired backup stays"),
             }
         }
         Ok(deleted)
+    }
+
+    fn delete_expired_backup(&self, backup: &Backup) -> Result<()> {
+        let missing = || ServiceError::not_found(format!("the volume of backup {:?}", backup.name));
+        let record = self.store.volume_by_id(backup.volume)?.ok_or_else(missing)?;
+        let pool = self.store.pool_by_id(record.volume.pool)?;
+        let task = Task::quiet(Requestor::default());
+        let url = self.backup_url(&pool.name, &record.volume, &backup.name);
+        let cause = cause_of(&task, "storage-volume-backup-deleted", &url, &record.volume.project);
+        self.store.remove_backup(backup, Some(cause))?;
+        remove_file(&self.backup_path(backup))
     }
 
     /// Removes files that no backup has: unfinished ones, uploads, and those of volumes that are gone.
@@ -231,9 +283,7 @@ impl Service {
         self.directories.backups().join(backup.id.to_string())
     }
 
-    /// A backup's URL.
-    pub fn backup_url(&self, pool: &OpenPool, volume: &Volume, backup: &str) -> String {
-        let pool = &pool.document.name;
+    fn backup_url(&self, pool: &str, volume: &Volume, backup: &str) -> String {
         url(
             &["storage-pools", pool, "volumes", &volume.kind, &volume.name, "backups", backup],
             &volume.project,

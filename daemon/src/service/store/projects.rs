@@ -1,6 +1,6 @@
 //! Projects in the catalog.
 
-use super::Store;
+use super::{ProfileStep, Store};
 use crate::service::{Result, ServiceError};
 use larder_base::ProjectName;
 use larder_catalog::documents::Project;
@@ -20,9 +20,16 @@ impl Store {
         Ok(stored.map(|stored| stored.document))
     }
 
-    pub(in crate::service) fn add_project(&self, project: &Project, cause: Option<Cause>) -> Result<()> {
+    /// Records a project, with its first profile in `profile`.
+    pub(in crate::service) fn add_project(
+        &self,
+        project: &Project,
+        profile: &ProfileStep,
+        cause: Option<Cause>,
+    ) -> Result<()> {
         let transaction =
             Transaction::new().guard_absent(keys::project(&project.name)).put_document(project)?;
+        let transaction = self.with_profile(transaction, profile)?;
         let transaction = match cause {
             Some(cause) => transaction.because(cause),
             None => transaction,
@@ -35,17 +42,24 @@ impl Store {
         }
     }
 
-    pub(in crate::service) fn change_project(&self, project: &Project, cause: Option<Cause>) -> Result<()> {
-        self.commit(
-            Transaction::new().guard_present(keys::project(&project.name)).put_document(project)?,
-            cause,
-        )
+    /// Changes a project, and its default profile as `profile` says.
+    pub(in crate::service) fn change_project(
+        &self,
+        project: &Project,
+        profile: &ProfileStep,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let transaction =
+            Transaction::new().guard_present(keys::project(&project.name)).put_document(project)?;
+        self.commit(self.with_profile(transaction, profile)?, cause)
     }
 
+    /// Gives a project another name; its default profile moves along.
     pub(in crate::service) fn rename_project(
         &self,
         old: &Project,
         new: &Project,
+        profile: &ProfileStep,
         cause: Option<Cause>,
     ) -> Result<()> {
         let transaction = Transaction::new()
@@ -53,7 +67,7 @@ impl Store {
             .guard_present(keys::project(&old.name))
             .delete_document(old)
             .put_document(new)?;
-        match self.commit(transaction, cause) {
+        match self.commit(self.with_profile(transaction, profile)?, cause) {
             Err(error) if error.kind == crate::service::Kind::Conflict => {
                 Err(ServiceError::taken(format!("the project {:?}", new.name.as_str())))
             }
@@ -61,8 +75,14 @@ impl Store {
         }
     }
 
-    pub(in crate::service) fn remove_project(&self, project: &Project, cause: Option<Cause>) -> Result<()> {
-        self.commit(Transaction::new().delete_document(project), cause)
+    /// Forgets a project and its default profile.
+    pub(in crate::service) fn remove_project(
+        &self,
+        project: &Project,
+        profile: &ProfileStep,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        self.commit(self.with_profile(Transaction::new().delete_document(project), profile)?, cause)
     }
 
     /// Makes the default project on a new catalog.
@@ -79,6 +99,7 @@ impl Store {
             "features.storage.volumes",
         ];
         let config = features.into_iter().map(|feature| (feature.to_owned(), "true".to_owned())).collect();
-        self.add_project(&Project { name, description: "Default project".to_owned(), config }, None)
+        let project = Project { name, description: "Default project".to_owned(), config };
+        self.add_project(&project, &ProfileStep::default(), None)
     }
 }

@@ -235,9 +235,11 @@ fn unmarked_content(path: &Path) -> Content {
     use std::os::unix::fs::PermissionsExt;
     let is_private =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 == 0);
-    let mut entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let is_disk_alone = matches!((entries.next(), entries.next()), (Some(only), None) if only.file_name() == OsStr::new(DISK));
-    if is_private && is_disk_alone { Content::Block } else { Content::Filesystem }
+    let is_disk_alone = || {
+        let mut entries = fs::read_dir(path).into_iter().flatten().flatten();
+        matches!((entries.next(), entries.next()), (Some(only), None) if only.file_name() == OsStr::new(DISK))
+    };
+    if is_private && is_disk_alone() { Content::Block } else { Content::Filesystem }
 }
 
 #[cfg(test)]

@@ -1,0 +1,162 @@
+//! Changing, renaming and deleting instances.
+
+use super::{checked_name, instance_url, root_device, runtime_name};
+use crate::service::store::cause_of;
+use crate::service::store::instances::Use;
+use crate::service::{Result, Service, ServiceError, Task};
+use larder_catalog::documents::{Instance, InstanceState};
+use larder_images::Trigger;
+use larder_runtime::{Config, Devices, Status, keys};
+use larder_storage_driver::Mode;
+
+/// Keys that a running container takes at once.
+const LIVE_KEYS: &[&str] = &["limits.memory", "limits.cpu", "limits.processes"];
+
+/// The new settings of an instance, all of them.
+#[derive(Debug, Clone)]
+pub struct InstanceChange {
+    /// For people.
+    pub description: String,
+    /// Its own keys.
+    pub config: Config,
+    /// Its own devices.
+    pub devices: Devices,
+    /// Its profiles, in order.
+    pub profiles: Vec<String>,
+    /// Whether it goes when it stops.
+    pub ephemeral: bool,
+}
+
+impl Service {
+    /// What an instance uses.
+    pub(super) fn uses_of(&self, instance: &Instance) -> Result<Vec<Use>> {
+        let expanded = self.expanded(instance)?;
+        self.uses(instance, &expanded)
+    }
+
+    /// Changes an instance's settings. Limits reach a running container at once; devices and the rest at its next start, and
+    /// devices of a running container can't change.
+    pub fn update_instance(&self, task: &Task, instance: &Instance, change: InstanceChange) -> Result<()> {
+        let _claim = self.instances.claims.take(instance.id);
+        let mut config = change.config;
+        config.retain(|_, value| !value.is_empty());
+        for (key, value) in instance.config.iter().filter(|(key, _)| key.starts_with("volatile.")) {
+            config.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        let holder = self.profile_project(instance.project.as_str())?;
+        for name in &change.profiles {
+            self.profile(&holder, name)?;
+        }
+        let changed = Instance {
+            description: change.description,
+            config,
+            devices: change.devices,
+            profiles: change.profiles,
+            ephemeral: change.ephemeral,
+            ..instance.clone()
+        };
+        let (before, after) = (self.expanded(instance)?, self.expanded(&changed)?);
+        let uses = self.check_settings(&changed, &after)?;
+        if root_device(&before)?.0 != root_device(&after)?.0 {
+            return Err(ServiceError::bad(
+                "the pool of the root disk can't be changed: copy the instance to the other pool",
+            ));
+        }
+        let is_running = self.instances.containers.state(&runtime_name(instance))?.status != Status::Stopped;
+        if is_running && before.devices != after.devices {
+            let message =
+                format!("the devices of {:?} can't be changed while it runs: stop it first", instance.name);
+            return Err(ServiceError::bad(message));
+        }
+        let url = instance_url(instance);
+        let old = self.uses_of(instance)?;
+        self.store.change_instance(
+            &changed,
+            &old,
+            &uses,
+            &url,
+            Some(cause_of(task, "instance-updated", &url, &instance.project)),
+        )?;
+        let is_limited = LIVE_KEYS.iter().any(|key| before.config.get(*key) != after.config.get(*key));
+        if is_running && is_limited {
+            let limits = keys::limits(&after.config, super::start::memory_of_machine())
+                .map_err(|error| ServiceError::bad(error.to_string()))?;
+            self.instances.containers.apply_limits(&runtime_name(instance), &limits)?;
+        }
+        Ok(())
+    }
+
+    fn must_be_stopped(&self, instance: &Instance, what: &str) -> Result<()> {
+        match self.instances.containers.state(&runtime_name(instance))?.status {
+            Status::Stopped => Ok(()),
+            _ => Err(ServiceError::bad(format!(
+                "the instance {:?} is running: stop it before it is {what}",
+                instance.name
+            ))),
+        }
+    }
+
+    /// Gives a stopped instance another name.
+    pub fn rename_stopped_instance(&self, task: &Task, instance: &Instance, name: &str) -> Result<()> {
+        let name = checked_name(name)?;
+        if self.store.instance(&instance.project, name.as_str())?.is_some() {
+            return Err(ServiceError::taken(format!("the instance {:?}", name.as_str())));
+        }
+        let _claim = self.instances.claims.take(instance.id);
+        self.must_be_stopped(instance, "renamed")?;
+        self.detach_all(task, instance);
+        let root = self.root_volume(instance)?;
+        let pool = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
+        self.rename_volume(task, &pool, &root, &instance.project, &name.as_str().parse()?)?;
+        let renamed = Instance { name: name.to_string(), ..instance.clone() };
+        let mut cause = cause_of(task, "instance-renamed", &instance_url(&renamed), &instance.project);
+        cause.context = serde_json::json!({ "old_name": instance.name });
+        self.store.rename_instance(instance, &renamed, Some(cause))?;
+        self.instances.containers.forget(&runtime_name(instance))?;
+        let uses = self.uses_of(&renamed)?;
+        self.store.change_instance(&renamed, &[], &uses, &instance_url(&renamed), None)?;
+        let id = self.root_volume(&renamed)?.storage_id()?;
+        let attached = self.with_cx(task, |cx| pool.pool.attach(cx, &id, Mode::ReadWrite))?;
+        let rendered = attached
+            .directory()
+            .map_err(ServiceError::from)
+            .and_then(|folder| self.render_templates(&renamed, folder, Trigger::Rename));
+        self.with_cx(task, |cx| pool.pool.detach(cx, &id))?;
+        rendered
+    }
+
+    /// Deletes a stopped instance with its snapshots.
+    pub fn delete_instance(&self, task: &Task, instance: &Instance) -> Result<()> {
+        let _claim = self.instances.claims.take(instance.id);
+        self.must_be_stopped(instance, "deleted")?;
+        self.detach_all(task, instance);
+        let leaving = Instance { state: InstanceState::Deleting, ..instance.clone() };
+        let uses = self.uses_of(instance).unwrap_or_default();
+        self.store.change_instance(&leaving, &uses, &[], &instance_url(instance), None)?;
+        self.remove_root(task, &leaving)?;
+        let cause = cause_of(task, "instance-deleted", &instance_url(instance), &instance.project);
+        self.store.forget_instance(&leaving, &[], Some(cause))?;
+        self.forget_traces(&leaving)
+    }
+
+    /// A deletion that the end of a run interrupted.
+    pub(super) fn finish_deletion(&self, instance: &Instance) -> Result<()> {
+        self.remove_root(&Task::quiet(crate::service::Requestor::default()), instance)?;
+        self.store.forget_instance(instance, &[], None)?;
+        self.forget_traces(instance)
+    }
+
+    fn remove_root(&self, task: &Task, instance: &Instance) -> Result<()> {
+        let Some(root) = self.store.root_of(instance)? else { return Ok(()) };
+        let pool = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
+        self.delete_volume(task, &pool, &root)
+    }
+
+    fn forget_traces(&self, instance: &Instance) -> Result<()> {
+        self.instances.containers.forget(&runtime_name(instance))?;
+        match std::fs::remove_dir_all(self.log_folder(instance)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! An image on a pool: unpacked once into a volume, which every instance made from it then is a copy or clone of.
+
+use crate::service::{OpenPool, Result, Service, ServiceError, Task, VolumeRecord};
+use larder_base::ProjectName;
+use larder_catalog::documents::{Image, Volume, VolumeState};
+use larder_images::{ImageFiles, Limits, Select, UnpackRequest};
+use larder_storage_driver::{
+    Attached, Config, Content, Cx, ErrorKind, StorageError, VolumeId, VolumeKind, VolumeSpec,
+};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// The folder of a root volume that becomes the instance's root.
+pub(super) const ROOTFS: &str = "rootfs";
+
+impl Service {
+    /// The volume of an image on a pool; made now if it is not there.
+    pub(super) fn image_volume(&self, task: &Task, pool: &OpenPool, image: &Image) -> Result<VolumeRecord> {
+        if image.kind != "container" {
+            return Err(ServiceError::not_implemented("instances from virtual machine images"));
+        }
+        let project = ProjectName::default_project();
+        let find = || {
+            self.store.volume(
+                &pool.document,
+                &project,
+                VolumeKind::Image.as_str(),
+                image.fingerprint.as_str(),
+            )
+        };
+        if let Some(known) = find()? {
+            return Ok(known);
+        }
+        let _unpacking = self.instances.unpacking.lock();
+        if let Some(known) = find()? {
+            return Ok(known);
+        }
+        let files = self.image_paths(image)?;
+        let id = VolumeId {
+            kind: VolumeKind::Image,
+            content: Content::Filesystem,
+            project: project.clone(),
+            name: image.fingerprint.as_str().parse()?,
+        };
+        let volume = Volume {
+            id: larder_catalog::VolumeId::random(),
+            pool: pool.document.id,
+            project: project.clone(),
+            kind: VolumeKind::Image.as_str().to_owned(),
+            content: Content::Filesystem.as_str().to_owned(),
+            name: image.fingerprint.to_string(),
+            description: String::new(),
+            config: Config::new(),
+            state: VolumeState::Creating,
+            created_at: self.clock.now(),
+            takes_over: None,
+        };
+        let fill = |cx: &Cx<'_>, into: &Attached| self.unpack_image(cx, &files, into.directory()?);
+        self.creating(task, pool, &volume, &[], |cx| {
+            pool.pool.create_volume(cx, &VolumeSpec::new(id.clone()), &fill)
+        })?;
+        find()?.ok_or_else(|| {
+            ServiceError::internal(format!("the volume of image {} went away", image.fingerprint))
+        })
+    }
+
+    fn unpack_image(
+        &self,
+        cx: &Cx<'_>,
+        files: &ImageFiles,
+        into: &Path,
+    ) -> larder_storage_driver::Result<()> {
+        self.unpack(cx, &whole(&files.main, into))?;
+        let rootfs = into.join(ROOTFS);
+        if let Some(archive) = &files.rootfs {
+            std::fs::DirBuilder::new().mode(0o755).create(&rootfs)?;
+            self.unpack(cx, &whole(archive, &rootfs))?;
+        }
+        // What we look at later must be the image's own, not a link to something of this machine.
+        for (name, is_right) in [
+            (ROOTFS, is_folder as fn(&Path) -> bool),
+            ("templates", is_folder_or_absent),
+            ("metadata.yaml", is_file),
+        ] {
+            if !is_right(&into.join(name)) {
+                let message =
+                    format!("the image's {name} is not what it must be: a plain file or folder of its own");
+                return Err(StorageError::new(ErrorKind::Invalid, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn whole<'a>(archive: &'a Path, into: &'a Path) -> UnpackRequest<'a> {
+    UnpackRequest { archive, into, limits: Limits::default(), select: Select::All }
+}
+
+fn is_folder(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+fn is_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
+fn is_folder_or_absent(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).map_or(true, |found| found.is_dir())
+}

@@ -1,0 +1,295 @@
+//! Instances: containers with a root volume, made from images or other instances.
+//!
+//! An instance and its root volume bear one name and are recorded together. What a crash leaves between the two is
+//! settled from the volume's side at the next start: the volume's name, its snapshots and its absence count.
+
+mod change;
+mod claim;
+mod create;
+mod files;
+mod image_volume;
+mod run;
+mod snapshots;
+mod start;
+
+pub use change::InstanceChange;
+pub use create::{InstanceSource, NewInstance};
+pub use run::{InstanceUsage, Stop};
+
+use super::store::instances::Use;
+use super::{Result, Service, ServiceError, url};
+use larder_base::{InstanceName, ProjectName};
+use larder_catalog::InstanceId;
+use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState};
+use larder_runtime::{
+    Config, Containers, Devices, Expanded, HelperProgram, IdMap, ProfileLayer, RuntimeError, Status, expand,
+};
+use larder_storage_driver::VolumeKind;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// What the use-cases of instances need.
+#[derive(Debug)]
+pub(super) struct Instances {
+    containers: Containers,
+    /// What each running instance has attached, to be detached when it stops.
+    attached: Mutex<HashMap<InstanceId, Vec<start::Attachment>>>,
+    /// One change at a time of each.
+    claims: claim::Claims,
+    /// Held while an image is unpacked into a pool, so that it is unpacked once.
+    unpacking: Mutex<()>,
+}
+
+impl Instances {
+    pub(super) fn new(run: &Path) -> Self {
+        Self {
+            containers: Containers::new(HelperProgram::this(), run.join("containers")),
+            attached: Mutex::default(),
+            claims: claim::Claims::default(),
+            unpacking: Mutex::default(),
+        }
+    }
+}
+
+/// An instance with all that applies to it.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// What the catalog says.
+    pub instance: Instance,
+    /// Its own settings over its profiles'.
+    pub expanded: Expanded,
+    /// What it does.
+    pub status: Status,
+}
+
+/// An instance's URL.
+pub fn instance_url(instance: &Instance) -> String {
+    url(&["instances", &instance.name], &instance.project)
+}
+
+/// What an instance is called among all containers of this host.
+fn runtime_name(instance: &Instance) -> String {
+    match instance.project.is_default() {
+        true => instance.name.clone(),
+        false => format!("{}_{}", instance.project, instance.name),
+    }
+}
+
+impl Service {
+    /// An instance by name.
+    pub fn instance(&self, project: &str, name: &str) -> Result<Instance> {
+        let project = self.project(project)?.name;
+        let found = self.store.instance(&project, name)?;
+        found.ok_or_else(|| ServiceError::not_found(format!("instance {name:?}")))
+    }
+
+    /// The instances of a project, or of all, with what each does: asked for in one go.
+    pub fn instances(&self, project: Option<&ProjectName>) -> Result<Vec<Described>> {
+        let mut instances = self.store.all_instances()?;
+        instances.retain(|instance| {
+            instance.state != InstanceState::Creating
+                && project.is_none_or(|project| instance.project == *project)
+        });
+        let names: Vec<String> = instances.iter().map(runtime_name).collect();
+        let states =
+            self.instances.containers.states(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let mut profiles = BTreeMap::new();
+        let mut described = Vec::new();
+        for (instance, state) in instances.into_iter().zip(states) {
+            if !profiles.contains_key(&instance.project) {
+                let holder = self.profile_project(instance.project.as_str())?;
+                profiles.insert(instance.project.clone(), self.profiles(&holder)?);
+            }
+            let expanded = expand_with(&instance, &profiles[&instance.project]);
+            described.push(Described { instance, expanded, status: state.status });
+        }
+        Ok(described)
+    }
+
+    /// One instance with all that applies to it.
+    pub fn describe_instance(&self, instance: Instance) -> Result<Described> {
+        let expanded = self.expanded(&instance)?;
+        let status = self.instances.containers.state(&runtime_name(&instance))?.status;
+        Ok(Described { instance, expanded, status })
+    }
+
+    /// An instance's own settings over its profiles'.
+    pub(super) fn expanded(&self, instance: &Instance) -> Result<Expanded> {
+        let holder = self.profile_project(instance.project.as_str())?;
+        Ok(expand_with(instance, &self.profiles(&holder)?))
+    }
+
+    /// The custom volumes that devices name.
+    fn volumes_used(&self, project: &ProjectName, devices: &Devices) -> Result<Vec<Use>> {
+        let mut used = Vec::new();
+        for (name, device) in devices {
+            let get = |key: &str| device.get(key).map(String::as_str).filter(|value| !value.is_empty());
+            let (Some(pool), Some(source)) = (get("pool"), get("source")) else { continue };
+            let record = self.custom_volume(project, pool, source, name)?;
+            used.push(Use::volume(record.volume.id));
+        }
+        Ok(used)
+    }
+
+    fn custom_volume(
+        &self,
+        project: &ProjectName,
+        pool: &str,
+        source: &str,
+        device: &str,
+    ) -> Result<super::VolumeRecord> {
+        let pool = self.pool_document(pool)?;
+        let holder = self.volume_project(project.as_str())?;
+        let name = source.strip_prefix("custom/").unwrap_or(source);
+        let found = self.store.volume(&pool, &holder, VolumeKind::Custom.as_str(), name)?;
+        let missing = || {
+            ServiceError::bad(format!(
+                "device {device:?}: there is no custom volume {name:?} on the pool {:?}: create it first",
+                pool.name
+            ))
+        };
+        let record = found.ok_or_else(missing)?;
+        if record.volume.content != "filesystem" {
+            let message = format!(
+                "device {device:?}: the volume {name:?} is a {} volume; only filesystem volumes go into a container",
+                record.volume.content
+            );
+            return Err(ServiceError::bad(message));
+        }
+        Ok(record)
+    }
+
+    /// Checks settings with all that applies: keys, devices, a root disk, and that what devices name is there.
+    /// Returns what the instance uses.
+    fn check_settings(&self, instance: &Instance, expanded: &Expanded) -> Result<Vec<Use>> {
+        let own = (&instance.config, &instance.devices);
+        larder_runtime::check_config(own.0).map_err(|error| ServiceError::bad(error.to_string()))?;
+        larder_runtime::check_devices(own.1).map_err(|error| ServiceError::bad(error.to_string()))?;
+        larder_runtime::check_devices(&expanded.devices)
+            .map_err(|error| ServiceError::bad(error.to_string()))?;
+        root_device(expanded)?;
+        self.uses(instance, expanded)
+    }
+
+    /// The profiles and custom volumes that an instance uses.
+    fn uses(&self, instance: &Instance, expanded: &Expanded) -> Result<Vec<Use>> {
+        let active: Devices =
+            expanded.active_devices().map(|(name, device)| (name.to_owned(), device.clone())).collect();
+        let mut uses = self.volumes_used(&instance.project, &active)?;
+        let holder = self.profile_project(instance.project.as_str())?;
+        for name in &instance.profiles {
+            uses.push(Use::profile(&self.profile(&holder, name)?));
+        }
+        Ok(uses)
+    }
+
+    /// Settles what a crash left between instances and their volumes, and picks up what runs.
+    pub(super) fn reconcile_instances(&self) -> Result<()> {
+        for instance in self.store.all_instances()? {
+            let outcome = self.settle_instance(&instance);
+            if let Err(error) = outcome {
+                tracing::error!(instance = instance.name, %error, "an instance could not be settled");
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_instance(&self, instance: &Instance) -> Result<()> {
+        let root = self.store.root_of(instance)?;
+        match (instance.state, root) {
+            (InstanceState::Creating, None) | (InstanceState::Deleting, None) => {
+                self.store.forget_instance(instance, &[], None)
+            }
+            (InstanceState::Creating, Some(root)) => self.finish_creation(instance, &root),
+            (InstanceState::Deleting, Some(_)) => self.finish_deletion(instance),
+            (InstanceState::Ready, None) => {
+                let message = format!("the root volume of instance {} is gone", instance.name);
+                self.warnings().note(
+                    super::WarningType::Missing,
+                    instance.project.as_str(),
+                    &instance_url(instance),
+                    &message,
+                )
+            }
+            (InstanceState::Ready, Some(root)) => {
+                let mut instance = instance.clone();
+                if root.volume.name != instance.name {
+                    let renamed = Instance { name: root.volume.name.clone(), ..instance.clone() };
+                    self.store.rename_instance(&instance, &renamed, None)?;
+                    instance = renamed;
+                }
+                self.settle_instance_snapshots(&instance, &root)?;
+                self.pick_up(&instance)
+            }
+        }
+    }
+}
+
+fn expand_with(instance: &Instance, profiles: &[larder_catalog::documents::Profile]) -> Expanded {
+    let named =
+        instance.profiles.iter().filter_map(|name| profiles.iter().find(|profile| profile.name == *name));
+    let layers: Vec<_> =
+        named.map(|profile| ProfileLayer { config: &profile.config, devices: &profile.devices }).collect();
+    expand(&layers, ProfileLayer { config: &instance.config, devices: &instance.devices })
+}
+
+/// The pool and size of the root disk.
+fn root_device(expanded: &Expanded) -> Result<(&str, Option<&str>)> {
+    let is_root = |device: &Config| {
+        device.get("type").is_some_and(|kind| kind == "disk")
+            && device.get("path").is_some_and(|path| path == "/")
+    };
+    let root = expanded.active_devices().find(|(_, device)| is_root(device));
+    let missing = || {
+        ServiceError::bad(
+            "the instance has no root disk: give it a device of type disk with path / and a pool, or the profile default",
+        )
+    };
+    let (name, device) = root.ok_or_else(missing)?;
+    let pool = device.get("pool").map(String::as_str).filter(|pool| !pool.is_empty());
+    let pool = pool.ok_or_else(|| {
+        ServiceError::bad(format!("the root disk {name:?} names no pool: set its key pool"))
+    })?;
+    Ok((pool, device.get("size").map(String::as_str)))
+}
+
+/// What belongs to one instance and is never copied to another.
+fn is_own_key(key: &str) -> bool {
+    key.starts_with("volatile.") && key != "volatile.base_image"
+}
+
+fn checked_name(name: &str) -> Result<InstanceName> {
+    Ok(name.parse::<InstanceName>()?)
+}
+
+fn id_map() -> Result<IdMap> {
+    IdMap::of_this_machine().map_err(|error| ServiceError {
+        kind: super::Kind::Unavailable,
+        message: super::store::chain(&error),
+    })
+}
+
+impl From<RuntimeError> for ServiceError {
+    fn from(error: RuntimeError) -> Self {
+        let kind = match &error {
+            RuntimeError::LibraryMissing | RuntimeError::LibraryUnusable(_) => super::Kind::Unavailable,
+            RuntimeError::InvalidValue { .. }
+            | RuntimeError::AlreadyRunning(_)
+            | RuntimeError::NotRunning(_)
+            | RuntimeError::ShutdownTimedOut { .. }
+            | RuntimeError::Cancelled => super::Kind::BadRequest,
+            _ => super::Kind::Internal,
+        };
+        Self { kind, message: super::store::chain(&error) }
+    }
+}
+
+/// A snapshot of an instance with what applied to it then.
+#[derive(Debug, Clone)]
+pub struct DescribedSnapshot {
+    /// What the catalog says.
+    pub snapshot: InstanceSnapshot,
+    /// The settings then, over the profiles' of today.
+    pub expanded: Expanded,
+}

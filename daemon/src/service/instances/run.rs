@@ -1,0 +1,121 @@
+//! What a running instance does: stop, freeze, use, execute.
+
+use super::runtime_name;
+use crate::service::{Result, Service, ServiceError, Task};
+use larder_catalog::documents::Instance;
+use larder_runtime::container::Console;
+use larder_runtime::{ContainerState, Exec, ExecSession, Status, Usage};
+use std::time::Duration;
+
+/// How an instance shall stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// At once.
+    Forced,
+    /// By itself, within a time; without one however long it takes.
+    Cleanly(Option<Duration>),
+}
+
+/// What an instance uses.
+#[derive(Debug, Clone, Default)]
+pub struct InstanceUsage {
+    /// What it does.
+    pub state: ContainerState,
+    /// What it uses; nothing when it does not run.
+    pub usage: Option<Usage>,
+    /// Bytes of its root in use, and in all, where the pool tells.
+    pub disk: Option<(u64, u64)>,
+}
+
+impl Service {
+    /// Stops an instance. One that does not run is refused.
+    pub fn stop_instance(&self, task: &Task, instance: &Instance, how: Stop) -> Result<()> {
+        let name = runtime_name(instance);
+        let containers = &self.instances.containers;
+        if containers.state(&name)?.status == Status::Stopped {
+            return Err(ServiceError::bad(format!("the instance {:?} is stopped already", instance.name)));
+        }
+        match how {
+            Stop::Forced => containers.stop(&name)?,
+            Stop::Cleanly(timeout) => containers.shutdown(&name, timeout, &task.cancel)?,
+        }
+        // The one who watches does this too; here it is done when the answer comes.
+        self.detach_if_stopped(task, instance)
+    }
+
+    /// Freezes an instance, or lets it go on.
+    pub fn freeze_instance(&self, task: &Task, instance: &Instance, freeze: bool) -> Result<()> {
+        let name = runtime_name(instance);
+        let containers = &self.instances.containers;
+        let (wanted, action) =
+            if freeze { (Status::Running, "instance-paused") } else { (Status::Frozen, "instance-resumed") };
+        let status = containers.state(&name)?.status;
+        if status != wanted {
+            return Err(ServiceError::bad(format!(
+                "the instance {:?} is not {}",
+                instance.name,
+                if freeze { "running" } else { "frozen" }
+            )));
+        }
+        if freeze {
+            containers.freeze(&name)?;
+        } else {
+            containers.unfreeze(&name)?;
+        }
+        match self.store.instance_by_id(instance.id)? {
+            Some(current) => self.change_quietly(&current, task, action),
+            None => Ok(()),
+        }
+    }
+
+    /// What an instance does and uses.
+    pub fn instance_usage(&self, task: &Task, instance: &Instance) -> Result<InstanceUsage> {
+        let name = runtime_name(instance);
+        let state = self.instances.containers.state(&name)?;
+        let usage = if state.init.is_some() { self.instances.containers.usage(&name)? } else { None };
+        let root = self.root_volume(instance)?;
+        let open = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
+        let id = root.storage_id()?;
+        let used = self.with_cx(task, |cx| open.pool.volume_usage(cx, &id)).ok();
+        let disk = used.and_then(|usage| Some((usage.used_bytes?, usage.total_bytes.unwrap_or(0))));
+        Ok(InstanceUsage { state, usage, disk })
+    }
+
+    /// Refuses what needs a running instance.
+    pub fn must_run(&self, instance: &Instance) -> Result<()> {
+        match self.instances.containers.state(&runtime_name(instance))?.status {
+            Status::Running => Ok(()),
+            Status::Frozen => {
+                Err(ServiceError::bad(format!("the instance {:?} is frozen: resume it first", instance.name)))
+            }
+            _ => Err(ServiceError::bad(format!(
+                "the instance {:?} is not running: start it first",
+                instance.name
+            ))),
+        }
+    }
+
+    /// Runs a command in a running instance, with the variables of its configuration.
+    pub fn exec_in(&self, instance: &Instance, mut exec: Exec) -> Result<ExecSession> {
+        let name = runtime_name(instance);
+        let expanded = self.expanded(instance)?;
+        let mut environment = larder_runtime::keys::environment(&expanded.config);
+        environment.insert("container".to_owned(), "lxc".to_owned());
+        environment.extend(exec.environment);
+        exec.environment = environment;
+        Ok(self.instances.containers.exec(&name, &exec)?)
+    }
+
+    /// Takes the console of a running instance.
+    pub fn console_of(&self, instance: &Instance) -> Result<Console> {
+        Ok(self.instances.containers.console(&runtime_name(instance))?)
+    }
+
+    /// What the console of an instance has shown.
+    pub fn console_log(&self, instance: &Instance) -> Result<Vec<u8>> {
+        match std::fs::read(self.log_folder(instance).join("console.log")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => Ok(other?),
+        }
+    }
+}

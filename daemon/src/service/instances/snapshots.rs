@@ -1,0 +1,268 @@
+//! Snapshots of instances: the root volume's snapshot, with the settings of that time.
+
+use super::{DescribedSnapshot, instance_url, runtime_name};
+use crate::service::store::cause_of;
+use crate::service::{
+    NewSnapshot, OpenPool, Result, Service, ServiceError, Task, VolumeRecord, lifetime, url,
+};
+use jiff::Timestamp;
+use larder_base::SnapshotName;
+use larder_catalog::InstanceSnapshotId;
+use larder_catalog::documents::{Instance, InstanceSnapshot};
+use larder_runtime::Status;
+
+fn snapshot_url(instance: &Instance, name: &str) -> String {
+    url(&["instances", &instance.name, "snapshots", name], &instance.project)
+}
+
+impl Service {
+    fn root_and_pool(&self, instance: &Instance) -> Result<(VolumeRecord, OpenPool)> {
+        let root = self.root_volume(instance)?;
+        let pool = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
+        Ok((root, pool))
+    }
+
+    /// A snapshot of an instance by name.
+    pub fn instance_snapshot(&self, instance: &Instance, name: &str) -> Result<InstanceSnapshot> {
+        let found =
+            self.store.instance_snapshots_of(instance)?.into_iter().find(|snapshot| snapshot.name == name);
+        found.ok_or_else(|| {
+            ServiceError::not_found(format!("snapshot {name:?} of instance {:?}", instance.name))
+        })
+    }
+
+    /// The snapshots of an instance, oldest first, each with what applied to it.
+    pub fn instance_snapshots(&self, instance: &Instance) -> Result<Vec<DescribedSnapshot>> {
+        let snapshots = self.store.instance_snapshots_of(instance)?;
+        snapshots.into_iter().map(|snapshot| self.describe_instance_snapshot(snapshot)).collect()
+    }
+
+    /// One snapshot with what applied to it.
+    pub fn describe_instance_snapshot(&self, snapshot: InstanceSnapshot) -> Result<DescribedSnapshot> {
+        let expanded = self.expanded(&snapshot.then)?;
+        Ok(DescribedSnapshot { snapshot, expanded })
+    }
+
+    /// The next free name after the pattern of the instance: `snap0`, `snap1`, ….
+    pub fn next_instance_snapshot_name(&self, instance: &Instance) -> Result<SnapshotName> {
+        let taken: Vec<String> =
+            self.store.instance_snapshots_of(instance)?.into_iter().map(|snapshot| snapshot.name).collect();
+        let expanded = self.expanded(instance)?;
+        let pattern = expanded.config.get("snapshots.pattern").filter(|pattern| !pattern.is_empty());
+        Ok(lifetime::name_from_pattern(pattern.map_or("snap%d", String::as_str), &taken, self.clock.now())
+            .parse()?)
+    }
+
+    /// Makes a snapshot. The instance may run; what it writes meanwhile may be in it or not.
+    pub fn snapshot_instance(
+        &self,
+        task: &Task,
+        instance: &Instance,
+        name: &SnapshotName,
+        expires_at: Option<Option<Timestamp>>,
+    ) -> Result<()> {
+        let (root, pool) = self.root_and_pool(instance)?;
+        let now = self.clock.now();
+        let expires_at = match expires_at {
+            Some(said) => said,
+            None => lifetime::expiry_of(&self.expanded(instance)?.config, now)?,
+        };
+        if expires_at.is_some_and(|at| at <= now) {
+            return Err(ServiceError::bad(format!("the expiry of snapshot {name} has passed already")));
+        }
+        self.create_snapshot(
+            task,
+            &pool,
+            &root,
+            NewSnapshot { name: name.clone(), description: String::new(), expires_at: Some(None) },
+        )?;
+        let made = self.store.snapshot(&root.volume, name.as_str())?;
+        let snapshot = InstanceSnapshot {
+            id: InstanceSnapshotId::random(),
+            instance: instance.id,
+            name: name.to_string(),
+            then: instance.clone(),
+            stateful: false,
+            root: made.map(|made| made.id),
+            created_at: now,
+            expires_at,
+        };
+        let cause = cause_of(
+            task,
+            "instance-snapshot-created",
+            &snapshot_url(instance, name.as_str()),
+            &instance.project,
+        );
+        self.store.put_instance_snapshot(&snapshot, Some(cause))
+    }
+
+    /// Puts a stopped instance back to a snapshot: its root and its settings.
+    pub fn restore_instance(&self, task: &Task, instance: &Instance, name: &str) -> Result<()> {
+        let _claim = self.instances.claims.take(instance.id);
+        let snapshot = self.instance_snapshot(instance, name)?;
+        if self.instances.containers.state(&runtime_name(instance))?.status != Status::Stopped {
+            return Err(ServiceError::bad(format!(
+                "the instance {:?} is running: stop it before it is restored",
+                instance.name
+            )));
+        }
+        self.detach_all(task, instance);
+        let (root, pool) = self.root_and_pool(instance)?;
+        self.restore_volume(task, &pool, &root, name)?;
+        let then = &snapshot.then;
+        let mut restored = Instance {
+            description: then.description.clone(),
+            config: then.config.clone(),
+            devices: then.devices.clone(),
+            profiles: then.profiles.clone(),
+            ephemeral: then.ephemeral,
+            ..instance.clone()
+        };
+        for (key, value) in &instance.config {
+            if key.starts_with("volatile.") {
+                restored.config.insert(key.clone(), value.clone());
+            }
+        }
+        let url = instance_url(instance);
+        let (old, new) = (self.uses_of(instance)?, self.uses_of(&restored).unwrap_or_default());
+        let mut cause = cause_of(task, "instance-restored", &url, &instance.project);
+        cause.context = serde_json::json!({ "snapshot": name });
+        self.store.change_instance(&restored, &old, &new, &url, Some(cause))
+    }
+
+    /// Gives a snapshot another name.
+    pub fn rename_instance_snapshot(
+        &self,
+        task: &Task,
+        instance: &Instance,
+        name: &str,
+        new: &SnapshotName,
+    ) -> Result<()> {
+        let snapshot = self.instance_snapshot(instance, name)?;
+        if self.store.instance_snapshots_of(instance)?.iter().any(|other| other.name == new.as_str()) {
+            return Err(ServiceError::taken(format!("the snapshot {:?}", new.as_str())));
+        }
+        let (root, pool) = self.root_and_pool(instance)?;
+        let volume_snapshot = self.store.snapshot(&root.volume, name)?;
+        let volume_snapshot = volume_snapshot
+            .ok_or_else(|| ServiceError::internal(format!("the root volume has no snapshot {name:?}")))?;
+        self.rename_snapshot(task, &pool, &root, &volume_snapshot, new)?;
+        let mut cause = cause_of(
+            task,
+            "instance-snapshot-renamed",
+            &snapshot_url(instance, new.as_str()),
+            &instance.project,
+        );
+        cause.context = serde_json::json!({ "old_name": name });
+        self.store.rename_instance_snapshot(
+            &snapshot,
+            &InstanceSnapshot { name: new.to_string(), ..snapshot.clone() },
+            Some(cause),
+        )
+    }
+
+    /// Changes when a snapshot goes.
+    pub fn update_instance_snapshot(
+        &self,
+        task: &Task,
+        instance: &Instance,
+        name: &str,
+        expires_at: Option<Timestamp>,
+    ) -> Result<()> {
+        let snapshot = self.instance_snapshot(instance, name)?;
+        let cause =
+            cause_of(task, "instance-snapshot-updated", &snapshot_url(instance, name), &instance.project);
+        self.store.put_instance_snapshot(&InstanceSnapshot { expires_at, ..snapshot }, Some(cause))
+    }
+
+    /// Deletes a snapshot.
+    pub fn delete_instance_snapshot(&self, task: &Task, instance: &Instance, name: &str) -> Result<()> {
+        let snapshot = self.instance_snapshot(instance, name)?;
+        let (root, pool) = self.root_and_pool(instance)?;
+        if let Some(volume_snapshot) = self.store.snapshot(&root.volume, name)? {
+            self.delete_snapshot(task, &pool, &root, &volume_snapshot)?;
+        }
+        let cause =
+            cause_of(task, "instance-snapshot-deleted", &snapshot_url(instance, name), &instance.project);
+        self.store.forget_instance_snapshot(&snapshot, Some(cause))
+    }
+
+    /// Deletes the snapshots whose time has come. Goes on after a failure; returns how many went.
+    pub fn delete_expired_instance_snapshots(&self) -> Result<usize> {
+        let now = self.clock.now();
+        let mut deleted = 0;
+        for instance in self.store.all_instances()? {
+            for snapshot in self.store.instance_snapshots_of(&instance)? {
+                if snapshot.expires_at.is_none_or(|at| at > now) {
+                    continue;
+                }
+                let task = Task::quiet(crate::service::Requestor::default());
+                match self.delete_instance_snapshot(&task, &instance, &snapshot.name) {
+                    Ok(()) => deleted += 1,
+                    Err(error) => {
+                        tracing::warn!(instance = instance.name, snapshot = snapshot.name, %error, "an expired snapshot stays");
+                    }
+                }
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// A copy of another instance's snapshot, whose volume snapshot came along.
+    pub(super) fn adopt_instance_snapshot(
+        &self,
+        instance: &Instance,
+        known: &InstanceSnapshot,
+    ) -> Result<()> {
+        let root = self.root_volume(instance)?;
+        let made = self.store.snapshot(&root.volume, &known.name)?;
+        let then = Instance {
+            id: instance.id,
+            name: instance.name.clone(),
+            project: instance.project.clone(),
+            root: instance.root,
+            ..known.then.clone()
+        };
+        let snapshot = InstanceSnapshot {
+            id: InstanceSnapshotId::random(),
+            instance: instance.id,
+            then,
+            root: made.map(|made| made.id),
+            ..known.clone()
+        };
+        self.store.put_instance_snapshot(&snapshot, None)
+    }
+
+    /// The root volume's snapshots count: what only one side knows is made up for.
+    pub(super) fn settle_instance_snapshots(&self, instance: &Instance, root: &VolumeRecord) -> Result<()> {
+        let on_volume = self.store.snapshots_of(&root.volume)?;
+        let known = self.store.instance_snapshots_of(instance)?;
+        for snapshot in &known {
+            match on_volume.iter().find(|other| Some(other.id) == snapshot.root) {
+                None => self.store.forget_instance_snapshot(snapshot, None)?,
+                Some(volume_snapshot) if volume_snapshot.name != snapshot.name => {
+                    let renamed = InstanceSnapshot { name: volume_snapshot.name.clone(), ..snapshot.clone() };
+                    self.store.rename_instance_snapshot(snapshot, &renamed, None)?;
+                }
+                Some(_) => {}
+            }
+        }
+        for volume_snapshot in &on_volume {
+            if known.iter().any(|snapshot| snapshot.root == Some(volume_snapshot.id)) {
+                continue;
+            }
+            let snapshot = InstanceSnapshot {
+                id: InstanceSnapshotId::random(),
+                instance: instance.id,
+                name: volume_snapshot.name.clone(),
+                then: instance.clone(),
+                stateful: false,
+                root: Some(volume_snapshot.id),
+                created_at: volume_snapshot.created_at,
+                expires_at: None,
+            };
+            self.store.put_instance_snapshot(&snapshot, None)?;
+        }
+        Ok(())
+    }
+}

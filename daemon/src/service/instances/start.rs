@@ -1,0 +1,294 @@
+//! Starting and stopping: what a container needs is attached before, and detached after, whoever stopped it.
+
+use super::image_volume::ROOTFS;
+use super::{instance_url, runtime_name};
+use crate::service::{Result, Service, ServiceError, Task, WarningType};
+use larder_catalog::documents::Instance;
+use larder_images::Trigger;
+use larder_runtime::{Config, ContainerSpec, DiskMount, Expanded, Started, Status, keys};
+use larder_storage_driver::{Mode, VolumeId};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A volume that a running instance has attached.
+#[derive(Debug, Clone)]
+pub(in crate::service) struct Attachment {
+    pool: String,
+    volume: VolumeId,
+}
+
+impl Service {
+    /// Starts an instance.
+    pub fn start_instance(self: &Arc<Self>, task: &Task, instance: &Instance) -> Result<()> {
+        let _claim = self.instances.claims.take(instance.id);
+        let name = runtime_name(instance);
+        if self.instances.containers.state(&name)?.status != Status::Stopped {
+            return Err(ServiceError::bad(format!("the instance {:?} is running already", instance.name)));
+        }
+        // Left by a container that ended while nobody looked.
+        self.detach_all(task, instance);
+        let mut attachments = Vec::new();
+        let started = self
+            .prepared(task, instance, &mut attachments)
+            .and_then(|spec| Ok(self.instances.containers.start(&spec, &task.cancel)?));
+        self.instances.attached.lock().insert(instance.id, attachments);
+        match started {
+            Ok(started) => self.note_started(task, instance, &started),
+            Err(error) => {
+                self.detach_all(task, instance);
+                Err(error)
+            }
+        }
+    }
+
+    /// Attaches all that the container needs, and says what it shall be.
+    fn prepared(
+        &self,
+        task: &Task,
+        instance: &Instance,
+        attachments: &mut Vec<Attachment>,
+    ) -> Result<ContainerSpec> {
+        let expanded = self.expanded(instance)?;
+        let root = self.root_volume(instance)?;
+        let pool = self.store.pool_by_id(root.volume.pool)?.name;
+        let folder = self.attach_for(task, &pool, &root.storage_id()?, attachments)?;
+        self.render_templates(instance, &folder, Trigger::Start)?;
+        let rootfs = folder.join(ROOTFS);
+        let is_privileged = keys::is_true(&expanded.config, "security.privileged");
+        if !is_privileged {
+            self.instances.containers.can_map_ids(&rootfs)?.map_err(|reason| {
+                ServiceError { kind: crate::service::Kind::Unavailable, message: format!(
+                    "the instance {:?} can't be started unprivileged: the filesystem of its pool {pool:?} can't be mounted with mapped ids ({reason}); use a pool on ext4, xfs or btrfs",
+                    instance.name
+                ) }
+            })?;
+        }
+        let memory = memory_of_machine();
+        let bad = |error: larder_runtime::KeyError| ServiceError::bad(error.to_string());
+        Ok(ContainerSpec {
+            name: runtime_name(instance),
+            root: rootfs,
+            idmap: if is_privileged { None } else { Some(super::id_map()?) },
+            idmapped_root: !is_privileged,
+            disks: self.disks(task, instance, &expanded, is_privileged, attachments)?,
+            environment: keys::environment(&expanded.config),
+            limits: keys::limits(&expanded.config, memory).map_err(bad)?,
+            log_dir: self.log_folder(instance),
+            hostname: instance.name.clone(),
+            privileged: is_privileged,
+            nesting: keys::is_true(&expanded.config, "security.nesting"),
+        })
+    }
+
+    fn disks(
+        &self,
+        task: &Task,
+        instance: &Instance,
+        expanded: &Expanded,
+        is_privileged: bool,
+        attachments: &mut Vec<Attachment>,
+    ) -> Result<Vec<DiskMount>> {
+        let mut disks = Vec::new();
+        for (name, device) in expanded.active_devices() {
+            let get = |key: &str| device.get(key).map(String::as_str).filter(|value| !value.is_empty());
+            let (Some(path), Some(source)) = (get("path").filter(|path| *path != "/"), get("source")) else {
+                continue;
+            };
+            let (source, idmapped) = match get("pool") {
+                Some(pool) => {
+                    let record = self.custom_volume(&instance.project, pool, source, name)?;
+                    (self.attach_for(task, pool, &record.storage_id()?, attachments)?, !is_privileged)
+                }
+                None => (host_path(name, source)?, false),
+            };
+            disks.push(DiskMount {
+                file: source.is_file(),
+                source,
+                path: PathBuf::from(path),
+                read_only: keys::is_true(device, "readonly"),
+                recursive: keys::is_true(device, "recursive"),
+                idmapped,
+            });
+        }
+        Ok(disks)
+    }
+
+    fn attach_for(
+        &self,
+        task: &Task,
+        pool: &str,
+        volume: &VolumeId,
+        attachments: &mut Vec<Attachment>,
+    ) -> Result<PathBuf> {
+        let open = self.open_pool(pool)?;
+        let attached = self.with_cx(task, |cx| open.pool.attach(cx, volume, Mode::ReadWrite))?;
+        attachments.push(Attachment { pool: pool.to_owned(), volume: volume.clone() });
+        Ok(attached.directory()?.to_owned())
+    }
+
+    /// Detaches what an instance had attached. What can't be detached is logged: the next start begins anew.
+    pub(super) fn detach_all(&self, task: &Task, instance: &Instance) {
+        let attachments = self.instances.attached.lock().remove(&instance.id).unwrap_or_default();
+        for Attachment { pool, volume } in attachments {
+            let detached = self
+                .open_pool(&pool)
+                .and_then(|open| Ok(self.with_cx(task, |cx| open.pool.detach(cx, &volume))?));
+            if let Err(error) = detached {
+                tracing::warn!(instance = instance.name, %volume, %error, "a volume stays attached");
+            }
+        }
+    }
+
+    fn note_started(self: &Arc<Self>, task: &Task, instance: &Instance, started: &Started) -> Result<()> {
+        for warning in &started.warnings {
+            self.warnings().note(WarningType::AppArmorNotAvailable, "default", "", &warning.to_string())?;
+        }
+        let current = self.store.instance_by_id(instance.id)?.unwrap_or_else(|| instance.clone());
+        let mut running = Instance { last_used_at: Some(self.clock.now()), ..current };
+        running.config.insert("volatile.last_state.power".to_owned(), "RUNNING".to_owned());
+        self.change_quietly(&running, task, "instance-started")?;
+        self.watch_instance(running)
+    }
+
+    /// Looks on until the container is gone, whoever ends it, and tidies up then.
+    fn watch_instance(self: &Arc<Self>, instance: Instance) -> Result<()> {
+        let name = runtime_name(&instance);
+        let watch = self.instances.containers.watch(&name)?;
+        let service = Arc::clone(self);
+        let thread = std::thread::Builder::new().name(format!("watch {name}"));
+        thread.spawn(move || {
+            if let Some(watch) = watch
+                && let Err(error) = watch.wait(None, &larder_base::Cancel::never())
+            {
+                tracing::warn!(instance = instance.name, %error, "the container can't be watched");
+                return;
+            }
+            service.has_stopped(&instance);
+        })?;
+        Ok(())
+    }
+
+    fn has_stopped(&self, instance: &Instance) {
+        let task = Task::quiet(crate::service::Requestor::default());
+        let noted = self.tidy_after(&task, instance);
+        if let Err(error) = noted {
+            tracing::warn!(instance = instance.name, %error, "the end of a container could not be noted");
+        }
+    }
+
+    fn tidy_after(&self, task: &Task, instance: &Instance) -> Result<()> {
+        self.detach_if_stopped(task, instance)?;
+        let Some(mut current) = self.store.instance_by_id(instance.id)? else { return Ok(()) };
+        if self.instances.containers.state(&runtime_name(&current))?.status != Status::Stopped {
+            return Ok(());
+        }
+        current.config.insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
+        self.change_quietly(&current, task, "instance-stopped")?;
+        if current.ephemeral { self.delete_instance(task, &current) } else { Ok(()) }
+    }
+
+    /// Detaches what a container had, unless it runs again already.
+    pub(super) fn detach_if_stopped(&self, task: &Task, instance: &Instance) -> Result<()> {
+        let _claim = self.instances.claims.take(instance.id);
+        if self.instances.containers.state(&runtime_name(instance))?.status == Status::Stopped {
+            self.detach_all(task, instance);
+        }
+        Ok(())
+    }
+
+    /// Finds again what a daemon before this one had started.
+    pub(super) fn pick_up(&self, instance: &Instance) -> Result<()> {
+        let is_running = self.instances.containers.state(&runtime_name(instance))?.status != Status::Stopped;
+        if !is_running {
+            return Ok(());
+        }
+        let task = Task::quiet(crate::service::Requestor::default());
+        let mut attachments = Vec::new();
+        let prepared = self.prepared_again(&task, instance, &mut attachments);
+        self.instances.attached.lock().insert(instance.id, attachments);
+        prepared
+    }
+
+    fn prepared_again(
+        &self,
+        task: &Task,
+        instance: &Instance,
+        attachments: &mut Vec<Attachment>,
+    ) -> Result<()> {
+        let root = self.root_volume(instance)?;
+        let pool = self.store.pool_by_id(root.volume.pool)?.name;
+        self.attach_for(task, &pool, &root.storage_id()?, attachments)?;
+        let expanded = self.expanded(instance)?;
+        self.disks(task, instance, &expanded, false, attachments).map(|_| ())
+    }
+
+    /// Watches what runs already, and starts what shall run from the beginning.
+    pub fn start_instances(self: &Arc<Self>) {
+        let mut waiting = Vec::new();
+        for instance in self.store.all_instances().unwrap_or_default() {
+            let state = self.instances.containers.state(&runtime_name(&instance));
+            if state.is_ok_and(|state| state.status != Status::Stopped) {
+                if let Err(error) = self.watch_instance(instance.clone()) {
+                    tracing::warn!(instance = instance.name, %error, "a running container is not watched");
+                }
+            } else {
+                waiting.push(instance);
+            }
+        }
+        let order = |config: &Config| {
+            let number = |key: &str| config.get(key).and_then(|value| value.parse::<i64>().ok()).unwrap_or(0);
+            (-number("boot.autostart.priority"), number("boot.autostart.delay"))
+        };
+        let mut due: Vec<(Instance, Expanded)> = Vec::new();
+        for instance in waiting {
+            match self.expanded(&instance) {
+                Ok(expanded) if shall_start(&expanded.config) => due.push((instance, expanded)),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(instance = instance.name, %error, "an instance is left alone"),
+            }
+        }
+        due.sort_by_key(|(instance, expanded)| (order(&expanded.config).0, instance.name.clone()));
+        for (instance, expanded) in due {
+            let task = Task::quiet(crate::service::Requestor::default());
+            if let Err(error) = self.start_instance(&task, &instance) {
+                tracing::error!(instance = instance.name, %error, "an instance did not start by itself");
+            }
+            let seconds = u64::try_from(order(&expanded.config).1).unwrap_or(0);
+            std::thread::sleep(std::time::Duration::from_secs(seconds));
+        }
+    }
+
+    pub(super) fn log_folder(&self, instance: &Instance) -> PathBuf {
+        self.directories.logs().join(runtime_name(instance))
+    }
+
+    /// Changes an instance's document alone.
+    pub(super) fn change_quietly(&self, instance: &Instance, task: &Task, action: &str) -> Result<()> {
+        let url = instance_url(instance);
+        let cause = crate::service::store::cause_of(task, action, &url, &instance.project);
+        self.store.change_instance(instance, &[], &[], &url, Some(cause))
+    }
+}
+
+/// Whether an instance starts with the daemon: because it says so, or because it ran when the machine went down.
+fn shall_start(config: &Config) -> bool {
+    match config.get("boot.autostart").filter(|value| !value.is_empty()) {
+        Some(_) => keys::is_true(config, "boot.autostart"),
+        None => config.get("volatile.last_state.power").is_some_and(|power| power == "RUNNING"),
+    }
+}
+
+fn host_path(device: &str, source: &str) -> Result<PathBuf> {
+    let path = Path::new(source);
+    match path.is_absolute() && path.exists() {
+        true => Ok(path.to_owned()),
+        false => Err(ServiceError::bad(format!(
+            "device {device:?}: there is nothing at {source:?} on this machine"
+        ))),
+    }
+}
+
+pub(super) fn memory_of_machine() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
+}

@@ -1,0 +1,206 @@
+//! Instances and their snapshots in the catalog. An instance and its root volume are written together; what an instance
+//! uses has a key that says so, and can't be deleted while it is there.
+
+use super::{Store, pointer, pointer_to};
+use crate::service::{Result, ServiceError, VolumeRecord};
+use larder_base::ProjectName;
+use larder_catalog::documents::Profile;
+use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState, Pool, Volume, VolumeState};
+use larder_catalog::{
+    CatalogError, Cause, InstanceId, Key, Transaction, VolumeId, get_document, keys, list_documents,
+};
+
+/// Something that an instance uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::service) struct Use {
+    id: String,
+    document: Key,
+}
+
+impl Use {
+    pub(in crate::service) fn volume(id: VolumeId) -> Self {
+        Self { id: id.to_string(), document: keys::volume(id) }
+    }
+
+    pub(in crate::service) fn profile(profile: &Profile) -> Self {
+        Self { id: profile.id.to_string(), document: keys::profile(profile.id) }
+    }
+
+    fn key(&self, instance: &Instance) -> Key {
+        keys::used_by(&self.id, &instance.id.to_string())
+    }
+}
+
+fn taken(name: &str) -> ServiceError {
+    ServiceError::taken(format!("the instance {name:?}"))
+}
+
+impl Store {
+    /// All instances that are there or on their way, by project and name.
+    pub fn all_instances(&self) -> Result<Vec<Instance>> {
+        let stored = list_documents::<Instance>(self.catalog.as_ref(), &keys::instances())?;
+        let mut instances: Vec<Instance> = stored.into_iter().map(|stored| stored.document).collect();
+        instances.sort_by(|one, other| (&one.project, &one.name).cmp(&(&other.project, &other.name)));
+        Ok(instances)
+    }
+
+    /// An instance by name. One that is still being created is not there yet.
+    pub fn instance(&self, project: &ProjectName, name: &str) -> Result<Option<Instance>> {
+        let Some(entry) = self.catalog.get(&keys::instance_name(project, name))? else { return Ok(None) };
+        let found = self.instance_by_id(pointer(&entry.value)?)?;
+        Ok(found.filter(|instance| instance.state != InstanceState::Creating && instance.name == name))
+    }
+
+    /// An instance by id.
+    pub fn instance_by_id(&self, id: InstanceId) -> Result<Option<Instance>> {
+        let stored = get_document::<Instance>(self.catalog.as_ref(), &keys::instance(id))?;
+        Ok(stored.map(|stored| stored.document))
+    }
+
+    /// Records an instance and its root volume as being made.
+    pub(in crate::service) fn begin_instance(
+        &self,
+        pool: &Pool,
+        instance: &Instance,
+        volume: &Volume,
+    ) -> Result<()> {
+        let name = keys::instance_name(&instance.project, &instance.name);
+        let volume_name = keys::volume_name(pool.id, &volume.project, &volume.kind, &volume.name);
+        let transaction = Transaction::new()
+            .guard_present(keys::pool(pool.id))
+            .guard_absent(name.clone())
+            .guard_absent(volume_name.clone())
+            .put(name, pointer_to(&instance.id)?)
+            .put(volume_name, pointer_to(&volume.id)?)
+            .put_document(instance)?
+            .put_document(volume)?;
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { .. }) => Err(taken(&instance.name)),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    /// The instance and its volume are there.
+    pub(in crate::service) fn instance_is_ready(
+        &self,
+        instance: &Instance,
+        volume: &Volume,
+        uses: &[Use],
+        url: &str,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let ready = Volume { state: VolumeState::Ready, ..volume.clone() };
+        let instance = Instance { state: InstanceState::Ready, ..instance.clone() };
+        let mut transaction = Transaction::new().put_document(&ready)?.put_document(&instance)?;
+        for used in uses {
+            transaction =
+                transaction.guard_present(used.document.clone()).put(used.key(&instance), pointer_to(&url)?);
+        }
+        self.commit(transaction, cause)
+    }
+
+    /// Changes an instance, and what it uses.
+    pub(in crate::service) fn change_instance(
+        &self,
+        instance: &Instance,
+        old_uses: &[Use],
+        uses: &[Use],
+        url: &str,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let mut transaction =
+            Transaction::new().guard_present(keys::instance(instance.id)).put_document(instance)?;
+        for used in old_uses.iter().filter(|used| !uses.contains(used)) {
+            transaction = transaction.delete(used.key(instance));
+        }
+        for used in uses {
+            transaction =
+                transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
+        }
+        self.commit(transaction, cause)
+    }
+
+    /// Gives an instance the name that its volume has already.
+    pub(in crate::service) fn rename_instance(
+        &self,
+        old: &Instance,
+        new: &Instance,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let name = keys::instance_name(&new.project, &new.name);
+        let transaction = Transaction::new()
+            .guard_absent(name.clone())
+            .delete(keys::instance_name(&old.project, &old.name))
+            .put(name, pointer_to(&new.id)?)
+            .put_document(new)?;
+        match self.commit(transaction, cause) {
+            Err(error) if error.kind == crate::service::Kind::Conflict => Err(taken(&new.name)),
+            other => other,
+        }
+    }
+
+    /// Forgets an instance whose volume is gone.
+    pub(in crate::service) fn forget_instance(
+        &self,
+        instance: &Instance,
+        uses: &[Use],
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        for snapshot in self.instance_snapshots_of(instance)? {
+            self.forget_instance_snapshot(&snapshot, None)?;
+        }
+        let mut transaction = Transaction::new()
+            .delete(keys::instance_name(&instance.project, &instance.name))
+            .delete_document(instance);
+        for used in uses {
+            transaction = transaction.delete(used.key(instance));
+        }
+        self.commit(transaction, cause)
+    }
+
+    /// The root volume of an instance.
+    pub fn root_of(&self, instance: &Instance) -> Result<Option<VolumeRecord>> {
+        instance.root.map_or(Ok(None), |id| self.volume_by_id(id))
+    }
+
+    /// The snapshots of an instance, oldest first.
+    pub fn instance_snapshots_of(&self, instance: &Instance) -> Result<Vec<InstanceSnapshot>> {
+        let prefix = keys::instance_snapshots_of(instance.id);
+        let stored = list_documents::<InstanceSnapshot>(self.catalog.as_ref(), &prefix)?;
+        let mut snapshots: Vec<InstanceSnapshot> = stored.into_iter().map(|stored| stored.document).collect();
+        snapshots.sort_by(|one, other| (one.created_at, &one.name).cmp(&(other.created_at, &other.name)));
+        Ok(snapshots)
+    }
+
+    pub(in crate::service) fn put_instance_snapshot(
+        &self,
+        snapshot: &InstanceSnapshot,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let name = keys::instance_snapshot_name(snapshot.instance, &snapshot.name);
+        let transaction = Transaction::new().put(name, pointer_to(&snapshot.id)?).put_document(snapshot)?;
+        self.commit(transaction, cause)
+    }
+
+    pub(in crate::service) fn rename_instance_snapshot(
+        &self,
+        old: &InstanceSnapshot,
+        new: &InstanceSnapshot,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let transaction = Transaction::new()
+            .delete(keys::instance_snapshot_name(old.instance, &old.name))
+            .put(keys::instance_snapshot_name(new.instance, &new.name), pointer_to(&new.id)?)
+            .put_document(new)?;
+        self.commit(transaction, cause)
+    }
+
+    pub(in crate::service) fn forget_instance_snapshot(
+        &self,
+        snapshot: &InstanceSnapshot,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let name = keys::instance_snapshot_name(snapshot.instance, &snapshot.name);
+        self.commit(Transaction::new().delete(name).delete_document(snapshot), cause)
+    }
+}

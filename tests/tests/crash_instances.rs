@@ -1,0 +1,103 @@
+//! `kill -9` of the real daemon at the named points of what it does with instances. After the restart an instance is whole
+//! with its root volume, or neither is there.
+
+use larder_tests::{Larderd, TestImage, request};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const INSTANCES: &str = "/1.0/instances";
+const ROOTS: &str = "/1.0/storage-pools/default/volumes/container";
+
+/// A daemon with an image, and an instance `old` with a snapshot; it dies when the plan's point is reached.
+fn prepared(test: &str) -> Option<Larderd> {
+    let mut daemon = Larderd::start();
+    let image = TestImage::make(test, daemon.scratch())?;
+    let bytes = std::fs::read(image.unified()).unwrap_or_default();
+    let headers = [("Content-Type", "application/octet-stream")];
+    let reply = request(&daemon.socket(), "POST", "/1.0/images", &headers, &bytes);
+    let imported = daemon.finish(&reply.unwrap_or_else(|error| panic!("{error}")));
+    let fingerprint = imported.unwrap_or_else(|error| panic!("{error}"))["fingerprint"].clone();
+    daemon.change("POST", "/1.0/images/aliases", &json!({ "name": "busybox", "target": fingerprint }));
+    daemon.change("POST", INSTANCES, &instance("old"));
+    daemon.change("POST", "/1.0/instances/old/snapshots", &json!({ "name": "s0" }));
+    daemon.stop();
+    let plan = daemon.scratch().join("crash-plan");
+    let _ = std::fs::write(&plan, "");
+    daemon.spawn(&[("LARDER_CRASH_PLAN", &plan.display().to_string())]);
+    Some(daemon)
+}
+
+fn instance(name: &str) -> Value {
+    json!({ "name": name, "source": { "type": "image", "alias": "busybox" } })
+}
+
+fn names(daemon: &Larderd, path: &str) -> Vec<String> {
+    let listed = daemon.read(path);
+    let last =
+        |url: &Value| url.as_str().and_then(|url| url.rsplit('/').next()).unwrap_or_default().to_owned();
+    listed.as_array().into_iter().flatten().map(last).collect()
+}
+
+#[test]
+fn a_killed_daemon_leaves_whole_instances_or_none() {
+    let test = "a_killed_daemon_leaves_whole_instances_or_none";
+    let stories: &[(&str, &str, Value, &str)] = &[
+        ("POST", INSTANCES, instance("new"), "create"),
+        ("POST", INSTANCES, json!({ "name": "new", "source": { "type": "copy", "source": "old" } }), "copy"),
+        ("POST", "/1.0/instances/old", json!({ "name": "new" }), "rename"),
+        ("POST", "/1.0/instances/old/snapshots", json!({ "name": "s1" }), "snapshot"),
+        ("PUT", "/1.0/instances/old", json!({ "restore": "s0" }), "restore"),
+        ("DELETE", "/1.0/instances/old", Value::Null, "delete"),
+    ];
+    let mut hits = 0;
+    for (method, path, body, story) in stories {
+        for point in ["after_intent", "after_act", "after_commit"] {
+            let Some(mut daemon) = prepared(test) else { return };
+            let plan = daemon.scratch().join("crash-plan");
+            let _ = std::fs::write(&plan, format!("point {point}"));
+            let sent = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+            if let Ok(reply) = request(&daemon.socket(), method, path, &[], &sent)
+                && let Some(url) = reply.json()["operation"].as_str()
+            {
+                // It dies meanwhile.
+                let _ = request(&daemon.socket(), "GET", &format!("{url}/wait"), &[], b"");
+            }
+            if !std::fs::read_to_string(&plan).unwrap_or_default().starts_with("hit") {
+                continue;
+            }
+            hits += 1;
+            assert!(daemon.wait_for_its_end(Duration::from_secs(10)), "{story} {point}: the daemon lives");
+            daemon.spawn(&[]);
+            check(&daemon, story, point);
+        }
+    }
+    assert!(hits >= 14, "only {hits} points were hit");
+}
+
+fn check(daemon: &Larderd, story: &str, point: &str) {
+    let instances = names(daemon, INSTANCES);
+    let mut roots = names(daemon, ROOTS);
+    roots.retain(|name| !name.starts_with('s'));
+    assert_eq!(instances, roots, "{story} {point}: instances and root volumes differ");
+    let expected: &[&[&str]] = match story {
+        "create" | "copy" => &[&["new", "old"], &["old"]],
+        "rename" => &[&["new"], &["old"]],
+        "delete" => &[&["old"], &[]],
+        _ => &[&["old"]],
+    };
+    assert!(expected.iter().any(|names| *names == instances), "{story} {point}: {instances:?}");
+    for name in &instances {
+        let snapshots = names(daemon, &format!("{INSTANCES}/{name}/snapshots"));
+        let on_volume = names(daemon, &format!("{ROOTS}/{name}/snapshots"));
+        assert_eq!(snapshots, on_volume, "{story} {point}: the snapshots of {name}");
+        let hostname = daemon
+            .directory()
+            .join("storage-pools/default/containers")
+            .join(name)
+            .join("rootfs/etc/hostname");
+        assert!(hostname.is_file(), "{story} {point}: {} is not whole", hostname.display());
+    }
+    // And it goes on working.
+    daemon.change("POST", INSTANCES, &instance("later"));
+    daemon.change("DELETE", "/1.0/instances/later", &Value::Null);
+}
