@@ -148,7 +148,16 @@ fn containers_outlive_the_daemon_and_are_found_again() {
     if let Some(lxc) = RealClient::lxc(test, &daemon) {
         assert_eq!(lxc.run(&["exec", "c1", "--", "echo", "still here"]).trim(), "still here");
     }
+    // A command that would never end does not hold the daemon's end up.
+    let mut endless = RealClient::lxc(test, &daemon).unwrap().spawn(&["exec", "c1", "--", "sleep", "1000"]);
+    let runs = || !daemon.read("/1.0/operations").get("running").unwrap_or(&Value::Null).is_null();
+    while !runs() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let began = std::time::Instant::now();
     daemon.stop();
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "it took {:?}", began.elapsed());
+    endless.wait().unwrap();
     lives("the container was stopped with the daemon");
     daemon.spawn(&[]);
     // It ends while a daemon that found it again looks on.

@@ -4,7 +4,7 @@ use super::glue::{App, Body, about, accepted, blocking};
 use super::instance_exec::{CONNECT, Stream, listen, speak};
 use super::instances::find;
 use super::{ApiError, Query, Reply};
-use crate::operations::Outcome;
+use crate::operations::{Operation, Outcome};
 use crate::service::{Result, Service, ServiceError, instance_url};
 use axum::extract::ws::{Message, WebSocket};
 use axum::extract::{Path, State};
@@ -33,14 +33,15 @@ pub(crate) async fn post(
     let wanted = about(&query, "Showing console", "instances", &instance_url(&instance));
     let service = Arc::clone(&app.service);
     let size = (body.width, body.height);
-    let operation = app.operations.start_with_sockets(wanted, &["0", "control"], |_, arrivals, _| {
-        converse(service, instance, size, arrivals)
+    let operation = app.operations.start_with_sockets(wanted, &["0", "control"], |own, arrivals, _| {
+        converse(service, own, instance, size, arrivals)
     });
     accepted(&*operation.map_err(ApiError::from)?)
 }
 
 async fn converse(
     service: Arc<Service>,
+    own: Arc<Operation>,
     instance: Instance,
     (width, height): (u16, u16),
     mut arrivals: BTreeMap<String, oneshot::Receiver<WebSocket>>,
@@ -60,12 +61,13 @@ async fn converse(
     let listener = control.map(|control| tokio::spawn(obey(control, sizes)));
     let (sink, source) = socket.split();
     let writer = Stream::of(master.try_clone()?)?;
-    let mut output = tokio::spawn(speak(Stream::of(master)?, sink));
+    let mut output = tokio::spawn(speak(Stream::of(master)?, sink, Arc::default()));
     let mut input = tokio::spawn(listen(source, writer, false));
-    // Whoever goes first, the client or the instance, ends it.
+    // Whoever goes first, the client or the instance, ends it; so does a cancel.
     tokio::select! {
         _ = &mut output => {}
         _ = &mut input => {}
+        () = own.asked_to_stop() => {}
     }
     output.abort();
     input.abort();

@@ -3,7 +3,7 @@
 use super::glue::{App, Body, about, accepted, blocking};
 use super::instances::find;
 use super::{Query, Reply};
-use crate::operations::Outcome;
+use crate::operations::{Operation, Outcome};
 use crate::service::{Result, Service, ServiceError, instance_url};
 use axum::extract::ws::{Message, WebSocket};
 use axum::extract::{Path, State};
@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
@@ -58,9 +59,9 @@ pub(crate) async fn post(
         return accepted(&*operation.map_err(super::ApiError::from)?);
     }
     let names: &[&str] = if body.interactive { &["0", "control"] } else { &["0", "1", "2", "control"] };
-    let operation = app
-        .operations
-        .start_with_sockets(wanted, names, |_, arrivals, _| converse(service, instance, exec, arrivals));
+    let operation = app.operations.start_with_sockets(wanted, names, |own, arrivals, _| {
+        converse(service, own, instance, exec, arrivals)
+    });
     accepted(&*operation.map_err(super::ApiError::from)?)
 }
 
@@ -104,6 +105,7 @@ fn unheard(service: &Service, instance: &Instance, exec: Exec) -> Result<Metadat
 /// Waits for the websockets, runs the command, and carries its streams.
 async fn converse(
     service: Arc<Service>,
+    own: Arc<Operation>,
     instance: Instance,
     exec: Exec,
     mut arrivals: Arrivals,
@@ -123,15 +125,27 @@ async fn converse(
     let started = tokio::task::spawn_blocking(move || service.exec_in(&instance, exec)).await;
     let session = started.map_err(|_| ServiceError::internal("starting the command panicked"))?;
     let ExecSession { streams, control: command, ended } = session?;
+    let killer = command.clone();
     let listener = control.map(|control| tokio::spawn(obey(control, command)));
+    let stopper = tokio::spawn(async move {
+        own.asked_to_stop().await;
+        kill(&killer);
+    });
     let mut end = tokio::task::spawn_blocking(move || ended.wait());
     let mut carriers = carry(streams, sockets)?;
     let ended = (&mut end).await;
     let code = ended.map_err(|_| ServiceError::internal("waiting for the command panicked"))??;
+    stopper.abort();
     for output in &mut carriers.outputs {
-        // A child that lives on may keep the stream open for ever.
-        if tokio::time::timeout(LAST_WORDS, &mut *output).await.is_err() {
-            output.abort();
+        // A child that lives on may keep the stream open for ever: only as long as something comes.
+        let mut before = carriers.carried.load(Ordering::Relaxed);
+        while tokio::time::timeout(LAST_WORDS, &mut *output).await.is_err() {
+            let now = carriers.carried.load(Ordering::Relaxed);
+            if now == before {
+                output.abort();
+                break;
+            }
+            before = now;
         }
     }
     carriers.input.abort();
@@ -145,9 +159,12 @@ async fn converse(
 struct Carriers {
     input: tokio::task::JoinHandle<()>,
     outputs: Vec<tokio::task::JoinHandle<()>>,
+    /// Bytes of output that have gone out.
+    carried: Arc<AtomicU64>,
 }
 
 fn carry(streams: ExecStreams, sockets: Vec<WebSocket>) -> Result<Carriers> {
+    let carried = Arc::new(AtomicU64::new(0));
     let mut sockets = sockets.into_iter();
     let mut next = || sockets.next().ok_or_else(|| ServiceError::internal("a websocket is missing"));
     match streams {
@@ -155,26 +172,32 @@ fn carry(streams: ExecStreams, sockets: Vec<WebSocket>) -> Result<Carriers> {
             let writer = Stream::of(master.try_clone()?)?;
             let (sink, source) = next()?.split();
             let master = Stream::of(master)?;
-            let output = tokio::spawn(async move { drop(speak(master, sink).await) });
-            Ok(Carriers { input: tokio::spawn(listen(source, writer, false)), outputs: vec![output] })
+            let count = Arc::clone(&carried);
+            let output = tokio::spawn(async move { drop(speak(master, sink, count).await) });
+            Ok(Carriers {
+                input: tokio::spawn(listen(source, writer, false)),
+                outputs: vec![output],
+                carried,
+            })
         }
         ExecStreams::Pipes { stdin, stdout, stderr } => {
-            let (_unused, source) = next()?.split();
+            let (sink, source) = next()?.split();
             let input = tokio::spawn(async move {
                 listen(source, Stream::of_result(stdin), true).await;
-                drop(_unused);
+                // Until here: dropping one half closes the socket.
+                drop(sink);
             });
             let mut outputs = Vec::new();
             for stream in [stdout, stderr] {
                 let (sink, source) = next()?.split();
-                let stream = Stream::of(stream)?;
+                let (stream, count) = (Stream::of(stream)?, Arc::clone(&carried));
                 outputs.push(tokio::spawn(async move {
-                    let sink = speak(stream, sink).await;
+                    let sink = speak(stream, sink, count).await;
                     // The command's end does not wait for it: a client may have gone without an answer.
                     tokio::spawn(part(sink, source));
                 }));
             }
-            Ok(Carriers { input, outputs })
+            Ok(Carriers { input, outputs, carried })
         }
     }
 }
@@ -225,12 +248,14 @@ impl Stream {
 pub(super) async fn speak(
     stream: Stream,
     mut sink: SplitSink<WebSocket, Message>,
+    carried: Arc<AtomicU64>,
 ) -> SplitSink<WebSocket, Message> {
     let mut buffer = vec![0; CHUNK];
     while let Some(read) = stream.read(&mut buffer).await {
         if sink.send(Message::Binary(buffer[..read].to_vec().into())).await.is_err() {
             return sink;
         }
+        carried.fetch_add(read as u64, Ordering::Relaxed);
     }
     // The one at the other end may be gone already.
     let _ = sink.send(Message::Text(String::new().into())).await;
@@ -286,6 +311,10 @@ async fn obey(control: oneshot::Receiver<WebSocket>, command: ExecControl) {
             tracing::debug!(%error, command = wanted.command, "a command was not told");
         }
     }
+    kill(&command);
+}
+
+fn kill(command: &ExecControl) {
     if let Err(error) = command.signal(KILL) {
         tracing::debug!(%error, "the command had ended");
     }

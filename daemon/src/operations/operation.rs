@@ -123,6 +123,13 @@ impl Operation {
         let _ = state.wait_for(|state| state.status.is_final()).await;
     }
 
+    /// Waits until it is asked to stop, or has ended.
+    pub async fn asked_to_stop(&self) {
+        let mut state = self.state.subscribe();
+        // The sender lives as long as `self`.
+        let _ = state.wait_for(|state| state.status == Status::Cancelling || state.status.is_final()).await;
+    }
+
     /// Asks it to stop. Fails when it can't be.
     pub(super) fn ask_to_stop(&self, now: Timestamp) -> Result<Status> {
         if self.status().is_final() {

@@ -18,6 +18,9 @@ use uuid::Uuid;
 /// How long an operation can be looked at after its end.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
+/// How long a stopping daemon waits for an operation that was asked to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What is told of an operation when it is started.
 #[derive(Debug, Clone, Default)]
 pub struct NewOperation {
@@ -140,12 +143,18 @@ impl Operations {
         Ok(())
     }
 
-    /// Refuses new work, asks all running work to stop, and waits for its end.
+    /// Refuses new work, asks all running work to stop, and waits for its end, but not for ever.
     pub async fn close(&self) {
         self.known.lock().closing = true;
-        for operation in self.all() {
-            if !operation.status().is_final() && self.cancel(&operation).is_ok() {
-                operation.ended().await;
+        let running: Vec<_> =
+            self.all().into_iter().filter(|operation| !operation.status().is_final()).collect();
+        for operation in &running {
+            // One that has ended meanwhile is fine.
+            let _ = self.cancel(operation);
+        }
+        for operation in &running {
+            if tokio::time::timeout(PATIENCE, operation.ended()).await.is_err() {
+                tracing::warn!(operation = %operation.id, "it does not end: the next start settles it");
             }
         }
     }
