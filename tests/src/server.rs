@@ -225,8 +225,30 @@ impl Larderd {
     }
 }
 
+impl Larderd {
+    /// Deletes what a test that failed has left running: containers outlive their daemon.
+    fn delete_instances(&self) {
+        let Ok(listed) = request(&self.socket(), "GET", "/1.0/instances?all-projects=true", &[], b"") else {
+            return;
+        };
+        for url in listed.metadata().as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let mark = if url.contains('?') { '&' } else { '?' };
+            let Ok(reply) = request(&self.socket(), "DELETE", &format!("{url}{mark}force=1"), &[], b"")
+            else {
+                return;
+            };
+            if let Some(operation) = reply.json()["operation"].as_str() {
+                let _ = request(&self.socket(), "GET", &format!("{operation}/wait?timeout=20"), &[], b"");
+            }
+        }
+    }
+}
+
 impl Drop for Larderd {
     fn drop(&mut self) {
+        if std::thread::panicking() && self.child.is_some() {
+            self.delete_instances();
+        }
         self.stop();
         if std::thread::panicking() {
             let log = self.log();

@@ -195,6 +195,114 @@ fn the_real_incus_client_runs_containers() {
 }
 
 #[test]
+fn the_real_incus_client_moves_files() {
+    let test = "the_real_incus_client_moves_files";
+    if !require_containers(test) {
+        return;
+    }
+    let daemon = Larderd::start();
+    let Some(incus) = RealClient::incus(test, &daemon) else { return };
+    if !with_image(test, &daemon, &incus) {
+        return;
+    }
+    incus.run(&["launch", "busybox", "c1"]);
+    let inside = |script: &str| incus.run(&["exec", "c1", "--", "sh", "-c", script]).trim_end().to_owned();
+    let given = daemon.scratch().join("given");
+    std::fs::write(&given, "content\n".repeat(200_000)).unwrap();
+    incus.run(&[
+        "file",
+        "push",
+        text(&given),
+        "c1/root/deep/er/file",
+        "--create-dirs",
+        "--mode=0640",
+        "--uid=5",
+    ]);
+    assert_eq!(inside("stat -c '%a %u %g %s' /root/deep/er/file"), "640 5 0 1600000");
+    let got = daemon.scratch().join("got");
+    incus.run(&["file", "pull", "c1/root/deep/er/file", text(&got)]);
+    assert!(std::fs::read(&given).unwrap() == std::fs::read(&got).unwrap());
+    let from_input = incus.output(&["file", "push", "-", "c1/root/deep/er/file"], b"shorter");
+    assert!(from_input.status.success(), "{from_input:?}");
+    assert_eq!(inside("cat /root/deep/er/file"), "shorter");
+    assert_eq!(incus.run(&["file", "pull", "c1/root/deep/er/file", "-"]), "shorter");
+
+    incus.run(&["file", "create", "--type=directory", "--mode=0750", "c1/root/made"]);
+    incus.run(&["file", "create", "c1/root/made/empty"]);
+    incus.run(&["file", "create", "--type=symlink", "c1/root/made/link", "empty"]);
+    assert_eq!(inside("cd /root/made; stat -c %a .; stat -c %s empty; readlink link"), "750\n0\nempty");
+    trees_and_links(&daemon, &incus);
+
+    incus.run(&["file", "delete", "c1/root/made/link", "c1/root/made/empty", "c1/root/made"]);
+    assert!(
+        incus.refuse(&["file", "delete", "c1/root/deep"]).contains("c1") || inside("ls /root/deep") == "er"
+    );
+    incus.run(&["file", "delete", "--force", "c1/root/deep"]);
+    assert_eq!(inside("ls -d /root/made /root/deep 2>/dev/null || echo none"), "none");
+    assert!(incus.refuse(&["file", "pull", "c1/root/made/empty", "-"]).contains("not exist"));
+
+    // Without the container, too; and nothing of it stays in use.
+    incus.run(&["stop", "c1", "--force"]);
+    incus.run(&["file", "push", text(&got), "c1/root/late"]);
+    incus.run(&["delete", "c1"]);
+}
+
+fn trees_and_links(daemon: &Larderd, incus: &RealClient<'_>) {
+    let tree = daemon.scratch().join("tree");
+    std::fs::create_dir_all(tree.join("a/b")).unwrap();
+    std::fs::write(tree.join("a/b/file"), "leaf").unwrap();
+    std::fs::write(tree.join("top"), "top").unwrap();
+    std::os::unix::fs::symlink("a/b/file", tree.join("link")).unwrap();
+    incus.run(&["file", "push", "--recursive", text(&tree), "c1/root"]);
+    let told = incus.run(&["exec", "c1", "--", "sh", "-c", "cd /root/tree; cat a/b/file top; readlink link"]);
+    assert_eq!(told, "leaftopa/b/file\n");
+    let back = daemon.scratch().join("back");
+    std::fs::create_dir(&back).unwrap();
+    incus.run(&["file", "pull", "--recursive", "c1/root/tree", text(&back)]);
+    assert_eq!(std::fs::read_to_string(back.join("tree/a/b/file")).unwrap(), "leaf");
+    assert_eq!(std::fs::read_link(back.join("tree/link")).unwrap(), Path::new("a/b/file"));
+
+    // What links lead to is inside, whatever they say.
+    let secret = daemon.scratch().join("secret");
+    std::fs::write(&secret, "of the host").unwrap();
+    let script =
+        format!("ln -s /etc/shadow /root/shadow; ln -s {0} /root/out; ln -s / /root/top", text(&secret));
+    incus.run(&["exec", "c1", "--", "sh", "-c", &script]);
+    let host = std::fs::read("/etc/shadow").unwrap();
+    let through_top = format!("c1/root/top{}", text(&secret));
+    for path in ["c1/root/shadow", "c1/root/top/etc/shadow", "c1/root/out", through_top.as_str()] {
+        let pulled = incus.output(&["file", "pull", path, "-"], b"").stdout;
+        assert!(pulled != host && pulled != b"of the host", "{path} leads out");
+    }
+    // Not to the shadow file: should this go wrong, the host keeps its own.
+    for path in ["c1/root/out", through_top.as_str()] {
+        incus.output(&["file", "push", "-", path], b"evil");
+    }
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "of the host");
+}
+
+#[test]
+fn sftp_is_only_for_those_who_ask_for_it() {
+    let test = "sftp_is_only_for_those_who_ask_for_it";
+    if !require_containers(test) {
+        return;
+    }
+    let daemon = Larderd::start();
+    let Some(incus) = RealClient::incus(test, &daemon) else { return };
+    if !with_image(test, &daemon, &incus) {
+        return;
+    }
+    incus.run(&["create", "busybox", "c1"]);
+    assert_eq!(daemon.refuse("GET", "/1.0/instances/c1/sftp", &Value::Null).0, 400);
+    let ask = |path: &str, protocol: &str| {
+        let headers = [("Upgrade", protocol), ("Connection", "Upgrade")];
+        larder_tests::request(&daemon.socket(), "GET", path, &headers, b"").unwrap()
+    };
+    assert_eq!(ask("/1.0/instances/c1/sftp", "websocket").status, 400);
+    assert_eq!(ask("/1.0/instances/nope/sftp", "sftp").status, 404);
+}
+
+#[test]
 fn the_real_incus_client_attaches_volumes_and_goes_back_in_time() {
     let test = "the_real_incus_client_attaches_volumes_and_goes_back_in_time";
     if !require_containers(test) {

@@ -29,7 +29,7 @@ pub(crate) async fn post(
     }
     let instance = find(&app, &query, name).await?;
     let checked = instance.clone();
-    blocking(&app, move |service| service.must_run(&checked)).await?;
+    blocking(&app, move |service| service.must_be_up(&checked)).await?;
     let wanted = about(&query, "Showing console", "instances", &instance_url(&instance));
     let service = Arc::clone(&app.service);
     let size = (body.width, body.height);

@@ -49,7 +49,7 @@ pub(crate) async fn post(
     }
     let instance = find(&app, &query, name).await?;
     let checked = instance.clone();
-    blocking(&app, move |service| service.must_run(&checked)).await?;
+    blocking(&app, move |service| service.must_be_up(&checked)).await?;
     let exec = exec_of(&body);
     let wanted = about(&query, "Executing command", "instances", &instance_url(&instance));
     let service = Arc::clone(&app.service);

@@ -24,6 +24,7 @@ mod reply;
 mod resources;
 mod router;
 mod server;
+mod sftp;
 mod snapshots;
 mod volumes;
 mod warnings;

@@ -3,7 +3,7 @@
 use super::glue::{App, sync};
 use super::{
     ApiError, Reply, backups, events, image_aliases, images, instance_console, instance_exec, instance_files,
-    instance_snapshots, instances, metadata, operations, pools, profiles, projects, resources, server,
+    instance_snapshots, instances, metadata, operations, pools, profiles, projects, resources, server, sftp,
     snapshots, volumes, warnings,
 };
 use axum::Router;
@@ -110,6 +110,7 @@ fn of_instances() -> Router<App> {
                 .post(instance_files::post)
                 .delete(instance_files::delete),
         )
+        .route(&below("sftp"), get(sftp::get))
         .route(&below("state"), get(instances::get_state).put(instances::put_state))
         .route(&below("snapshots"), get(instance_snapshots::get_all).post(instance_snapshots::post))
         .route(

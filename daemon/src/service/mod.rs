@@ -31,8 +31,8 @@ pub use error::{Kind, Result, ServiceError};
 pub use extensions::EXTENSIONS;
 pub use images::{ImageChange, ImageUpload, NewImage, RemoteImage, image_url};
 pub use instances::{
-    Described, DescribedSnapshot, InstanceChange, InstanceSource, InstanceUsage, NewInstance, Stop,
-    instance_url,
+    Described, DescribedSnapshot, FilesInUse, InstanceChange, InstanceSource, InstanceUsage, NewInstance,
+    Stop, instance_url,
 };
 pub use pools::{NewPool, OpenPool};
 pub use profiles::{ProfileContent, profile_url};

@@ -197,9 +197,10 @@ impl Service {
     /// Tells of what only one of catalog and pool knows. Neither is ever destroyed.
     fn report_differences(&self, document: &PoolDocument, recovered: &Recovered) -> Result<()> {
         let mut known = BTreeSet::new();
+        let mut snapshots = self.store.snapshots_by_volume()?;
         for record in self.store.volumes_in(document)? {
             let live = Place::live(&record.storage_id()?);
-            for snapshot in self.store.snapshots_of(&record.volume)? {
+            for snapshot in snapshots.remove(&record.volume.id).unwrap_or_default() {
                 known.insert(live.at_snapshot(&snapshot.name.parse()?));
             }
             if record.volume.takes_over.is_some() {

@@ -154,6 +154,14 @@ impl Containers {
         Ok(self.states(&[name])?.pop().unwrap_or_default())
     }
 
+    /// Whether a container may run, told without asking it: no process is started. One with a very long name may be
+    /// said to run when it does not.
+    pub fn may_run(&self, name: &str) -> Result<bool, RuntimeError> {
+        let sockets =
+            fs::read_to_string("/proc/net/unix").map_err(RuntimeError::io("read", "/proc/net/unix"))?;
+        Ok(state::may_run(&self.target(name)?, &sockets))
+    }
+
     /// What containers do now, in the order asked. Those that don't run cost nothing; the others are asked
     /// about in one go.
     pub fn states(&self, names: &[&str]) -> Result<Vec<ContainerState>, RuntimeError> {

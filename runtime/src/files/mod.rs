@@ -4,9 +4,13 @@
 //! kernel as if the root directory were `/` (`openat2` with `RESOLVE_IN_ROOT`), what was found is held by a
 //! descriptor, and only regular files are opened. Owners are those that the container sees.
 
+mod folder;
+mod held;
 mod resolve;
 mod write;
 
+pub use folder::Folder;
+pub use held::{Change, OpenHow};
 pub use write::{NewFile, WriteMode};
 
 use crate::idmap::IdMap;
@@ -14,7 +18,7 @@ use resolve::reopened;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -137,6 +141,12 @@ impl FileRoot {
         self.describe(&file, path)
     }
 
+    /// What a path leads to; a link is followed, inside the root.
+    pub fn target(&self, path: &str) -> Result<Entry, FilesError> {
+        let file = self.find(path, true)?;
+        self.describe(&file, path)
+    }
+
     /// A regular file's content. A link is not followed.
     pub fn read(&self, path: &str) -> Result<(Entry, File), FilesError> {
         let found = self.find(path, false)?;
@@ -185,7 +195,7 @@ impl FileRoot {
             .map_err(|error| refused("remove", path, error.into()))
     }
 
-    fn describe(&self, file: &OwnedFd, path: &str) -> Result<Entry, FilesError> {
+    fn describe(&self, file: &impl AsFd, path: &str) -> Result<Entry, FilesError> {
         let status = rustix::fs::fstat(file).map_err(|error| failed("look at", path)(error.into()))?;
         let kind = match FileType::from_raw_mode(status.st_mode) {
             FileType::RegularFile => EntryKind::File,
@@ -256,6 +266,10 @@ fn refused(action: &'static str, path: &str, source: io::Error) -> FilesError {
         _ => failed(action, path)(source),
     }
 }
+
+#[cfg(test)]
+#[path = "held_tests.rs"]
+mod held_tests;
 
 #[cfg(test)]
 #[path = "tests.rs"]

@@ -54,7 +54,7 @@ fn below(path: &str) -> Result<&str, FilesError> {
 
 /// Opens what a descriptor holds. Only for regular files and folders: anything else may act when it is
 /// opened.
-pub(super) fn reopened(found: &OwnedFd, flags: OFlags) -> io::Result<File> {
+pub(super) fn reopened(found: &impl AsRawFd, flags: OFlags) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", found.as_raw_fd());
     let flags = flags | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))

@@ -1,13 +1,12 @@
 //! Making and changing files.
 
 use super::resolve::reopened;
-use super::{EntryKind, FileRoot, FilesError, failed, other_kind, refused};
+use super::{Change, EntryKind, FileRoot, FilesError, failed, other_kind, refused};
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, mkdirat, openat, symlinkat, unlinkat,
 };
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Owner and permissions of a new file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub enum WriteMode {
 
 const FILE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
-const PERMISSIONS: u32 = 0o7777;
+pub(super) const PERMISSIONS: u32 = 0o7777;
 
 impl FileRoot {
     /// Writes a file. One that is there keeps its owner and permissions; a new one gets those of `new`, and
@@ -61,18 +60,29 @@ impl FileRoot {
     }
 
     fn write_new(&self, path: &str, new: NewFile, content: &mut dyn Read) -> Result<(), FilesError> {
+        self.make_file(path, new, OFlags::WRONLY, &mut |file| io::copy(content, file).map(drop)).map(drop)
+    }
+
+    /// Makes a file, fills it, and gives it owner and permissions; if that fails, it is gone again.
+    pub(super) fn make_file(
+        &self,
+        path: &str,
+        new: NewFile,
+        access: OFlags,
+        fill: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> Result<File, FilesError> {
         let (parent, name) = self.parent(path)?;
         let ids = self.ids_of(path, new)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&parent, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| refused("make", path, error.into()))?;
         let mut file = File::from(file);
         let mode = Mode::from_raw_mode(new.mode.unwrap_or(FILE_MODE) & PERMISSIONS);
-        let written = io::copy(content, &mut file)
-            .and_then(|_| Ok(fchown(&file, Some(ids.0), Some(ids.1))?))
+        let written = fill(&mut file)
+            .and_then(|()| Ok(fchown(&file, Some(ids.0), Some(ids.1))?))
             // After the owner: changing that takes setuid bits away.
             .and_then(|()| Ok(fchmod(&file, mode)?));
-        written.map_err(|source| {
+        written.map(|()| file).map_err(|source| {
             if let Err(error) = unlinkat(&parent, name, AtFlags::empty()) {
                 tracing::warn!(path, %error, "a file that could not be written whole is still there");
             }
@@ -112,27 +122,12 @@ impl FileRoot {
     /// Changes owner and permissions of a file or folder that is there; what is absent stays. A link is
     /// followed, inside the root.
     pub fn set_owner_and_mode(&self, path: &str, change: NewFile) -> Result<(), FilesError> {
-        let found = self.find(path, true)?;
-        let now = self.describe(&found, path)?;
-        let (user, group) = (change.user.unwrap_or(now.user), change.group.unwrap_or(now.group));
-        let (user, group) = self.host_ids(path, user, group)?;
-        let user = change.user.map(|_| Uid::from_raw(user));
-        let group = change.group.map(|_| Gid::from_raw(group));
-        let mode = Mode::from_raw_mode(change.mode.unwrap_or(now.mode) & PERMISSIONS);
-        let set = set_held(&found, user, group, mode);
-        set.map_err(|error| failed("change owner and permissions of", path)(error.into()))
+        let NewFile { user, group, mode } = change;
+        self.change(path, Change { user, group, mode, ..Change::default() })
     }
 
-    fn ids_of(&self, path: &str, new: NewFile) -> Result<(Uid, Gid), FilesError> {
+    pub(super) fn ids_of(&self, path: &str, new: NewFile) -> Result<(Uid, Gid), FilesError> {
         let (user, group) = self.host_ids(path, new.user.unwrap_or(0), new.group.unwrap_or(0))?;
         Ok((Uid::from_raw(user), Gid::from_raw(group)))
     }
-}
-
-/// Sets them on what the descriptor holds, even if it can't be opened.
-fn set_held(found: &OwnedFd, user: Option<Uid>, group: Option<Gid>, mode: Mode) -> rustix::io::Result<()> {
-    if user.is_some() || group.is_some() {
-        chownat(found, "", user, group, AtFlags::EMPTY_PATH)?;
-    }
-    rustix::fs::chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), mode)
 }

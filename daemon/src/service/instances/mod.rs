@@ -14,19 +14,20 @@ mod start;
 
 pub use change::InstanceChange;
 pub use create::{InstanceSource, NewInstance};
+pub use files::FilesInUse;
 pub use run::{InstanceUsage, Stop};
 
 use super::store::instances::Use;
 use super::{Result, Service, ServiceError, url};
 use larder_base::{InstanceName, ProjectName};
-use larder_catalog::InstanceId;
 use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState};
+use larder_catalog::{InstanceId, PoolId};
 use larder_runtime::{
     Config, Containers, Devices, Expanded, HelperProgram, IdMap, ProfileLayer, RuntimeError, Status, expand,
 };
 use larder_storage_driver::VolumeKind;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// What the use-cases of instances need.
@@ -35,6 +36,8 @@ pub(super) struct Instances {
     containers: Containers,
     /// What each running instance has attached, to be detached when it stops.
     attached: Mutex<HashMap<InstanceId, Vec<start::Attachment>>>,
+    /// The pools whose filesystem can be mounted with mapped ids.
+    mappable: Mutex<BTreeSet<PoolId>>,
     /// One change at a time of each.
     claims: claim::Claims,
     /// Held while an image is unpacked into a pool, so that it is unpacked once.
@@ -46,6 +49,7 @@ impl Instances {
         Self {
             containers: Containers::new(HelperProgram::this(), run.join("containers")),
             attached: Mutex::default(),
+            mappable: Mutex::default(),
             claims: claim::Claims::default(),
             unpacking: Mutex::default(),
         }

@@ -81,14 +81,11 @@ impl Service {
         Ok(InstanceUsage { state, usage, disk })
     }
 
-    /// Refuses what needs a running instance.
-    pub fn must_run(&self, instance: &Instance) -> Result<()> {
-        match self.instances.containers.state(&runtime_name(instance))?.status {
-            Status::Running => Ok(()),
-            Status::Frozen => {
-                Err(ServiceError::bad(format!("the instance {:?} is frozen: resume it first", instance.name)))
-            }
-            _ => Err(ServiceError::bad(format!(
+    /// Refuses what needs an instance that is up. A frozen one is told of when it is entered.
+    pub fn must_be_up(&self, instance: &Instance) -> Result<()> {
+        match self.instances.containers.may_run(&runtime_name(instance))? {
+            true => Ok(()),
+            false => Err(ServiceError::bad(format!(
                 "the instance {:?} is not running: start it first",
                 instance.name
             ))),

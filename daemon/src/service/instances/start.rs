@@ -3,6 +3,7 @@
 use super::image_volume::ROOTFS;
 use super::{instance_url, runtime_name};
 use crate::service::{Result, Service, ServiceError, Task, WarningType};
+use larder_catalog::PoolId;
 use larder_catalog::documents::Instance;
 use larder_images::Trigger;
 use larder_runtime::{Config, ContainerSpec, DiskMount, Expanded, Started, Status, keys};
@@ -56,12 +57,7 @@ impl Service {
         let rootfs = folder.join(ROOTFS);
         let is_privileged = keys::is_true(&expanded.config, "security.privileged");
         if !is_privileged {
-            self.instances.containers.can_map_ids(&rootfs)?.map_err(|reason| {
-                ServiceError { kind: crate::service::Kind::Unavailable, message: format!(
-                    "the instance {:?} can't be started unprivileged: the filesystem of its pool {pool:?} can't be mounted with mapped ids ({reason}); use a pool on ext4, xfs or btrfs",
-                    instance.name
-                ) }
-            })?;
+            self.must_map_ids(root.volume.pool, &pool, &rootfs, &instance.name)?;
         }
         let memory = memory_of_machine();
         let bad = |error: larder_runtime::KeyError| ServiceError::bad(error.to_string());
@@ -78,6 +74,22 @@ impl Service {
             privileged: is_privileged,
             nesting: keys::is_true(&expanded.config, "security.nesting"),
         })
+    }
+
+    /// Refuses a root that can't be mounted with mapped ids. A pool that can is asked once.
+    fn must_map_ids(&self, id: PoolId, pool: &str, rootfs: &Path, instance: &str) -> Result<()> {
+        if self.instances.mappable.lock().contains(&id) {
+            return Ok(());
+        }
+        self.instances.containers.can_map_ids(rootfs)?.map_err(|reason| {
+            let message = format!(
+                "the instance {instance:?} can't be started unprivileged: the filesystem of its pool {pool:?} can't be \
+                 mounted with mapped ids ({reason}); use a pool on ext4, xfs or btrfs"
+            );
+            ServiceError { kind: crate::service::Kind::Unavailable, message }
+        })?;
+        self.instances.mappable.lock().insert(id);
+        Ok(())
     }
 
     fn disks(
