@@ -143,7 +143,9 @@ pub(crate) async fn put_all(State(app): State<App>, query: Query, Body(body): Bo
     let location = url(&["instances"], &query.project);
     let operation =
         start(&app, &query, "Changing instances", "instances", &location, move |service, task| {
-            for one in described(service, &wanted)?.into_iter().filter(|one| action.applies_to(one.status)) {
+            for one in
+                described(service, &wanted)?.into_iter().filter(|one| action.applies_to(one.state.status))
+            {
                 action.apply(&shared, task, &one.instance)?;
             }
             Ok(())
@@ -373,7 +375,7 @@ pub(super) async fn find(app: &App, query: &Query, name: String) -> std::result:
 }
 
 fn full(service: &Service, task: &Task, one: &Described) -> Result<InstanceFull> {
-    let usage = service.instance_usage(task, &one.instance)?;
+    let usage = service.usage_in(task, &one.instance, one.state.clone())?;
     let snapshots = service.instance_snapshots(&one.instance)?;
     Ok(InstanceFull {
         instance: wire(one),
@@ -394,8 +396,8 @@ fn status_of(status: Status) -> (&'static str, u16) {
 }
 
 fn wire(one: &Described) -> larder_api::Instance {
-    let Described { instance, expanded, status } = one;
-    let (status, status_code) = status_of(*status);
+    let Described { instance, expanded, state } = one;
+    let (status, status_code) = status_of(state.status);
     larder_api::Instance {
         architecture: instance.architecture.clone(),
         config: instance.config.clone(),

@@ -195,8 +195,12 @@ impl Containers {
 
     /// What a container uses now; none when it does not run.
     pub fn usage(&self, name: &str) -> Result<Option<Usage>, RuntimeError> {
-        let Some(init) = self.state(name)?.init else { return Ok(None) };
-        Ok(Cgroups::of(init).map(|cgroups| cgroups.usage()))
+        Ok(Self::usage_of(&self.state(name)?))
+    }
+
+    /// What a container whose state is known uses; no process is started.
+    pub fn usage_of(state: &ContainerState) -> Option<Usage> {
+        state.init.and_then(Cgroups::of).map(|cgroups| cgroups.usage())
     }
 
     /// Changes the limits of a running container; what is `None` is unlimited from now on.

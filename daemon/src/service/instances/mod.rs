@@ -23,7 +23,8 @@ use larder_base::{InstanceName, ProjectName};
 use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState};
 use larder_catalog::{InstanceId, PoolId};
 use larder_runtime::{
-    Config, Containers, Devices, Expanded, HelperProgram, IdMap, ProfileLayer, RuntimeError, Status, expand,
+    Config, ContainerState, Containers, Devices, Expanded, HelperProgram, IdMap, ProfileLayer, RuntimeError,
+    expand,
 };
 use larder_storage_driver::VolumeKind;
 use parking_lot::Mutex;
@@ -64,7 +65,7 @@ pub struct Described {
     /// Its own settings over its profiles'.
     pub expanded: Expanded,
     /// What it does.
-    pub status: Status,
+    pub state: ContainerState,
 }
 
 /// An instance's URL.
@@ -106,7 +107,7 @@ impl Service {
                 profiles.insert(instance.project.clone(), self.profiles(&holder)?);
             }
             let expanded = expand_with(&instance, &profiles[&instance.project]);
-            described.push(Described { instance, expanded, status: state.status });
+            described.push(Described { instance, expanded, state });
         }
         Ok(described)
     }
@@ -114,8 +115,8 @@ impl Service {
     /// One instance with all that applies to it.
     pub fn describe_instance(&self, instance: Instance) -> Result<Described> {
         let expanded = self.expanded(&instance)?;
-        let status = self.instances.containers.state(&runtime_name(&instance))?.status;
-        Ok(Described { instance, expanded, status })
+        let state = self.instances.containers.state(&runtime_name(&instance))?;
+        Ok(Described { instance, expanded, state })
     }
 
     /// An instance's own settings over its profiles'.

@@ -4,7 +4,7 @@ use super::runtime_name;
 use crate::service::{Result, Service, ServiceError, Task};
 use larder_catalog::documents::Instance;
 use larder_runtime::container::Console;
-use larder_runtime::{ContainerState, Exec, ExecSession, Status, Usage};
+use larder_runtime::{ContainerState, Containers, Exec, ExecSession, Status, Usage};
 use std::time::Duration;
 
 /// How an instance shall stop.
@@ -70,9 +70,13 @@ impl Service {
 
     /// What an instance does and uses.
     pub fn instance_usage(&self, task: &Task, instance: &Instance) -> Result<InstanceUsage> {
-        let name = runtime_name(instance);
-        let state = self.instances.containers.state(&name)?;
-        let usage = if state.init.is_some() { self.instances.containers.usage(&name)? } else { None };
+        let state = self.instances.containers.state(&runtime_name(instance))?;
+        self.usage_in(task, instance, state)
+    }
+
+    /// The same for an instance whose state is known already, as in a list of many.
+    pub fn usage_in(&self, task: &Task, instance: &Instance, state: ContainerState) -> Result<InstanceUsage> {
+        let usage = Containers::usage_of(&state);
         let root = self.root_volume(instance)?;
         let open = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
         let id = root.storage_id()?;
