@@ -10,7 +10,7 @@ mod reach;
 mod stories;
 mod world;
 
-pub use world::{Bench, Lab, World};
+pub use world::{Bench, Lab, Spares, World};
 
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
