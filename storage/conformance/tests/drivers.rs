@@ -1,5 +1,8 @@
 //! The conformance suite over the in-memory driver in several shapes, and over dir on the filesystems this machine has.
 
+mod labs;
+
+use labs::btrfs::BtrfsLab;
 use larder_storage_conformance::{Bench, Lab, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
@@ -170,6 +173,7 @@ fn memory_labs() -> Vec<Arc<dyn Lab>> {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut labs = memory_labs();
+    let mut own_trials = Vec::new();
     let mut skipped = Vec::new();
     if rustix::process::geteuid().is_root() {
         for kind in ["ext4", "xfs", "btrfs"] {
@@ -181,10 +185,21 @@ fn main() -> ExitCode {
         if labs.len() == memory_labs().len() {
             labs.push(Arc::new(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None }));
         }
+        match labs::btrfs::missing() {
+            None => {
+                for nested in [false, true] {
+                    labs.push(Arc::new(BtrfsLab { nested, ..BtrfsLab::default() }));
+                }
+                own_trials.extend(labs::machine::trials(labs::btrfs_pool::TRIALS));
+                own_trials.extend(labs::machine::trials(labs::btrfs_volumes::TRIALS));
+            }
+            Some(reason) => skipped.push(format!("skipped: btrfs: {reason}")),
+        }
     } else {
-        skipped.push("skipped: dir: needs root".to_owned());
+        skipped.push("skipped: dir, btrfs: need root".to_owned());
     }
-    let trials: Vec<Trial> = labs.iter().flat_map(suite).collect();
+    let mut trials: Vec<Trial> = labs.iter().flat_map(suite).collect();
+    trials.extend(own_trials);
     let count = trials.len();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let _ = std::io::Write::write_all(
