@@ -33,7 +33,7 @@ pub trait Lab: fmt::Debug + Send + Sync {
     }
 }
 
-/// Benches with an empty pool on them, closed.
+/// Benches with an empty pool on them, open as a killed daemon leaves it.
 #[derive(Debug, Default)]
 pub struct Spares(Mutex<Vec<Box<dyn Bench>>>);
 
@@ -51,7 +51,7 @@ impl Spares {
             tops.into_iter().try_for_each(|place| driver.destroy(cx, place))?;
             driver.list(cx)
         });
-        if emptied.is_ok_and(|left| left.is_empty()) && driver.close_pool(cx).is_ok() {
+        if emptied.is_ok_and(|left| left.is_empty()) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
         }
     }

@@ -41,7 +41,9 @@ fn a_pool_is_made_whole_or_not_at_all() -> Outcome {
                 same(&machine.mounts()?, &String::new(), &what)?;
                 same(&machine.path("disks/p1.img").exists(), &false, &what)?;
             }
-            let (again, _) = machine.attempt(&SystemHost, &known)?;
+            // After a crash the daemon goes on with what it had written down, else somebody asks anew.
+            let next = if mode == FaultMode::StopDead { &known } else { &given };
+            let (again, _) = machine.attempt(&SystemHost, next)?;
             again.map_err(|error| format!("{what}, again: {}", error.chain()))?.destroy_pool(&cx())?;
             same(&machine.loops()?, &String::new(), &what)?;
         }
