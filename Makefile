@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo bench fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo bench soak fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ demo:
 bench:
 	cargo build --release --locked --bin larderd --bin larder
 	scripts/bench
+
+## soak    random verbs of many clients for SECONDS (600) on DRIVER (every one that works here); SEED repeats a run
+soak:
+	cargo build --bins --locked
+	LARDER_SOAK_SECONDS=$(or $(SECONDS),600) LARDER_SOAK_DRIVER=$(DRIVER) LARDER_SOAK_SEED=$(SEED) \
+		cargo test --package larder-tests --test soak --locked -- --nocapture
 
 ## fuzz    run every fuzz target for FUZZ_SECONDS (30)
 fuzz:
