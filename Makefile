@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo lab test-lab faults bench soak fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench soak fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ lab:
 ## test-lab run the suites of the drivers that need that guest in it; DRIVER=x runs one
 test-lab:
 	tests/lab/test-drivers $(DRIVER)
+
+## test-lab-containers run the container tests on cgroup v2, without AppArmor and with it
+test-lab-containers:
+	tests/lab/test-containers
 
 ## faults  run the suite of DRIVER=x in the guest with a fault at every step, and note the result in docs/proofs
 faults:
