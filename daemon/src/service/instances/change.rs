@@ -6,11 +6,8 @@ use crate::service::store::instances::Use;
 use crate::service::{Result, Service, ServiceError, Task};
 use larder_catalog::documents::{Instance, InstanceState};
 use larder_images::Trigger;
-use larder_runtime::{Config, Devices, Status, keys};
+use larder_runtime::{Config, Devices};
 use larder_storage_driver::Mode;
-
-/// Keys that a running container takes at once.
-const LIVE_KEYS: &[&str] = &["limits.memory", "limits.cpu", "limits.processes"];
 
 /// The new settings of an instance, all of them.
 #[derive(Debug, Clone)]
@@ -34,8 +31,7 @@ impl Service {
         self.uses(instance, &expanded)
     }
 
-    /// Changes an instance's settings. Limits reach a running container at once; devices and the rest at its next start, and
-    /// devices of a running container can't change.
+    /// Changes an instance's settings. Disks and limits reach a running container at once, the rest at its next start.
     pub fn update_instance(&self, task: &Task, instance: &Instance, change: InstanceChange) -> Result<()> {
         let _claim = self.instances.claims.take(instance.id);
         let mut config = change.config;
@@ -62,34 +58,22 @@ impl Service {
                 "the pool of the root disk can't be changed: copy the instance to the other pool",
             ));
         }
-        let is_running = self.instances.containers.state(&runtime_name(instance))?.status != Status::Stopped;
-        if is_running && before.devices != after.devices {
-            let message =
-                format!("the devices of {:?} can't be changed while it runs: stop it first", instance.name);
-            return Err(ServiceError::bad(message));
-        }
         let url = instance_url(instance);
         let old = self.uses_of(instance)?;
-        self.store.change_instance(
-            &changed,
-            &old,
-            &uses,
-            &url,
-            Some(cause_of(task, "instance-updated", &url, &instance.project)),
-        )?;
-        let is_limited = LIVE_KEYS.iter().any(|key| before.config.get(*key) != after.config.get(*key));
-        if is_running && is_limited {
-            let limits = keys::limits(&after.config, super::start::memory_of_machine())
-                .map_err(|error| ServiceError::bad(error.to_string()))?;
-            self.instances.containers.apply_limits(&runtime_name(instance), &limits)?;
+        let commit = || {
+            let cause = cause_of(task, "instance-updated", &url, &instance.project);
+            self.store.change_instance(&changed, &old, &uses, &url, Some(cause))
+        };
+        match self.runs(instance)? {
+            true => self.change_running(task, &changed, (&before, &after), commit),
+            false => commit(),
         }
-        Ok(())
     }
 
     fn must_be_stopped(&self, instance: &Instance, what: &str) -> Result<()> {
-        match self.instances.containers.state(&runtime_name(instance))?.status {
-            Status::Stopped => Ok(()),
-            _ => Err(ServiceError::bad(format!(
+        match self.runs(instance)? {
+            false => Ok(()),
+            true => Err(ServiceError::bad(format!(
                 "the instance {:?} is running: stop it before it is {what}",
                 instance.name
             ))),

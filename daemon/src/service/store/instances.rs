@@ -9,6 +9,7 @@ use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState, Pool,
 use larder_catalog::{
     CatalogError, Cause, InstanceId, Key, Transaction, VolumeId, get_document, keys, list_documents,
 };
+use std::collections::{BTreeSet, HashMap};
 
 /// Something that an instance uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +119,62 @@ impl Store {
                 transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
         }
         self.commit(transaction, cause)
+    }
+
+    /// Changes what an instance uses, and nothing else.
+    pub(in crate::service) fn change_uses(
+        &self,
+        instance: &Instance,
+        old: &[Use],
+        new: &[Use],
+        url: &str,
+    ) -> Result<()> {
+        if old == new {
+            return Ok(());
+        }
+        let mut transaction = Transaction::new().guard_present(keys::instance(instance.id));
+        for used in old.iter().filter(|used| !new.contains(used)) {
+            transaction = transaction.delete(used.key(instance));
+        }
+        for used in new.iter().filter(|used| !old.contains(used)) {
+            transaction =
+                transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
+        }
+        self.commit(transaction, None)
+    }
+
+    /// The ids of what each user is noted to use, by the user's id, in one scan.
+    pub(in crate::service) fn used_by_each(&self) -> Result<HashMap<String, BTreeSet<String>>> {
+        let mut used: HashMap<String, BTreeSet<String>> = HashMap::new();
+        for entry in self.catalog.list(&keys::all_used_by())? {
+            if let (Some(target), Some(user)) = (entry.key.part(1), entry.key.part(2)) {
+                used.entry(user).or_default().insert(target);
+            }
+        }
+        Ok(used)
+    }
+
+    /// Notes what an instance uses, where something else is noted: a run that ended while a profile changed leaves that.
+    pub(in crate::service) fn settle_uses(
+        &self,
+        instance: &Instance,
+        uses: &[Use],
+        noted: &BTreeSet<String>,
+        url: &str,
+    ) -> Result<()> {
+        let is_right = |id: &str| uses.iter().any(|used| used.id == id);
+        if noted.iter().all(|id| is_right(id)) && uses.iter().all(|used| noted.contains(&used.id)) {
+            return Ok(());
+        }
+        let mut transaction = Transaction::new().guard_present(keys::instance(instance.id));
+        for id in noted.iter().filter(|id| !is_right(id)) {
+            transaction = transaction.delete(keys::used_by(id, &instance.id.to_string()));
+        }
+        for used in uses {
+            transaction =
+                transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
+        }
+        self.commit(transaction, None)
     }
 
     /// Gives an instance the name that its volume has already.
