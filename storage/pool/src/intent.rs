@@ -1,5 +1,6 @@
 //! What was being done, for the next start to finish.
 
+use crate::refresh::Exchange;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{Place, VolumeId};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,6 @@ use serde::{Deserialize, Serialize};
 /// What is only *built* (create, copy, import) needs none: it stays in staging until its last step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "work", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "there are few, and they are written to the catalog at once")]
 pub enum Intent {
     /// A volume or snapshot moves: a rename, into the trash, into or out of keeping. Finished forward, unless the
     /// new name is taken.
@@ -41,4 +41,6 @@ pub enum Intent {
         /// The new size; `None` lifts the limit.
         size: Option<ByteSize>,
     },
+    /// A copy is brought up to date. What is built beside it takes its place, finished forward once that is whole.
+    Refresh(Exchange),
 }
