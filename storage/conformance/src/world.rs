@@ -7,7 +7,7 @@ use larder_storage_driver::{
     Area, Attached, Capabilities, Content, Cx, Driver, Place, Result, StorageError, VolumeId, VolumeKind,
     VolumeSpec,
 };
-use larder_storage_pool::{Fill, Intent, Locks, Pool, Recovered};
+use larder_storage_pool::{CopySource, Fill, Intent, Locks, Pool, Recovered, RefreshPlan};
 use larder_storage_tree::manifest;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -98,6 +98,11 @@ impl World {
         &self.pools[1]
     }
 
+    /// A pool by its number.
+    pub(crate) fn pool_at(&self, number: usize) -> &Pool {
+        &self.pools[number]
+    }
+
     /// Where the first pool lives.
     pub fn folder(&self) -> PathBuf {
         self.benches[0].folder()
@@ -114,7 +119,11 @@ impl World {
 
     /// Writes an intent of the first pool down, works, and forgets it.
     pub fn intending<T>(&self, intent: &Intent, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.written().push((0, intent.clone()));
+        self.intending_on(0, intent, work)
+    }
+
+    fn intending_on<T>(&self, pool: usize, intent: &Intent, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.written().push((pool, intent.clone()));
         let outcome = work();
         self.settle(intent, outcome)
     }
@@ -154,6 +163,11 @@ impl World {
             for outcome in &recovered.intents {
                 if let Err(error) = outcome {
                     return Err(error.chain().into());
+                }
+            }
+            for intent in &intents {
+                if let Intent::Refresh(exchange) = intent {
+                    pool.destroy(&cx, &exchange.old())?;
                 }
             }
             all.push(recovered);
@@ -261,8 +275,34 @@ impl World {
 
     /// Makes a snapshot as the daemon does.
     pub fn snapshot(&self, cx: &Cx<'_>, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+        self.snapshot_on(0, cx, volume, name)
+    }
+
+    /// The same on one of the pools.
+    pub(crate) fn snapshot_on(
+        &self,
+        pool: usize,
+        cx: &Cx<'_>,
+        volume: &VolumeId,
+        name: &SnapshotName,
+    ) -> Result<()> {
         let intent = Intent::Snapshot { volume: volume.clone(), snapshot: name.clone() };
-        self.intending(&intent, || self.pool().snapshot(cx, volume, name))
+        self.intending_on(pool, &intent, || self.pools[pool].snapshot(cx, volume, name))
+    }
+
+    /// Brings a volume of one of the pools up to date as the daemon does: exchange, record, destroy.
+    pub(crate) fn refresh(
+        &self,
+        cx: &Cx<'_>,
+        pool: usize,
+        source: CopySource<'_>,
+        plan: &RefreshPlan<'_>,
+    ) -> Result<()> {
+        let target = &self.pools[pool];
+        let exchange = target.plan_refresh(cx, plan);
+        let intent = Intent::Refresh(exchange.clone());
+        self.intending_on(pool, &intent, || target.refresh_volume(cx, source, plan, &exchange))?;
+        target.destroy(cx, &exchange.old())
     }
 
     /// Renames as the daemon does.

@@ -9,6 +9,7 @@ mod create;
 mod files;
 mod image_volume;
 mod live;
+mod relocate;
 mod run;
 mod snapshots;
 mod start;
@@ -16,6 +17,7 @@ mod start;
 pub use change::InstanceChange;
 pub use create::{InstanceSource, NewInstance};
 pub use files::FilesInUse;
+pub use relocate::InstanceTarget;
 pub use run::{InstanceUsage, Stop};
 
 use super::store::instances::Use;
@@ -251,10 +253,10 @@ impl Service {
             }
             (InstanceState::Ready, Some(root)) => {
                 let mut instance = instance.clone();
-                if root.volume.name != instance.name {
-                    let renamed = Instance { name: root.volume.name.clone(), ..instance.clone() };
-                    self.store.rename_instance(&instance, &renamed, None)?;
-                    instance = renamed;
+                if (&root.volume.name, &root.volume.project) != (&instance.name, &instance.project) {
+                    let task = super::Task::quiet(super::Requestor::default());
+                    let pool = self.store.pool_by_id(root.volume.pool)?.name;
+                    instance = self.follow_root(&task, &instance, &pool)?;
                 }
                 self.settle_instance_snapshots(&instance, &root)?;
                 self.pick_up(&instance)

@@ -32,6 +32,38 @@ impl Use {
     }
 }
 
+/// An instance before and after a change of anything but its id, with what it uses.
+#[derive(Debug)]
+pub(in crate::service) struct ChangedInstance {
+    pub(in crate::service) old: Instance,
+    pub(in crate::service) new: Instance,
+    pub(in crate::service) old_uses: Vec<Use>,
+    pub(in crate::service) uses: Vec<Use>,
+    pub(in crate::service) url: String,
+}
+
+impl ChangedInstance {
+    /// Adds the change to a transaction, which fails when the new name is taken or something used is gone.
+    pub(super) fn add_to(&self, mut transaction: Transaction) -> Result<Transaction> {
+        let name = |instance: &Instance| keys::instance_name(&instance.project, &instance.name);
+        if name(&self.old) != name(&self.new) {
+            transaction = transaction
+                .guard_absent(name(&self.new))
+                .delete(name(&self.old))
+                .put(name(&self.new), pointer_to(&self.new.id)?);
+        }
+        for used in self.old_uses.iter().filter(|used| !self.uses.contains(used)) {
+            transaction = transaction.delete(used.key(&self.old));
+        }
+        for used in &self.uses {
+            transaction = transaction
+                .guard_present(used.document.clone())
+                .put(used.key(&self.new), pointer_to(&self.url)?);
+        }
+        Ok(transaction.guard_present(keys::instance(self.old.id)).put_document(&self.new)?)
+    }
+}
+
 fn taken(name: &str) -> ServiceError {
     ServiceError::taken(format!("the instance {name:?}"))
 }
@@ -177,23 +209,21 @@ impl Store {
         self.commit(transaction, None)
     }
 
-    /// Gives an instance the name that its volume has already.
+    /// Changes an instance with its name or project.
     pub(in crate::service) fn rename_instance(
         &self,
-        old: &Instance,
-        new: &Instance,
+        change: &ChangedInstance,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let name = keys::instance_name(&new.project, &new.name);
-        let transaction = Transaction::new()
-            .guard_absent(name.clone())
-            .delete(keys::instance_name(&old.project, &old.name))
-            .put(name, pointer_to(&new.id)?)
-            .put_document(new)?;
-        match self.commit(transaction, cause) {
-            Err(error) if error.kind == crate::service::Kind::Conflict => Err(taken(&new.name)),
+        match self.commit(change.add_to(Transaction::new())?, cause) {
+            Err(error) if error.kind == crate::service::Kind::Conflict => Err(taken(&change.new.name)),
             other => other,
         }
+    }
+
+    /// The instance whose root volume this is.
+    pub(in crate::service) fn instance_by_root(&self, root: VolumeId) -> Result<Option<Instance>> {
+        Ok(self.all_instances()?.into_iter().find(|instance| instance.root == Some(root)))
     }
 
     /// Forgets an instance whose volume is gone.
