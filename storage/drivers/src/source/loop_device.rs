@@ -47,8 +47,9 @@ const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
 /// Past the page cache of the file, where its filesystem can; the kernel drops the flag elsewhere.
 const DIRECT_IO: u32 = 16;
-/// How long a device may stay after it was to go, and how often that is looked at.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A device goes when the last who has it open closes it, which may be somebody who only looks, or a mount that another
+/// namespace has a copy of. How long that is waited for, and how often looked at; the kernel waits on.
+const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often a free device may be taken by somebody else before we get one.
 const TRIES: u32 = 64;
@@ -139,18 +140,15 @@ impl Act for DetachLoop {
         let deadline = Instant::now() + PATIENCE;
         let mut asked = false;
         while let Some(device) = device_of(&self.file)? {
-            if Instant::now() >= deadline {
-                let message = format!("{} is in use", device.display());
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
-            }
-            if asked {
+            if !asked {
+                match call(&File::open(device)?, LOOP_CLR_FD, 0) {
+                    Err(error) if error.raw_os_error() != Some(libc::ENXIO) => return Err(error),
+                    _ => asked = true,
+                }
+            } else if Instant::now() < deadline {
                 std::thread::sleep(PAUSE);
-                continue;
-            }
-            match call(&File::open(device)?, LOOP_CLR_FD, 0) {
-                Err(error) if error.raw_os_error() != Some(libc::ENXIO) => return Err(error),
-                // The device goes when the last who has it open closes it: somebody may only be looking.
-                _ => asked = true,
+            } else {
+                break;
             }
         }
         Ok(())
