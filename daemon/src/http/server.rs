@@ -109,7 +109,8 @@ fn environment(service: &Service, project: String) -> crate::service::Result<Ser
     let versions = |name: &&str| {
         SUPPORTED.iter().find(|driver| driver.name == *name).map_or("", |driver| driver.version)
     };
-    let supported = SUPPORTED.iter().map(|driver| ServerStorageDriver {
+    let available = SUPPORTED.iter().filter(|driver| driver.is_available());
+    let supported = available.map(|driver| ServerStorageDriver {
         name: driver.name.to_owned(),
         version: driver.version.to_owned(),
         remote: driver.is_remote,

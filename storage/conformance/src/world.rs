@@ -9,9 +9,10 @@ use larder_storage_driver::{
 };
 use larder_storage_pool::{CopySource, Fill, Intent, Locks, Pool, Recovered, RefreshPlan};
 use larder_storage_tree::manifest;
+use libtest_mimic::Trial;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
@@ -30,6 +31,41 @@ pub trait Lab: fmt::Debug + Send + Sync {
     fn tools(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Trials of this technology alone, named `lab::trial`.
+    fn own_trials(&self) -> Vec<Trial> {
+        Vec::new()
+    }
+
+    /// Where benches wait for the next world once their pools were emptied. For technologies on which a pool takes long to
+    /// make; without it every world is a new pool.
+    fn spares(&self) -> Option<&Arc<Spares>> {
+        None
+    }
+}
+
+/// Benches with an empty pool on them, open as a killed daemon leaves it.
+#[derive(Debug, Default)]
+pub struct Spares(Mutex<Vec<Box<dyn Bench>>>);
+
+impl Spares {
+    fn take(&self) -> Option<Box<dyn Bench>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Keeps a bench if all that is on its pool can be removed; drops it, and with it the pool, otherwise.
+    fn put(&self, cx: &Cx<'_>, bench: Box<dyn Bench>, pool: &Pool) {
+        let driver = pool.driver();
+        let emptied = driver.list(cx).and_then(|places| {
+            let is_covered = |place: &Place| place.snapshot.is_some() && places.contains(&place.main());
+            let tops = places.iter().filter(|place| !is_covered(place));
+            tops.into_iter().try_for_each(|place| driver.destroy(cx, place))?;
+            driver.list(cx)
+        });
+        if emptied.is_ok_and(|left| left.is_empty()) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
+        }
+    }
 }
 
 /// Where one pool lives: outlives its driver as a disk outlives a daemon. Cleans up when it is dropped.
@@ -39,6 +75,12 @@ pub trait Bench: fmt::Debug + Send + Sync {
 
     /// The folder below which nothing may be reached by others.
     fn folder(&self) -> PathBuf;
+
+    /// Adds to a volume's tree what only this technology can have in it, with `text` in it; again at each change.
+    fn furnish(&self, tree: &Path, text: &str) -> std::io::Result<()> {
+        let _ = (tree, text);
+        Ok(())
+    }
 }
 
 /// What is live: each place with what is in it.
@@ -53,6 +95,7 @@ pub struct World {
     /// Whether a failure forgets its intent, as a daemon that lives on does.
     forgets: bool,
     boot: Uuid,
+    spares: Option<Arc<Spares>>,
 }
 
 const MEMBER: &str = "none";
@@ -66,12 +109,24 @@ impl World {
             intents: Mutex::default(),
             forgets: true,
             boot: Uuid::new_v4(),
+            spares: lab.spares().cloned(),
         };
         let locks = Locks::new();
         for number in 0..count {
-            let bench = lab.bench()?;
             let cx = world.cx(&SystemHost);
-            let pool = Pool::create(&cx, pool_name(number)?, bench.driver()?, Arc::clone(&locks))?;
+            let spare = world.spares.as_ref().and_then(|spares| spares.take());
+            let (name, locks) = (pool_name(number)?, Arc::clone(&locks));
+            let (bench, pool) = match spare {
+                Some(bench) => {
+                    let driver = bench.driver()?;
+                    (bench, Pool::open(&cx, name, driver, locks)?)
+                }
+                None => {
+                    let bench = lab.bench()?;
+                    let driver = bench.driver()?;
+                    (bench, Pool::create(&cx, name, driver, locks)?)
+                }
+            };
             world.benches.push(bench);
             world.pools.push(pool);
         }
@@ -226,7 +281,7 @@ impl World {
 
     /// Makes a volume filled with `text`, in a given context.
     pub fn make_with(&self, cx: &Cx<'_>, volume: &VolumeId, text: &str) -> Result<()> {
-        self.pool().create_volume(cx, &spec(volume), &filled(text))
+        self.pool().create_volume(cx, &spec(volume), &self.filling(text))
     }
 
     /// Makes a volume as the daemon makes empty ones: its creation is certain before it is published.
@@ -236,22 +291,35 @@ impl World {
             self.written().push((0, intent.clone()));
             Ok(())
         };
-        let made = self.pool().create_agreed(cx, &spec(volume), &filled(text), &agree);
+        let made = self.pool().create_agreed(cx, &spec(volume), &self.filling(text), &agree);
         self.settle(&intent, made)
     }
 
     /// Makes a volume with two snapshots, each filled with its own name.
     pub(crate) fn make_with_snapshots(&self, cx: &Cx<'_>, volume: &VolumeId) -> Result<()> {
-        let (first, second) = (filled("s0"), filled("s1"));
+        let (first, second, now) = (self.filling("s0"), self.filling("s1"), self.filling("now"));
         let snapshots: [(SnapshotName, &dyn Fill); 2] = [("s0".parse()?, &first), ("s1".parse()?, &second)];
-        self.pool().create_with_snapshots(cx, &spec(volume), &snapshots, &filled("now"))
+        self.pool().create_with_snapshots(cx, &spec(volume), &snapshots, &now)
+    }
+
+    /// Fills a volume with `text`, and with what its technology adds.
+    fn filling(&self, text: &str) -> impl Fn(&Cx<'_>, &Attached) -> Result<()> {
+        move |_, into| self.put(into, text)
+    }
+
+    fn put(&self, into: &Attached, text: &str) -> Result<()> {
+        write_text(into, text)?;
+        match &into.directory {
+            Some(tree) => Ok(self.benches[0].furnish(tree, text)?),
+            None => Ok(()),
+        }
     }
 
     /// Overwrites a live volume's content.
     pub fn write(&self, volume: &VolumeId, text: &str) -> Result<()> {
         let cx = self.cx(&SystemHost);
         let attached = self.pool().attach(&cx, volume, larder_storage_driver::Mode::ReadWrite)?;
-        write_text(&attached, text)?;
+        self.put(&attached, text)?;
         self.pool().detach(&cx, volume)
     }
 
@@ -328,6 +396,17 @@ impl World {
     ) -> Result<()> {
         let intent = Intent::Restore { volume: volume.clone(), snapshot: name.clone() };
         self.intending(&intent, || self.pool().restore(cx, &spec(volume), name, is_newest))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let Some(spares) = self.spares.take() else { return };
+        let pools = std::mem::take(&mut self.pools);
+        let benches = std::mem::take(&mut self.benches);
+        for (bench, pool) in benches.into_iter().zip(&pools) {
+            spares.put(&self.cx(&SystemHost), bench, pool);
+        }
     }
 }
 

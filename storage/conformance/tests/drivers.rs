@@ -1,5 +1,8 @@
 //! The conformance suite over the in-memory driver in several shapes, and over the technologies that this machine has.
 
+mod labs;
+
+use labs::btrfs::BtrfsLab;
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
@@ -87,7 +90,9 @@ struct DirBench {
 
 impl DirBench {
     fn setup(&self) -> Result<PoolSetup> {
-        Ok(PoolSetup { name: "pool0".parse()?, root: self.folder.path().join("pool"), config: Config::new() })
+        let folder = self.folder.path();
+        let (root, disks) = (folder.join("pool"), folder.join("disks"));
+        Ok(PoolSetup { name: "pool0".parse()?, root, disks, config: Config::new() })
     }
 }
 
@@ -180,6 +185,10 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
+    for nested in [false, true] {
+        let make = move || as_root(|| BtrfsLab::offered(nested));
+        offers.push((labs::btrfs::name(nested), Box::new(make)));
+    }
     offers
 }
 

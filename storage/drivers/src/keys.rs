@@ -27,6 +27,53 @@ pub(crate) const fn pool_fixed(name: &'static str, kind: KeyType, description: &
     ConfigKey { name, scope: KeyScope::Pool, kind, default: "", mutable: false, description }
 }
 
+/// A pool's key that may change.
+pub(crate) const fn pool(
+    name: &'static str,
+    kind: KeyType,
+    default: &'static str,
+    description: &'static str,
+) -> ConfigKey {
+    ConfigKey { name, scope: KeyScope::Pool, kind, default, mutable: true, description }
+}
+
+/// Groups of keys as one table; `N` is their number.
+pub(crate) const fn joined<const N: usize>(groups: &[&[ConfigKey]]) -> [ConfigKey; N] {
+    let mut keys = [COMMON[0]; N];
+    let (mut next, mut group) = (0, 0);
+    while group < groups.len() {
+        let mut index = 0;
+        while index < groups[group].len() {
+            keys[next] = groups[group][index];
+            (next, index) = (next + 1, index + 1);
+        }
+        group += 1;
+    }
+    assert!(next == N, "N is not the number of keys");
+    keys
+}
+
+/// Where a pool comes from, for drivers that take a file, a device or something that exists.
+pub(crate) const SOURCE: [ConfigKey; 4] = [
+    pool_fixed(
+        "source",
+        KeyType::Text,
+        "A device, a partition or something that exists; a file of the daemon's when it is not set",
+    ),
+    pool(
+        "size",
+        KeyType::Size,
+        "a fifth of the free space, 5GiB at least and 30GiB at most",
+        "Size of the pool's file; it can grow",
+    ),
+    pool_fixed("source.wipe", KeyType::Boolean, "Whether what the source holds is lost at creation"),
+    pool_fixed(
+        "source.recover",
+        KeyType::Boolean,
+        "Whether the source is taken over as it is instead of being formatted",
+    ),
+];
+
 /// The keys of every volume.
 pub(crate) const COMMON: [ConfigKey; 11] = [
     volume(

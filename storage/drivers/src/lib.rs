@@ -2,11 +2,15 @@
 //!
 //! [`memory`] is for tests: a technology whose every step can be made to fail.
 
+pub mod btrfs;
 pub mod dir;
+mod folders;
 mod keys;
 pub mod memory;
+mod source;
 
 use larder_base::PoolName;
+use larder_base::host::{SystemHost, Tool};
 use larder_storage_driver::{Config, Driver, ErrorKind, Result, StorageError};
 use std::path::PathBuf;
 
@@ -17,6 +21,8 @@ pub struct PoolSetup {
     pub name: PoolName,
     /// Where the pool is to be found on this machine, an absolute path that may not exist yet.
     pub root: PathBuf,
+    /// Where the file of a pool that has no device of its own is kept, an absolute path that may not exist yet.
+    pub disks: PathBuf,
     /// The pool's keys.
     pub config: Config,
 }
@@ -30,16 +36,35 @@ pub struct Supported {
     pub version: &'static str,
     /// Whether other members reach the same pool.
     pub is_remote: bool,
+    /// The program without which no pool can be made.
+    pub needs: Option<Tool>,
     load: fn(PoolSetup) -> Result<Box<dyn Driver>>,
 }
 
 /// All drivers that can be asked for.
-pub const SUPPORTED: &[Supported] = &[Supported {
-    name: "dir",
-    version: "1",
-    is_remote: false,
-    load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
-}];
+pub const SUPPORTED: &[Supported] = &[
+    Supported {
+        name: "btrfs",
+        version: "1",
+        is_remote: false,
+        needs: Some(btrfs::MKFS),
+        load: |setup| Ok(Box::new(btrfs::Btrfs::new(setup)?)),
+    },
+    Supported {
+        name: "dir",
+        version: "1",
+        is_remote: false,
+        needs: None,
+        load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
+    },
+];
+
+impl Supported {
+    /// Whether what it needs is installed.
+    pub fn is_available(&self) -> bool {
+        self.needs.is_none_or(|tool| SystemHost::find(tool.name).is_some())
+    }
+}
 
 /// Makes the driver `name` for a pool. Changes nothing. Fails with kind `Invalid` for an unknown name or a wrong key.
 pub fn load(name: &str, setup: PoolSetup) -> Result<Box<dyn Driver>> {

@@ -1,0 +1,8 @@
+//! The labs that need more than a folder.
+
+pub(crate) mod btrfs;
+pub(crate) mod btrfs_pool;
+pub(crate) mod btrfs_volumes;
+pub(crate) mod machine;
+
+use super::{fast_folder, scratch};
