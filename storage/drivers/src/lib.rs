@@ -3,7 +3,9 @@
 //! [`memory`] is for tests: a technology whose every step can be made to fail.
 
 pub mod dir;
+mod filesystem;
 mod keys;
+pub mod lvm;
 pub mod memory;
 mod source;
 
@@ -37,12 +39,28 @@ pub struct Supported {
 }
 
 /// All drivers that can be asked for.
-pub const SUPPORTED: &[Supported] = &[Supported {
-    name: "dir",
-    version: "1",
-    is_remote: false,
-    load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
-}];
+pub const SUPPORTED: &[Supported] = &[
+    Supported {
+        name: "dir",
+        version: "1",
+        is_remote: false,
+        load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
+    },
+    Supported {
+        name: "lvm",
+        version: "2.03",
+        is_remote: false,
+        load: |setup| Ok(Box::new(lvm::Lvm::new(setup)?)),
+    },
+];
+
+/// Why pools of a driver can't be made or opened on this machine, and what would help; `None` when they can.
+pub fn unavailable(name: &str) -> Option<String> {
+    match name {
+        "lvm" => lvm::unavailable(),
+        _ => None,
+    }
+}
 
 /// Makes the driver `name` for a pool. Changes nothing. Fails with kind `Invalid` for an unknown name or a wrong key.
 pub fn load(name: &str, setup: PoolSetup) -> Result<Box<dyn Driver>> {
