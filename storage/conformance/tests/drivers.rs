@@ -2,6 +2,8 @@
 
 #[path = "labs/lvm.rs"]
 mod lvm;
+#[path = "labs/lvm_trials.rs"]
+mod lvm_trials;
 
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
@@ -207,7 +209,10 @@ fn dir() -> std::result::Result<DirLab, String> {
 /// Runs one lab's suite; tells whether all went well.
 fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     let began = Instant::now();
-    let trials = suite(lab);
+    let mut trials = suite(lab);
+    if lab.name() == "lvm" {
+        trials.extend(lvm_trials::all());
+    }
     let count = trials.len();
     let conclusion = libtest_mimic::run(arguments, trials);
     let proof = Proof::of_run(lab.name(), lab.tools(), count, &conclusion, began.elapsed());

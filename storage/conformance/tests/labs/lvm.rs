@@ -41,7 +41,8 @@ impl LvmLab {
     }
 }
 
-fn output(program: &str, arguments: &[&str]) -> std::io::Result<String> {
+/// Runs a program as a person would, and gives what it prints.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> std::io::Result<String> {
     #[expect(clippy::disallowed_methods, reason = "the test looks at the machine as a person would")]
     let output = Command::new(program).args(arguments).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

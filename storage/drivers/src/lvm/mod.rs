@@ -126,29 +126,38 @@ impl Lvm {
 
     /// Activates or deactivates those that are not so yet, in one command.
     fn activate(&self, cx: &Cx<'_>, active: bool, parts: &[&Found]) -> Result<()> {
-        let names: Vec<String> = parts
-            .iter()
-            .filter(|found| found.lv.is_active != active)
-            .map(|found| self.full(&found.lv.name))
-            .collect();
+        let others = parts.iter().filter(|found| found.lv.is_active != active);
+        self.activate_lvs(cx, active, &others.map(|found| found.lv.name.clone()).collect::<Vec<_>>())
+    }
+
+    fn activate_lvs(&self, cx: &Cx<'_>, active: bool, names: &[String]) -> Result<()> {
         if names.is_empty() {
             return Ok(());
         }
         let wanted = if active { "y" } else { "n" };
-        let cmd = change(LVCHANGE).args(["--activate", wanted, "--ignoreactivationskip"]).args(names);
-        run(cx, &cmd).map(|_| ())
+        let cmd = change(LVCHANGE).args(["--activate", wanted, "--ignoreactivationskip"]);
+        run(cx, &cmd.args(names.iter().map(|name| self.full(name)))).map(|_| ())
+    }
+
+    /// What of a place is active: that has a device.
+    fn active_lvs(&self, at: &Place) -> Vec<String> {
+        let names = Part::of(&at.volume).iter().flat_map(|part| self.names.possible(at, *part));
+        names.filter(|name| self.device(name).exists()).collect()
     }
 
     /// Ends what a run that was cut off left mounted, and removes the mount points.
     fn release(&self, cx: &Cx<'_>, parts: &[&Found]) -> Result<()> {
-        for found in parts.iter().filter(|found| found.part == Part::Main) {
-            let target = self.mount_point(&found.place);
-            if is_mounted(&target) {
-                cx.act(&FsAct::Unmount { target: target.clone() })?;
-            }
-            if target.is_dir() {
-                cx.act(&FsAct::RemoveEmptyDirectory { path: target })?;
-            }
+        let mains = parts.iter().filter(|found| found.part == Part::Main);
+        mains.map(|found| &found.place).try_for_each(|at| self.unmount(cx, at))
+    }
+
+    fn unmount(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        let target = self.mount_point(at);
+        if is_mounted(&target) {
+            cx.act(&FsAct::Unmount { target: target.clone() })?;
+        }
+        if target.is_dir() {
+            cx.act(&FsAct::RemoveEmptyDirectory { path: target })?;
         }
         Ok(())
     }
