@@ -80,6 +80,13 @@ impl Pool {
         if is_same_pool && can_clone && plan.snapshots.is_empty() {
             return self.driver.create_clone(cx, staged, &source.place(), plan.spec);
         }
+        if is_same_pool && can_clone {
+            let (from, names) = (source.place(), plan.snapshots);
+            match self.driver.create_clone_with_snapshots(cx, staged, &from, names, plan.spec) {
+                Err(error) if matches!(error.kind(), ErrorKind::Unsupported(_)) => {}
+                other => return other,
+            }
+        }
         self.driver.create(cx, staged, plan.spec)?;
         match self.driver.capabilities().snapshot {
             SnapshotKind::Copied => self.stage_copied_snapshots(cx, staged, source, plan)?,

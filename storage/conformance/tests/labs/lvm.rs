@@ -1,5 +1,6 @@
 //! LVM, thin and thick, on files of its own.
 
+use super::{fast_folder, scratch};
 use larder_storage_conformance::{Bench, Lab, Spares};
 use larder_storage_driver::{Capabilities, Driver, Result};
 use larder_storage_drivers::PoolSetup;
@@ -37,7 +38,7 @@ impl LvmLab {
     }
 
     fn new_bench(&self) -> std::io::Result<LvmBench> {
-        Ok(LvmBench { folder: crate::scratch(crate::fast_folder())?, kind: self.kind })
+        Ok(LvmBench { folder: scratch(fast_folder())?, kind: self.kind })
     }
 }
 
