@@ -3,6 +3,7 @@
 mod labs;
 
 use labs::btrfs::BtrfsLab;
+use labs::lvm::{Kind, LvmLab};
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
@@ -189,6 +190,8 @@ fn offers() -> Vec<Offer> {
         let make = move || as_root(|| BtrfsLab::offered(nested));
         offers.push((labs::btrfs::name(nested), Box::new(make)));
     }
+    offers.push(("lvm", Box::new(|| as_root(|| LvmLab::new("lvm", Kind::Thin)))));
+    offers.push(("lvm_thick", Box::new(|| as_root(|| LvmLab::new("lvm_thick", Kind::Thick)))));
     offers
 }
 

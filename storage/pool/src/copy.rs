@@ -4,9 +4,9 @@ use crate::Pool;
 use crate::content::copy_content;
 use crate::locks::LockMode;
 use crate::undo;
-use larder_base::SnapshotName;
+use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
-    CloneKind, Cx, ErrorKind, Mode, Place, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
+    CloneKind, Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
 
@@ -120,7 +120,7 @@ impl Pool {
     ) -> Result<()> {
         for name in plan.snapshots {
             cx.checkpoint()?;
-            self.stage_copied_snapshot(cx, staged, source, name)?;
+            self.stage_copied_snapshot(cx, staged, source, name, plan.spec.size)?;
         }
         Ok(())
     }
@@ -131,10 +131,14 @@ impl Pool {
         staged: &Place,
         source: CopySource<'_>,
         name: &SnapshotName,
+        size: Option<ByteSize>,
     ) -> Result<()> {
         let target = staged.at_snapshot(name);
         let from = Place::live(source.volume).at_snapshot(name);
-        let like = source.pool.spec_like(cx, &from)?;
+        let mut like = source.pool.spec_like(cx, &from)?;
+        if self.driver.capabilities().quota == Quota::Native {
+            like.size = like.size.or(size);
+        }
         self.driver.create(cx, &target, &VolumeSpec { id: staged.volume.clone(), ..like })?;
         self.fill_from(cx, &target, source, &from, CopyMode::Fresh)
     }

@@ -3,6 +3,8 @@
 pub(crate) mod btrfs;
 pub(crate) mod btrfs_pool;
 pub(crate) mod btrfs_volumes;
+pub(crate) mod lvm;
+pub(crate) mod lvm_trials;
 pub(crate) mod machine;
 
 use super::{fast_folder, scratch};
