@@ -1,6 +1,6 @@
 //! The trait that a storage technology implements.
 
-use crate::{Capabilities, ConfigKey, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec};
+use crate::{Capabilities, Config, ConfigKey, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec};
 use larder_base::ByteSize;
 use larder_base::SnapshotName;
 use std::fmt;
@@ -95,6 +95,13 @@ pub trait Driver: fmt::Debug + Send + Sync {
             Need::RestoreInPlace,
             format!("{at} can't be rolled back in place: {} exchanges", self.name()),
         ))
+    }
+
+    /// Whether the keys of a volume allow that a restore removes the snapshots younger than the one restored. Only asked
+    /// for [`Restore::InPlaceNewest`](crate::Restore::InPlaceNewest): who restores an older one deletes the younger first.
+    fn restore_may_remove_younger(&self, config: &Config) -> bool {
+        let _ = config;
+        false
     }
 
     /// Swaps two volumes with all their parts; snapshots stay where they are. One step for a volume of one part.

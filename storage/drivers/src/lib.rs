@@ -5,6 +5,7 @@
 pub mod dir;
 mod keys;
 pub mod memory;
+pub mod zfs;
 
 use larder_base::PoolName;
 use larder_storage_driver::{Config, Driver, ErrorKind, Result, StorageError};
@@ -34,12 +35,20 @@ pub struct Supported {
 }
 
 /// All drivers that can be asked for.
-pub const SUPPORTED: &[Supported] = &[Supported {
-    name: "dir",
-    version: "1",
-    is_remote: false,
-    load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
-}];
+pub const SUPPORTED: &[Supported] = &[
+    Supported {
+        name: "dir",
+        version: "1",
+        is_remote: false,
+        load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
+    },
+    Supported {
+        name: "zfs",
+        version: "1",
+        is_remote: false,
+        load: |setup| Ok(Box::new(zfs::Zfs::new(setup)?)),
+    },
+];
 
 /// Makes the driver `name` for a pool. Changes nothing. Fails with kind `Invalid` for an unknown name or a wrong key.
 pub fn load(name: &str, setup: PoolSetup) -> Result<Box<dyn Driver>> {

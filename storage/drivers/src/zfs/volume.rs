@@ -1,0 +1,234 @@
+//! Volumes and snapshots: made, renamed, resized, measured.
+
+use super::command::{self, Property};
+use super::layout::{Part, main_part, parts_of};
+use super::mount::{Mount, Prepare};
+use super::parse::{self, Refusal};
+use super::run::{run, run_if_there};
+use super::{Zfs, keys};
+use larder_base::ByteSize;
+use larder_storage_driver::{
+    Content, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec, VolumeUsage,
+};
+
+/// Marks what a dataset holds, as the peers do with theirs.
+const CONTENT: &str = "larder:content_type";
+/// Remembers `zfs.use_refquota` and `zfs.reserve_space` where a later change of the size needs them.
+const USE_REFQUOTA: &str = "larder:use_refquota";
+const RESERVE_SPACE: &str = "larder:reserve_space";
+/// The block size of a zvol that nobody gave one.
+const BLOCK_BYTES: u64 = 16 << 10;
+
+/// How a filesystem's size is enforced.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    use_refquota: bool,
+    reserve_space: bool,
+}
+
+impl Limits {
+    fn of(spec: &VolumeSpec) -> Self {
+        Self {
+            use_refquota: keys::is_on(&spec.config, "zfs.use_refquota"),
+            reserve_space: keys::is_on(&spec.config, "zfs.reserve_space"),
+        }
+    }
+
+    /// The properties that limit a filesystem to `size`.
+    fn properties(self, size: Option<ByteSize>) -> Vec<Property> {
+        let value = size.map_or_else(|| "none".to_owned(), |size| size.as_bytes().to_string());
+        let (quota, reservation) = match self.use_refquota {
+            true => ("refquota", "refreservation"),
+            false => ("quota", "reservation"),
+        };
+        let mut properties = vec![(quota, value.clone())];
+        properties.extend(self.reserve_space.then_some((reservation, value)));
+        properties
+    }
+
+    fn marks(self) -> impl Iterator<Item = Property> {
+        let mark = |is_on: bool, name| is_on.then(|| (name, "true".to_owned()));
+        mark(self.use_refquota, USE_REFQUOTA).into_iter().chain(mark(self.reserve_space, RESERVE_SPACE))
+    }
+}
+
+/// What every dataset of a volume has: it is never mounted or shown but by us.
+pub(super) fn own_properties(at: &Place, part: Part) -> Vec<Property> {
+    let content = (CONTENT, at.volume.content.as_str().to_owned());
+    match part {
+        Part::Filesystem => vec![("mountpoint", "legacy".to_owned()), ("canmount", "noauto".to_owned()), content],
+        Part::Disk => vec![("volmode", "none".to_owned()), content],
+    }
+}
+
+/// The properties that `spec` asks for; none for the small filesystem of a machine.
+pub(super) fn asked_properties(spec: &VolumeSpec, part: Part) -> Result<Vec<Property>> {
+    let mut properties = Vec::new();
+    if part == Part::Filesystem && !spec.id.has_disk() {
+        let limits = Limits::of(spec);
+        properties.extend(limits.marks());
+        if spec.size.is_some() {
+            properties.extend(limits.properties(spec.size));
+        }
+        properties.extend(keys::block_size(spec)?.map(|bytes| ("recordsize", bytes.to_string())));
+        properties.extend(keys::is_on(&spec.config, "zfs.delegate").then(|| ("zoned", "on".to_owned())));
+    }
+    Ok(properties)
+}
+
+impl Zfs {
+    pub(super) fn create_volume(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
+        self.layout.must_be_spellable(at)?;
+        let block_bytes = keys::block_size(spec)?;
+        for part in parts_of(&at.volume) {
+            let dataset = self.layout.part(at, *part);
+            let mut properties = own_properties(at, *part);
+            match part {
+                Part::Filesystem => {
+                    properties.extend(asked_properties(spec, *part)?);
+                    run(cx, &command::create_filesystem(&dataset, &properties))?;
+                    self.prepare(cx, at, dataset, spec)?;
+                }
+                Part::Disk => {
+                    properties.extend(block_bytes.map(|bytes| ("volblocksize", bytes.to_string())));
+                    let size = match at.volume.content {
+                        Content::Iso => spec.size.unwrap_or_default(),
+                        Content::Filesystem | Content::Block => spec.disk_size(),
+                    };
+                    let bytes = rounded(size, block_bytes.unwrap_or(BLOCK_BYTES))?;
+                    let sparse = !keys::is_on(&spec.config, "zfs.reserve_space");
+                    run(cx, &command::create_disk(&dataset, bytes, sparse, &properties))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a new filesystem's root the mode and owner that were asked for.
+    fn prepare(&self, cx: &Cx<'_>, at: &Place, dataset: String, spec: &VolumeSpec) -> Result<()> {
+        let number = |key: &str| spec.config.get(key).and_then(|value| value.parse::<u32>().ok()).unwrap_or(0);
+        let mode = spec.config.get("initial.mode").and_then(|mode| u32::from_str_radix(mode, 8).ok());
+        cx.act(&Prepare {
+            mount: Mount::zfs(dataset, self.layout.mount_point(at), false),
+            mode: mode.unwrap_or(0o711),
+            owner: (number("initial.uid"), number("initial.gid")),
+        })
+    }
+
+    pub(super) fn snapshot_parts(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        self.layout.must_be_spellable(at)?;
+        let spelled: Vec<_> =
+            parts_of(&at.volume).iter().map(|part| self.layout.spelled(at, *part)).collect();
+        match run(cx, &command::snapshot(&spelled)) {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is(Refusal::Exists) => Err(StorageError::already_exists(at)),
+            Err(failure) if failure.is(Refusal::Missing) => Err(StorageError::not_found(at.main())),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    pub(super) fn rename_parts(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
+        self.layout.must_be_spellable(to)?;
+        if from.snapshot.is_some() && from.volume != to.volume {
+            let message = format!("{from} can't become {to}: a snapshot stays with its volume");
+            return Err(StorageError::new(ErrorKind::Invalid, message));
+        }
+        let mut parts = parts_of(&from.volume).to_vec();
+        if !to.is_live() {
+            parts.reverse();
+        }
+        let mut found_any = false;
+        for part in parts {
+            found_any |= self.rename_part(cx, from, to, part)?;
+        }
+        if found_any || self.has_any_part(cx, to)? { Ok(()) } else { Err(StorageError::not_found(from)) }
+    }
+
+    /// Renames one part; tells whether it was there.
+    fn rename_part(&self, cx: &Cx<'_>, from: &Place, to: &Place, part: Part) -> Result<bool> {
+        let (old, new) = (self.layout.spelled(from, part), self.layout.spelled(to, part));
+        self.unmount_all_of(cx, &old)?;
+        match run(cx, &command::rename(&old, &new)) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is(Refusal::Missing) => Ok(false),
+            Err(failure) if failure.is(Refusal::Exists) => Err(StorageError::already_exists(to)),
+            Err(failure) if failure.is(Refusal::MissingParent) && to.is_live() => {
+                self.make_parent(cx, to)?;
+                run(cx, &command::rename(&old, &new))?;
+                Ok(true)
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Makes the dataset that holds the live volumes of a kind: the first volume of each kind needs it.
+    fn make_parent(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        match run(cx, &command::create_filesystem(&self.layout.parent(at.volume.kind), &[])) {
+            Err(failure) if !failure.is(Refusal::Exists) => Err(failure.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_any_part(&self, cx: &Cx<'_>, at: &Place) -> Result<bool> {
+        for part in parts_of(&at.volume) {
+            if run_if_there(cx, &command::list("name", &[&self.layout.spelled(at, *part)]))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn set_size(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
+        const COLUMNS: &str = "volsize,volblocksize,larder:use_refquota,larder:reserve_space";
+        let dataset = self.layout.part(at, main_part(&at.volume));
+        let text = self.look_at(cx, COLUMNS, &dataset, at)?;
+        let values = parse::values(COLUMNS, &text);
+        if at.volume.content == Content::Filesystem {
+            let limits =
+                Limits { use_refquota: values.is_on(USE_REFQUOTA), reserve_space: values.is_on(RESERVE_SPACE) };
+            return match run(cx, &command::set(&dataset, &limits.properties(size))) {
+                Err(failure) if failure.is(Refusal::TooSmall) => {
+                    let size = size.unwrap_or_default();
+                    let message = format!("{at} holds more than {size}: delete some of it first");
+                    Err(StorageError::new(ErrorKind::Invalid, message))
+                }
+                other => Ok(other.map(drop)?),
+            };
+        }
+        let (old, block_bytes) = (values.number("volsize")?, values.number("volblocksize")?);
+        let new = rounded(size.unwrap_or_default(), block_bytes.max(1))?;
+        if new == old {
+            return Ok(());
+        }
+        if new < old {
+            return Err(StorageError::unsupported(Need::Shrink, format!("{at} can't shrink: a disk only grows")));
+        }
+        Ok(run(cx, &command::set(&dataset, &[("volsize", new.to_string())])).map(drop)?)
+    }
+
+    pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
+        const COLUMNS: &str = "used,referenced,quota,refquota,volsize";
+        let dataset = self.layout.spelled(at, main_part(&at.volume));
+        let text = self.look_at(cx, COLUMNS, &dataset, at)?;
+        let values = parse::values(COLUMNS, &text);
+        let (quota, refquota) = (values.number("quota")?, values.number("refquota")?);
+        // A refquota counts what the volume itself refers to, and no snapshots.
+        let used = values.number(if refquota > 0 { "referenced" } else { "used" })?;
+        let total = values.number("volsize")?.max(quota).max(refquota);
+        Ok(VolumeUsage { used_bytes: Some(used), total_bytes: (total > 0).then_some(total) })
+    }
+
+    /// The columns of a place's dataset; `NotFound` when it is not there.
+    pub(super) fn look_at(&self, cx: &Cx<'_>, columns: &str, dataset: &str, at: &Place) -> Result<String> {
+        run(cx, &command::list(columns, &[dataset])).map_err(|failure| match failure.refusal {
+            Some(Refusal::Missing) => StorageError::not_found(at),
+            _ => failure.into(),
+        })
+    }
+}
+
+/// A disk's size in whole blocks.
+fn rounded(size: ByteSize, block_bytes: u64) -> Result<u64> {
+    let rounded = size.round_up(block_bytes.max(BLOCK_BYTES)).map(ByteSize::as_bytes);
+    rounded.ok_or_else(|| StorageError::new(ErrorKind::Invalid, format!("{size} is too large for a disk")))
+}
