@@ -1,5 +1,8 @@
 //! The conformance suite over the in-memory driver in several shapes, and over the technologies that this machine has.
 
+#[path = "labs/zfs.rs"]
+mod zfs_lab;
+
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
@@ -180,6 +183,7 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
+    offers.push(("zfs", Box::new(|| as_root(zfs))));
     offers
 }
 
@@ -195,6 +199,10 @@ fn as_root<L: Lab + 'static>(
 /// dir on what this machine has, unless it was run on filesystems of its own.
 fn dir() -> std::result::Result<DirLab, String> {
     Ok(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None })
+}
+
+fn zfs() -> std::result::Result<zfs_lab::ZfsLab, String> {
+    zfs_lab::ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?)
 }
 
 /// Runs one lab's suite; tells whether all went well.

@@ -83,7 +83,8 @@ impl Zfs {
 
     /// Unmounts a dataset or snapshot, and the snapshots of a dataset, wherever they are mounted.
     pub(super) fn unmount_all_of(&self, cx: &Cx<'_>, dataset: &str) -> Result<()> {
-        let is_of = |source: &str| source == dataset || source.split_once('@').is_some_and(|(of, _)| of == dataset);
+        let is_of =
+            |source: &str| source == dataset || source.split_once('@').is_some_and(|(of, _)| of == dataset);
         let targets: Vec<PathBuf> = mount::mounts()?
             .into_iter()
             .filter(|mounted| is_of(&mounted.source))

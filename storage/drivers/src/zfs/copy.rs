@@ -1,16 +1,14 @@
 //! Copies within the pool: clones, full copies, and copies that share blocks with an image alone.
 
+use super::Zfs;
 use super::command::{self, Property};
 use super::keys::{self, CloneCopy};
 use super::layout::{Part, parts_of};
 use super::parse::Refusal;
 use super::run::run;
 use super::volume::{asked_properties, own_properties};
-use super::Zfs;
 use larder_base::host::Input;
-use larder_storage_driver::{
-    Content, Cx, ErrorKind, Place, Result, StorageError, VolumeKind, VolumeSpec,
-};
+use larder_storage_driver::{Content, Cx, ErrorKind, Place, Result, StorageError, VolumeKind, VolumeSpec};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -27,7 +25,13 @@ struct Origin {
 }
 
 impl Zfs {
-    pub(super) fn copy_natively(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
+    pub(super) fn copy_natively(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        from: &Place,
+        spec: &VolumeSpec,
+    ) -> Result<()> {
         self.layout.must_be_spellable(at)?;
         keys::block_size(spec)?;
         let origin = self.origin(cx, from)?;
@@ -56,7 +60,8 @@ impl Zfs {
         }
         let is_image = from.volume.kind == VolumeKind::Image;
         let tag = if is_image { OF_IMAGE.to_owned() } else { format!("copy-{}", Uuid::new_v4().simple()) };
-        let snapshots: Vec<_> = parts.map(|part| format!("{}@{tag}", self.layout.part(from, *part))).collect();
+        let snapshots: Vec<_> =
+            parts.map(|part| format!("{}@{tag}", self.layout.part(from, *part))).collect();
         let is_there = |failure: &super::run::Failure| is_image && failure.is(Refusal::Exists);
         match run(cx, &command::snapshot(&snapshots)) {
             Err(failure) if failure.is(Refusal::Missing) => Err(StorageError::not_found(from)),

@@ -32,12 +32,7 @@ const OWN: [ConfigKey; 18] = [
         "Whether a copy is a clone, a full copy, or a copy that shares blocks with the image alone (rebase)",
     ),
     pool("zfs.export", KeyType::Boolean, "true", "Whether the zpool is exported when the pool is closed"),
-    pool(
-        "rsync.bwlimit",
-        KeyType::Text,
-        "",
-        "Accepted for compatibility; copies are made without rsync",
-    ),
+    pool("rsync.bwlimit", KeyType::Text, "", "Accepted for compatibility; copies are made without rsync"),
     pool(
         "rsync.compression",
         KeyType::Boolean,
@@ -77,7 +72,12 @@ const OWN: [ConfigKey; 18] = [
         "discard",
         "Mount options of a volume with zfs.block_mode",
     ),
-    volume_fixed("block.create_options", KeyType::Text, "", "Options for mkfs of a volume with zfs.block_mode"),
+    volume_fixed(
+        "block.create_options",
+        KeyType::Text,
+        "",
+        "Options for mkfs of a volume with zfs.block_mode",
+    ),
 ];
 
 /// All keys.

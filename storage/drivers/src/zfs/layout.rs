@@ -3,9 +3,7 @@
 
 use super::parse::{Kind, Row};
 use larder_base::Ticket;
-use larder_storage_driver::{
-    Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind,
-};
+use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -234,14 +232,11 @@ impl Layout {
             ));
         }
         let folder = kind_folder(at.volume.kind);
-        let longest = format!(
-            "{}/staging.{SOME_TICKET}.{folder}.{name}@snapshot-{snapshot}",
-            self.ours()
-        );
+        let longest = format!("{}/staging.{SOME_TICKET}.{folder}.{name}@snapshot-{snapshot}", self.ours());
         match longest.len().checked_sub(LONGEST_NAME) {
-            Some(excess @ 1..) => {
-                refuse(format!("the name of {at} is too long for zfs: it must be shorter by {excess} characters"))
-            }
+            Some(excess @ 1..) => refuse(format!(
+                "the name of {at} is too long for zfs: it must be shorter by {excess} characters"
+            )),
             _ => Ok(()),
         }
     }
@@ -280,7 +275,8 @@ impl Layout {
             };
             let Some(kind) = kind_of_folder(folder).filter(|_| !entry.contains('/')) else { continue };
             // The small filesystem of a machine's image of a peer's bears no mark.
-            let has_disk = kind == VolumeKind::Image && names.contains(format!("{}.block", row.name).as_str());
+            let has_disk =
+                kind == VolumeKind::Image && names.contains(format!("{}.block", row.name).as_str());
             let mark = if has_disk { Some(Content::Block) } else { row.content };
             if let Some((volume, part)) = read_entry(kind, entry, row.kind, mark) {
                 volumes.insert(row.name, (area, volume, part));
@@ -334,7 +330,9 @@ mod tests {
             |(area, kind, content, (project, name, snapshot))| {
                 let kind = VolumeKind::ALL[kind];
                 let content = match (kind, content) {
-                    (VolumeKind::VirtualMachine, _) | (VolumeKind::Custom | VolumeKind::Image, 1) => Content::Block,
+                    (VolumeKind::VirtualMachine, _) | (VolumeKind::Custom | VolumeKind::Image, 1) => {
+                        Content::Block
+                    }
                     (VolumeKind::Custom, 2) => Content::Iso,
                     _ => Content::Filesystem,
                 };
@@ -342,8 +340,11 @@ mod tests {
                 if !is_plain && name.contains(['_', '.', ':']) {
                     return None;
                 }
-                let project =
-                    if kind == VolumeKind::Image { ProjectName::default_project() } else { project.parse().ok()? };
+                let project = if kind == VolumeKind::Image {
+                    ProjectName::default_project()
+                } else {
+                    project.parse().ok()?
+                };
                 let volume = VolumeId { kind, content, project, name: name.parse().ok()? };
                 let snapshot = snapshot.map(|snapshot| snapshot.parse()).transpose().ok()?;
                 Some(Place { area, volume, snapshot })
@@ -369,7 +370,11 @@ mod tests {
     }
 
     fn read(layout: &Layout, shown: &[(String, Kind)], content: Content) -> Vec<Place> {
-        let row = |(name, kind): &'_ (String, Kind)| Row { name: name.clone().leak(), kind: *kind, content: Some(content) };
+        let row = |(name, kind): &'_ (String, Kind)| Row {
+            name: name.clone().leak(),
+            kind: *kind,
+            content: Some(content),
+        };
         layout.places(&shown.iter().map(row).collect::<Vec<_>>())
     }
 
@@ -424,7 +429,8 @@ mod tests {
             (VolumeKind::Image, Content::Block, "tank/larder/images/v.block"),
             (VolumeKind::Bucket, Content::Filesystem, "tank/larder/buckets/blue_v"),
         ] {
-            let volume = VolumeId { kind, content, project: "blue".parse().unwrap(), name: "v".parse().unwrap() };
+            let volume =
+                VolumeId { kind, content, project: "blue".parse().unwrap(), name: "v".parse().unwrap() };
             let at = Place::live(&volume);
             assert_eq!(layout.spelled(&at, main_part(&volume)), spelled);
             let snapshot = at.at_snapshot(&"s0".parse().unwrap());
@@ -435,7 +441,11 @@ mod tests {
     #[test]
     fn names_that_zfs_has_not_are_refused() {
         let custom = |name: &str| {
-            Place::live(&VolumeId::custom(Content::Filesystem, "default".parse().unwrap(), name.parse().unwrap()))
+            Place::live(&VolumeId::custom(
+                Content::Filesystem,
+                "default".parse().unwrap(),
+                name.parse().unwrap(),
+            ))
         };
         layout().must_be_spellable(&custom("v.1_2-3:4")).unwrap();
         for name in ["v@1", "vä1", "v=1"] {
@@ -444,7 +454,8 @@ mod tests {
         }
         let long = custom(&"v".repeat(64)).at_snapshot(&"s".repeat(64).parse().unwrap());
         assert!(layout().must_be_spellable(&long).unwrap_err().to_string().contains("shorter by"));
-        let error = layout().must_be_spellable(&custom(&"v".repeat(64)).at_snapshot(&"s".repeat(40).parse().unwrap()));
+        let error = layout()
+            .must_be_spellable(&custom(&"v".repeat(64)).at_snapshot(&"s".repeat(40).parse().unwrap()));
         error.unwrap();
     }
 
@@ -453,12 +464,20 @@ mod tests {
         let layout = layout();
         let gone = layout.gone();
         let names = [
-            "tank/larder", "tank/larder/custom", "tank/larder/custom/no-project", "tank/larder/containers/default_c1",
-            "tank/larder/containers/c1/nested", "tank/larder/deleted/images/x", "tank/other/custom/default_v",
-            "tank/larder/.larder/staging.odd.custom.default_v", gone.as_str(),
+            "tank/larder",
+            "tank/larder/custom",
+            "tank/larder/custom/no-project",
+            "tank/larder/containers/default_c1",
+            "tank/larder/containers/c1/nested",
+            "tank/larder/deleted/images/x",
+            "tank/other/custom/default_v",
+            "tank/larder/.larder/staging.odd.custom.default_v",
+            gone.as_str(),
         ];
         let rows: Vec<_> = names.iter().map(|name| ((*name).to_owned(), Kind::Filesystem)).collect();
         assert_eq!(read(&layout, &rows, Content::Filesystem), vec![]);
-        assert!(layout.is_gone(&gone) && !layout.is_gone("tank/larder/.larder/view.x") && !layout.is_view(&gone));
+        assert!(
+            layout.is_gone(&gone) && !layout.is_gone("tank/larder/.larder/view.x") && !layout.is_view(&gone)
+        );
     }
 }

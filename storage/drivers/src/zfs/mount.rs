@@ -139,7 +139,11 @@ fn unmount(target: &Path) -> io::Result<()> {
     use rustix::mount::UnmountFlags;
     let mut tries = 0;
     loop {
-        let flags = if tries < TRIES { UnmountFlags::NOFOLLOW } else { UnmountFlags::NOFOLLOW | UnmountFlags::DETACH };
+        let flags = if tries < TRIES {
+            UnmountFlags::NOFOLLOW
+        } else {
+            UnmountFlags::NOFOLLOW | UnmountFlags::DETACH
+        };
         match rustix::mount::unmount(target, flags) {
             Ok(()) => {}
             // EINVAL: not a mount point (any more).

@@ -60,7 +60,10 @@ impl<'a> Values<'a> {
     pub(super) fn number(&self, name: &str) -> Result<u64> {
         let Some(text) = self.text(name) else { return Ok(0) };
         text.parse().map_err(|_| {
-            StorageError::new(ErrorKind::Unexpected, format!("zfs tells {text:?} as {name}, which is no number"))
+            StorageError::new(
+                ErrorKind::Unexpected,
+                format!("zfs tells {text:?} as {name}, which is no number"),
+            )
         })
     }
 

@@ -48,7 +48,9 @@ pub(super) fn dataset_of(setup: &PoolSetup) -> Result<String> {
     let source = key("source").filter(|source| !source.starts_with('/'));
     let dataset = match (key("zfs.pool_name"), source) {
         (Some(name), Some(source)) if name != source => {
-            return invalid(format!("zfs.pool_name is {name:?} and source {source:?}: give one, or the same twice"));
+            return invalid(format!(
+                "zfs.pool_name is {name:?} and source {source:?}: give one, or the same twice"
+            ));
         }
         (Some(name), _) => name.clone(),
         (None, Some(source)) => source.clone(),
@@ -113,7 +115,8 @@ impl Zfs {
                 let made = run(cx, &command::create_filesystem(dataset, &root_properties(Made::Dataset)));
                 made.map(drop).map_err(|failure| match failure.refusal {
                     Some(Refusal::MissingParent | Refusal::Missing) => {
-                        let message = format!("{dataset} can't be made: its zpool or parent dataset is not there");
+                        let message =
+                            format!("{dataset} can't be made: its zpool or parent dataset is not there");
                         StorageError::new(ErrorKind::Invalid, message)
                     }
                     _ => failure.into(),
@@ -127,7 +130,10 @@ impl Zfs {
     }
 
     fn make_ours(&self, cx: &Cx<'_>) -> Result<()> {
-        match run(cx, &command::create_filesystem(&self.layout.ours(), &[("mountpoint", "legacy".to_owned())])) {
+        match run(
+            cx,
+            &command::create_filesystem(&self.layout.ours(), &[("mountpoint", "legacy".to_owned())]),
+        ) {
             Err(failure) if !failure.is(Refusal::Exists) => Err(failure.into()),
             _ => Ok(()),
         }
@@ -216,7 +222,11 @@ impl Zfs {
         let text = run(cx, &command::list(COLUMNS, &[self.layout.dataset()]))?;
         let values = parse::values(COLUMNS, &text);
         let used = values.number("used")?;
-        Ok(PoolUsage { used_bytes: used, total_bytes: used + values.number("available")?, ..PoolUsage::default() })
+        Ok(PoolUsage {
+            used_bytes: used,
+            total_bytes: used + values.number("available")?,
+            ..PoolUsage::default()
+        })
     }
 }
 

@@ -85,8 +85,10 @@ impl Zfs {
     }
 
     fn childless(&self, text: &str) -> Vec<String> {
-        let parents: BTreeSet<&str> = text.lines().filter_map(|name| name.split_once('@')).map(|(of, _)| of).collect();
-        let is_childless = |name: &&str| self.layout.is_gone(name) && !name.contains('@') && !parents.contains(name);
+        let parents: BTreeSet<&str> =
+            text.lines().filter_map(|name| name.split_once('@')).map(|(of, _)| of).collect();
+        let is_childless =
+            |name: &&str| self.layout.is_gone(name) && !name.contains('@') && !parents.contains(name);
         text.lines().filter(is_childless).map(str::to_owned).collect()
     }
 
@@ -100,11 +102,17 @@ impl Zfs {
             if tag.is_none() && self.layout.is_view(name) {
                 run_if_there(cx, &command::destroy(name))?;
             }
-            if tag.is_some_and(|tag| tag.starts_with("copy-") || tag.starts_with("gone-")) && *deferred == "off" {
+            if tag.is_some_and(|tag| tag.starts_with("copy-") || tag.starts_with("gone-"))
+                && *deferred == "off"
+            {
                 none_is_fine(run(cx, &command::destroy_deferred(name)))?;
             }
         }
-        if rows.iter().any(|(name, _)| self.layout.is_gone(name)) { self.remove_childless(cx) } else { Ok(()) }
+        if rows.iter().any(|(name, _)| self.layout.is_gone(name)) {
+            self.remove_childless(cx)
+        } else {
+            Ok(())
+        }
     }
 }
 

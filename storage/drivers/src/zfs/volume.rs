@@ -56,7 +56,9 @@ impl Limits {
 pub(super) fn own_properties(at: &Place, part: Part) -> Vec<Property> {
     let content = (CONTENT, at.volume.content.as_str().to_owned());
     match part {
-        Part::Filesystem => vec![("mountpoint", "legacy".to_owned()), ("canmount", "noauto".to_owned()), content],
+        Part::Filesystem => {
+            vec![("mountpoint", "legacy".to_owned()), ("canmount", "noauto".to_owned()), content]
+        }
         Part::Disk => vec![("volmode", "none".to_owned()), content],
     }
 }
@@ -106,7 +108,8 @@ impl Zfs {
 
     /// Gives a new filesystem's root the mode and owner that were asked for.
     fn prepare(&self, cx: &Cx<'_>, at: &Place, dataset: String, spec: &VolumeSpec) -> Result<()> {
-        let number = |key: &str| spec.config.get(key).and_then(|value| value.parse::<u32>().ok()).unwrap_or(0);
+        let number =
+            |key: &str| spec.config.get(key).and_then(|value| value.parse::<u32>().ok()).unwrap_or(0);
         let mode = spec.config.get("initial.mode").and_then(|mode| u32::from_str_radix(mode, 8).ok());
         cx.act(&Prepare {
             mount: Mount::zfs(dataset, self.layout.mount_point(at), false),
@@ -184,8 +187,10 @@ impl Zfs {
         let text = self.look_at(cx, COLUMNS, &dataset, at)?;
         let values = parse::values(COLUMNS, &text);
         if at.volume.content == Content::Filesystem {
-            let limits =
-                Limits { use_refquota: values.is_on(USE_REFQUOTA), reserve_space: values.is_on(RESERVE_SPACE) };
+            let limits = Limits {
+                use_refquota: values.is_on(USE_REFQUOTA),
+                reserve_space: values.is_on(RESERVE_SPACE),
+            };
             return match run(cx, &command::set(&dataset, &limits.properties(size))) {
                 Err(failure) if failure.is(Refusal::TooSmall) => {
                     let size = size.unwrap_or_default();
@@ -201,7 +206,10 @@ impl Zfs {
             return Ok(());
         }
         if new < old {
-            return Err(StorageError::unsupported(Need::Shrink, format!("{at} can't shrink: a disk only grows")));
+            return Err(StorageError::unsupported(
+                Need::Shrink,
+                format!("{at} can't shrink: a disk only grows"),
+            ));
         }
         Ok(run(cx, &command::set(&dataset, &[("volsize", new.to_string())])).map(drop)?)
     }
