@@ -2,6 +2,8 @@
 
 #[path = "labs/zfs.rs"]
 mod zfs_lab;
+#[path = "labs/zfs_trials.rs"]
+mod zfs_trials;
 
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
@@ -204,13 +206,16 @@ fn dir() -> std::result::Result<DirLab, String> {
 }
 
 fn zfs() -> std::result::Result<zfs_lab::ZfsLab, String> {
-    zfs_lab::ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?)
+    zfs_lab::ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?, &[])
 }
 
 /// Runs one lab's suite; tells whether all went well.
 fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     let began = Instant::now();
-    let trials = suite(lab);
+    let mut trials = suite(lab);
+    if lab.name() == "zfs" {
+        trials.extend(zfs_trials::all());
+    }
     let count = trials.len();
     let conclusion = libtest_mimic::run(arguments, trials);
     let proof = Proof::of_run(lab.name(), lab.tools(), count, &conclusion, began.elapsed());

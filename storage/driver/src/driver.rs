@@ -89,6 +89,14 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// The opposite of [`Driver::attach`]; Ok when not attached.
     fn detach(&self, cx: &Cx<'_>, at: &Place) -> Result<()>;
 
+    /// Lets the owner of a user namespace manage an attached volume as the technology's own. `namespace` is the namespace's
+    /// file, such as `/proc/77/ns/user`. Nothing to do unless the volume's keys ask for it. Repeatable; it ends with the
+    /// namespace.
+    fn delegate(&self, cx: &Cx<'_>, at: &Place, namespace: &Path) -> Result<()> {
+        let _ = (cx, at, namespace);
+        Ok(())
+    }
+
     /// Makes the snapshot `name` of the volume `of`, live or staged, at once and in the same area. Of several parts
     /// the main one goes last: the snapshot is listed only when it is whole. Fails with `AlreadyExists` and changes
     /// nothing when there is one of that name. Only for [`SnapshotKind::Native`](crate::SnapshotKind::Native).
@@ -110,11 +118,18 @@ pub trait Driver: fmt::Debug + Send + Sync {
         ))
     }
 
-    /// Whether the keys of a volume allow that a restore removes the snapshots younger than the one restored. Only asked
-    /// for [`Restore::InPlaceNewest`](crate::Restore::InPlaceNewest): who restores an older one deletes the younger first.
-    fn restore_may_remove_younger(&self, config: &Config) -> bool {
-        let _ = config;
-        false
+    /// Whether the keys of a volume allow that a restore of its snapshot `name` removes the younger ones; the caller deletes
+    /// them before it restores. Fails with `InUse` when the restore would be refused even then. Only asked for
+    /// [`Restore::InPlaceNewest`](crate::Restore::InPlaceNewest), and before anything is changed.
+    fn may_remove_younger(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        name: &SnapshotName,
+        config: &Config,
+    ) -> Result<bool> {
+        let _ = (cx, at, name, config);
+        Ok(false)
     }
 
     /// Swaps two volumes with all their parts; snapshots stay where they are. One step for a volume of one part.

@@ -108,6 +108,9 @@ impl Service {
         }
         self.detach_all(task, instance);
         let (root, pool) = self.root_and_pool(instance)?;
+        for younger in self.in_the_way_of(task, &pool, &root, name)? {
+            self.delete_instance_snapshot(task, instance, &younger.name)?;
+        }
         self.restore_volume(task, &pool, &root, name)?;
         let then = &snapshot.then;
         let mut restored = Instance {

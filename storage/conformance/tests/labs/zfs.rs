@@ -67,6 +67,7 @@ impl Drop for Zpool {
 #[derive(Debug)]
 pub(crate) struct ZfsLab {
     zpool: Zpool,
+    config: Config,
     next: AtomicUsize,
 }
 
@@ -74,13 +75,20 @@ pub(crate) struct ZfsLab {
 #[derive(Debug)]
 struct ZfsBench {
     dataset: String,
+    config: Config,
     folder: tempfile::TempDir,
 }
 
 impl ZfsLab {
-    /// A lab with its zpool below `folder`.
-    pub(crate) fn new(folder: tempfile::TempDir) -> std::result::Result<Self, String> {
-        Ok(Self { zpool: Zpool::new(folder, 4 << 30)?, next: AtomicUsize::new(0) })
+    /// A lab with its zpool below `folder`, whose pools have `keys`.
+    pub(crate) fn new(folder: tempfile::TempDir, keys: &[(&str, &str)]) -> std::result::Result<Self, String> {
+        let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Ok(Self { zpool: Zpool::new(folder, 4 << 30)?, config, next: AtomicUsize::new(0) })
+    }
+
+    /// The dataset of the pool that was made as the `number`th.
+    pub(crate) fn dataset(&self, number: usize) -> String {
+        format!("{}/w{number}", self.zpool.name())
     }
 
     fn fresh(&self) -> std::io::Result<ZfsBench> {
@@ -88,7 +96,7 @@ impl ZfsLab {
         let folder = tempfile::Builder::new().prefix("world-").tempdir_in(self.zpool.folder())?;
         let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
         fs::set_permissions(folder.path(), open)?;
-        Ok(ZfsBench { dataset: format!("{}/w{number}", self.zpool.name()), folder })
+        Ok(ZfsBench { dataset: self.dataset(number), config: self.config.clone(), folder })
     }
 }
 
@@ -115,9 +123,10 @@ impl Lab for ZfsLab {
 
 impl Bench for ZfsBench {
     fn driver(&self) -> Result<Box<dyn Driver>> {
-        let config = Config::from([("source".to_owned(), self.dataset.clone())]);
-        let root = self.folder.path().join("pool");
-        Ok(Box::new(Zfs::new(PoolSetup { name: "pool0".parse()?, root, config })?))
+        let mut config = self.config.clone();
+        config.insert("source".to_owned(), self.dataset.clone());
+        let (root, disks) = (self.folder.path().join("pool"), self.folder.path().join("disks"));
+        Ok(Box::new(Zfs::new(PoolSetup { name: "pool0".parse()?, root, disks, config })?))
     }
 
     fn folder(&self) -> PathBuf {

@@ -105,6 +105,11 @@ pub(super) fn set(dataset: &str, properties: &[Property]) -> Cmd {
     changes("set").args(properties.iter().map(|(name, value)| format!("{name}={value}"))).arg(dataset)
 }
 
+/// Lets a user namespace see and manage a dataset.
+pub(super) fn zone(namespace: &Path, dataset: &str) -> Cmd {
+    changes("zone").arg(namespace).arg(dataset)
+}
+
 /// Writes a snapshot to standard output; `base` leaves out what that snapshot has.
 pub(super) fn send(base: Option<&str>, snapshot: &str) -> Cmd {
     let base = base.into_iter().flat_map(|base| ["-i", base]);
@@ -116,16 +121,10 @@ pub(super) fn receive(dataset: &str, properties: &[Property]) -> Cmd {
     changes("receive").arg("-u").args(options(properties)).arg(dataset).limit(LONG)
 }
 
-/// A new zpool on a file or device, with properties of its root. `force` overwrites what is there.
-pub(super) fn create_zpool(name: &str, device: &Path, properties: &[Property], force: bool) -> Cmd {
+/// A new zpool on a file or device, with properties of its root.
+pub(super) fn create_zpool(name: &str, device: &Path, properties: &[Property]) -> Cmd {
     let properties = properties.iter().flat_map(|(key, value)| ["-O".to_owned(), format!("{key}={value}")]);
-    Cmd::changes(ZPOOL)
-        .arg("create")
-        .args(force.then_some("-f"))
-        .args(["-m", "none"])
-        .args(properties)
-        .arg(name)
-        .arg(device)
+    Cmd::changes(ZPOOL).arg("create").args(properties).arg(name).arg(device)
 }
 
 /// Opens a zpool whose devices are in `folder`.

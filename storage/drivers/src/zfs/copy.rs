@@ -80,7 +80,7 @@ impl Zfs {
     ) -> Result<()> {
         let how = match from.volume.kind {
             VolumeKind::Image => CloneCopy::Clone,
-            _ => keys::clone_copy(&self.config),
+            _ => keys::clone_copy(&self.config.lock()),
         };
         for (part, snapshot) in parts_of(&at.volume).iter().zip(&origin.snapshots) {
             let dataset = self.layout.part(at, *part);

@@ -1,21 +1,13 @@
 //! The keys of pools and volumes on zfs.
 
-use crate::keys::{COMMON, pool_fixed, volume, volume_fixed};
+use crate::keys::{COMMON, pool, pool_fixed, volume, volume_fixed, with_common};
 use larder_base::ByteSize;
 use larder_storage_driver::{
-    Config, ConfigKey, ErrorKind, KeyScope, KeyType, Result, StorageError, VolumeSpec,
+    Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, VolumeSpec, is_true,
 };
 
-const fn pool(
-    name: &'static str,
-    kind: KeyType,
-    default: &'static str,
-    description: &'static str,
-) -> ConfigKey {
-    ConfigKey { name, scope: KeyScope::Pool, kind, default, mutable: true, description }
-}
-
-const OWN: [ConfigKey; 18] = [
+/// All keys.
+pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 18 }>(&[
     pool_fixed(
         "source",
         KeyType::Text,
@@ -78,18 +70,7 @@ const OWN: [ConfigKey; 18] = [
         "",
         "Options for mkfs of a volume with zfs.block_mode",
     ),
-];
-
-/// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] = &{
-    let mut keys = [COMMON[0]; COMMON.len() + OWN.len()];
-    let mut next = 0;
-    while next < keys.len() {
-        keys[next] = if next < COMMON.len() { COMMON[next] } else { OWN[next - COMMON.len()] };
-        next += 1;
-    }
-    keys
-};
+]);
 
 /// How a volume is copied within its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,8 +94,7 @@ pub(super) fn clone_copy(config: &Config) -> CloneCopy {
 
 /// Whether a key of type boolean is on.
 pub(super) fn is_on(config: &Config, key: &str) -> bool {
-    let value = config.get(key).map(|value| value.to_ascii_lowercase());
-    value.is_some_and(|value| matches!(value.as_str(), "true" | "1" | "yes" | "on"))
+    config.get(key).is_some_and(|value| is_true(value))
 }
 
 /// The block size that was asked for. Fails with `Invalid` when zfs has none such.

@@ -452,11 +452,13 @@ mod tests {
             let error = layout().must_be_spellable(&custom(name)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);
         }
-        let long = custom(&"v".repeat(64)).at_snapshot(&"s".repeat(64).parse().unwrap());
-        assert!(layout().must_be_spellable(&long).unwrap_err().to_string().contains("shorter by"));
-        let error = layout()
-            .must_be_spellable(&custom(&"v".repeat(64)).at_snapshot(&"s".repeat(40).parse().unwrap()));
-        error.unwrap();
+        let long = |project: &str, snapshot: usize| {
+            let volume = custom(&"v".repeat(64)).volume;
+            let at = Place::live(&VolumeId { project: project.parse().unwrap(), ..volume });
+            layout().must_be_spellable(&at.at_snapshot(&"s".repeat(snapshot).parse().unwrap()))
+        };
+        long("default", 64).unwrap();
+        assert!(long(&"p".repeat(40), 64).unwrap_err().to_string().contains("shorter by"));
     }
 
     #[test]

@@ -19,25 +19,30 @@ mod run;
 mod volume;
 
 use crate::PoolSetup;
+use crate::source::Source;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
     Restore, Result, Shrink, SnapshotKind, VolumeSpec, VolumeUsage,
 };
 use layout::Layout;
+use parking_lot::Mutex;
+use std::path::Path;
 
 /// The driver over one pool: a zpool, or a dataset in one.
 #[derive(Debug)]
 pub struct Zfs {
     layout: Layout,
-    config: Config,
+    source: Source,
+    config: Mutex<Config>,
 }
 
 impl Zfs {
     /// A driver for the pool that the keys name. Fails with `Invalid` when they make no sense together.
     pub fn new(setup: PoolSetup) -> Result<Self> {
-        let dataset = pool::dataset_of(&setup)?;
-        Ok(Self { layout: Layout::new(dataset, setup.root), config: setup.config })
+        let source = Source::of(&setup)?;
+        let dataset = pool::dataset_of(&setup, &source)?;
+        Ok(Self { layout: Layout::new(dataset, setup.root), source, config: Mutex::new(setup.config) })
     }
 }
 
@@ -60,6 +65,17 @@ impl Driver for Zfs {
 
     fn config_keys(&self) -> &'static [ConfigKey] {
         keys::CONFIG_KEYS
+    }
+
+    fn recorded_config(&self) -> Config {
+        let mut config = self.config.lock().clone();
+        self.source.record(&mut config);
+        config.insert("zfs.pool_name".to_owned(), self.layout.dataset().to_owned());
+        config
+    }
+
+    fn change_pool(&self, cx: &Cx<'_>, old: &Config, new: &Config) -> Result<()> {
+        self.change(cx, old, new)
     }
 
     fn create_pool(&self, cx: &Cx<'_>) -> Result<()> {
@@ -122,6 +138,10 @@ impl Driver for Zfs {
         self.detach_parts(cx, at)
     }
 
+    fn delegate(&self, cx: &Cx<'_>, at: &Place, namespace: &Path) -> Result<()> {
+        self.delegate_volume(cx, at, namespace)
+    }
+
     fn snapshot(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {
         self.snapshot_parts(cx, &of.at_snapshot(name))
     }
@@ -130,7 +150,16 @@ impl Driver for Zfs {
         self.roll_back(cx, &at.at_snapshot(name))
     }
 
-    fn restore_may_remove_younger(&self, config: &Config) -> bool {
-        keys::is_on(config, "zfs.remove_snapshots")
+    fn may_remove_younger(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        name: &SnapshotName,
+        config: &Config,
+    ) -> Result<bool> {
+        if !keys::is_on(config, "zfs.remove_snapshots") {
+            return Ok(false);
+        }
+        self.must_be_free_of_clones(cx, &at.at_snapshot(name)).map(|()| true)
     }
 }

@@ -1,6 +1,6 @@
 //! Going back to a snapshot, in place.
 
-use super::layout::parts_of;
+use super::layout::{Part, parts_of};
 use super::parse::{self, SnapshotRow};
 use super::run::run;
 use super::{Zfs, command};
@@ -8,20 +8,16 @@ use larder_storage_driver::{Cx, ErrorKind, Need, Place, Result, StorageError};
 
 impl Zfs {
     pub(super) fn roll_back(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        let datasets: Vec<String> =
-            parts_of(&at.volume).iter().map(|part| self.layout.part(at, *part)).collect();
-        let text = run(cx, &command::list_snapshots("name,clones", &datasets)).map_err(|failure| {
-            match failure.refusal {
-                Some(parse::Refusal::Missing) => StorageError::not_found(at.main()),
-                _ => failure.into(),
-            }
-        })?;
+        let text = self.snapshots_of(cx, at)?;
         let rows = parse::snapshots(&text);
         let mut rollbacks = Vec::new();
         for part in parts_of(&at.volume) {
-            let spelled = self.layout.spelled(at, *part);
-            let has_newer = must_be_newest(at, &spelled, &rows)?;
-            rollbacks.push((self.layout.part(at, *part), command::rollback(&spelled, has_newer)));
+            let younger = self.younger(at, *part, &rows)?;
+            must_be_newest(at, &younger)?;
+            must_have_no_clones(at, &younger)?;
+            // What else is younger lies in the trash.
+            let rollback = command::rollback(&self.layout.spelled(at, *part), !younger.is_empty());
+            rollbacks.push((self.layout.part(at, *part), rollback));
         }
         // All was looked at before the first part goes back.
         for (dataset, rollback) in rollbacks {
@@ -30,29 +26,63 @@ impl Zfs {
         }
         Ok(())
     }
+
+    /// Refuses when something was cloned from the volume since the snapshot: a clone can't be pulled away from under its
+    /// users, and the rollback would have to.
+    pub(super) fn must_be_free_of_clones(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        let text = self.snapshots_of(cx, at)?;
+        let rows = parse::snapshots(&text);
+        for part in parts_of(&at.volume) {
+            must_have_no_clones(at, &self.younger(at, *part, &rows)?)?;
+        }
+        Ok(())
+    }
+
+    fn snapshots_of(&self, cx: &Cx<'_>, at: &Place) -> Result<String> {
+        let datasets: Vec<String> =
+            parts_of(&at.volume).iter().map(|part| self.layout.part(at, *part)).collect();
+        run(cx, &command::list_snapshots("name,clones", &datasets)).map_err(|failure| match failure.refusal {
+            Some(parse::Refusal::Missing) => StorageError::not_found(at.main()),
+            _ => failure.into(),
+        })
+    }
+
+    /// The snapshots of a part that are younger than `at`.
+    fn younger<'a>(
+        &self,
+        at: &Place,
+        part: Part,
+        rows: &'a [SnapshotRow<'a>],
+    ) -> Result<Vec<&'a SnapshotRow<'a>>> {
+        let spelled = self.layout.spelled(at, part);
+        let (dataset, tag) = spelled.split_once('@').unwrap_or((&spelled, ""));
+        let own: Vec<_> = rows.iter().filter(|row| row.dataset == dataset).collect();
+        let position = own.iter().position(|row| row.tag == tag);
+        position.map(|position| own[position + 1..].to_vec()).ok_or_else(|| StorageError::not_found(at))
+    }
 }
 
-/// Refuses when a younger snapshot would be lost. Tells whether there are younger ones that may be: those in the trash.
-fn must_be_newest(at: &Place, spelled: &str, rows: &[SnapshotRow<'_>]) -> Result<bool> {
-    let (dataset, tag) = spelled.split_once('@').unwrap_or((spelled, ""));
-    let mut own = rows.iter().filter(|row| row.dataset == dataset);
-    if !own.by_ref().any(|row| row.tag == tag) {
-        return Err(StorageError::not_found(at));
+fn must_be_newest(at: &Place, younger: &[&SnapshotRow<'_>]) -> Result<()> {
+    match younger.iter().find_map(|row| row.tag.strip_prefix("snapshot-")) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!(
+                "{at} can't be restored because the snapshot {name} is younger: delete it, or set zfs.remove_snapshots"
+            );
+            Err(StorageError::unsupported(Need::RestoreOlder, message))
+        }
     }
-    let younger: Vec<_> = own.collect();
-    if let Some(row) = younger.iter().find(|row| row.tag.starts_with("snapshot-")) {
-        let name = row.tag.trim_start_matches("snapshot-");
-        let message = format!(
-            "{at} can't be restored because the snapshot {name} is younger: delete it, or set zfs.remove_snapshots"
-        );
-        return Err(StorageError::unsupported(Need::RestoreOlder, message));
+}
+
+fn must_have_no_clones(at: &Place, younger: &[&SnapshotRow<'_>]) -> Result<()> {
+    match younger.iter().find_map(|row| row.clones.first()) {
+        None => Ok(()),
+        Some(clone) => {
+            let message = format!(
+                "{at} can't be restored because the volume was copied since, and the copy ({clone}) shares blocks with \
+                 it: delete the copy, or make copies with zfs.clone_copy=false"
+            );
+            Err(StorageError::new(ErrorKind::InUse, message))
+        }
     }
-    if let Some(clone) = younger.iter().find_map(|row| row.clones.first()) {
-        let message = format!(
-            "{at} can't be restored because the volume was copied since, and the copy ({clone}) shares blocks with it: \
-             delete the copy, or make copies with zfs.clone_copy=false"
-        );
-        return Err(StorageError::new(ErrorKind::InUse, message));
-    }
-    Ok(!younger.is_empty())
 }

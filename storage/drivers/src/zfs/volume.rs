@@ -10,12 +10,15 @@ use larder_base::ByteSize;
 use larder_storage_driver::{
     Content, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec, VolumeUsage,
 };
+use std::path::Path;
 
 /// Marks what a dataset holds, as the peers do with theirs.
 const CONTENT: &str = "larder:content_type";
 /// Remembers `zfs.use_refquota` and `zfs.reserve_space` where a later change of the size needs them.
 const USE_REFQUOTA: &str = "larder:use_refquota";
 const RESERVE_SPACE: &str = "larder:reserve_space";
+/// Remembers `zfs.delegate`.
+const DELEGATE: &str = "larder:delegate";
 /// The block size of a zvol that nobody gave one.
 const BLOCK_BYTES: u64 = 16 << 10;
 
@@ -73,7 +76,7 @@ pub(super) fn asked_properties(spec: &VolumeSpec, part: Part) -> Result<Vec<Prop
             properties.extend(limits.properties(spec.size));
         }
         properties.extend(keys::block_size(spec)?.map(|bytes| ("recordsize", bytes.to_string())));
-        properties.extend(keys::is_on(&spec.config, "zfs.delegate").then(|| ("zoned", "on".to_owned())));
+        properties.extend(keys::is_on(&spec.config, "zfs.delegate").then(|| (DELEGATE, "true".to_owned())));
     }
     Ok(properties)
 }
@@ -155,12 +158,31 @@ impl Zfs {
             Ok(_) => Ok(true),
             Err(failure) if failure.is(Refusal::Missing) => Ok(false),
             Err(failure) if failure.is(Refusal::Exists) => Err(StorageError::already_exists(to)),
+            Err(failure) if failure.is(Refusal::Zoned) => {
+                // Delegated to a namespace that is gone.
+                run(cx, &command::set(&old, &[("zoned", "off".to_owned())]))?;
+                run(cx, &command::rename(&old, &new))?;
+                Ok(true)
+            }
             Err(failure) if failure.is(Refusal::MissingParent) && to.is_live() => {
                 self.make_parent(cx, to)?;
                 run(cx, &command::rename(&old, &new))?;
                 Ok(true)
             }
             Err(failure) => Err(failure.into()),
+        }
+    }
+
+    pub(super) fn delegate_volume(&self, cx: &Cx<'_>, at: &Place, namespace: &Path) -> Result<()> {
+        let dataset = self.layout.part(at, Part::Filesystem);
+        let text = self.look_at(cx, DELEGATE, &dataset, at)?;
+        if !parse::values(DELEGATE, &text).is_on(DELEGATE) {
+            return Ok(());
+        }
+        run(cx, &command::set(&dataset, &[("zoned", "on".to_owned())]))?;
+        match run(cx, &command::zone(namespace, &dataset)) {
+            Err(failure) if !failure.is(Refusal::Exists) => Err(failure.into()),
+            _ => Ok(()),
         }
     }
 

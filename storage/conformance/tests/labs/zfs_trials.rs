@@ -1,0 +1,582 @@
+//! What zfs alone does: its keys, its clones, its sources.
+
+use crate::zfs_lab::{ZfsLab, Zpool, run};
+use larder_base::host::{FaultHost, SystemHost};
+use larder_base::{ByteSize, ProjectName, SnapshotName};
+use larder_storage_conformance::{Outcome, World};
+use larder_storage_driver::{
+    Config, Content, Driver, ErrorKind, Mode, Place, Result, StorageError, VolumeId, VolumeKind, VolumeSpec,
+};
+use larder_storage_drivers::PoolSetup;
+use larder_storage_drivers::zfs::Zfs;
+use larder_storage_pool::{CopyPlan, CopySource, EmptyFill, Locks, Pool};
+use libtest_mimic::{Failed, Trial};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+type Run = fn() -> Outcome;
+
+/// All trials.
+pub(crate) fn all() -> Vec<Trial> {
+    let trials: Vec<(&str, Run)> = vec![
+        ("an_image_goes_with_its_last_clone", an_image_goes_with_its_last_clone),
+        ("copies_share_what_clone_copy_says", copies_share_what_clone_copy_says),
+        ("a_copy_made_since_refuses_a_restore", a_copy_made_since_refuses_a_restore),
+        ("younger_snapshots_go_only_if_they_may", younger_snapshots_go_only_if_they_may),
+        ("sizes_are_enforced", sizes_are_enforced),
+        ("keys_become_properties", keys_become_properties),
+        ("a_delegated_dataset_is_the_namespaces", a_delegated_dataset_is_the_namespaces),
+        ("what_zfs_cannot_spell_is_refused", what_zfs_cannot_spell_is_refused),
+        ("what_is_busy_for_a_moment_is_waited_for", what_is_busy_for_a_moment_is_waited_for),
+        ("a_pool_in_a_file_is_made_grown_closed_and_removed", a_pool_in_a_file),
+        ("a_pool_on_a_device_is_wiped_only_when_asked", a_pool_on_a_device),
+        ("what_exists_is_used_if_it_is_empty", what_exists_is_used_if_it_is_empty),
+        ("a_pool_of_a_peer_is_taken_over", a_pool_of_a_peer_is_taken_over),
+    ];
+    let trial = |(name, run): (&str, Run)| {
+        Trial::test(format!("zfs::own::{name}"), move || {
+            run().map_err(|error| {
+                let causes = std::iter::successors(error.source(), |cause| cause.source());
+                let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+                Failed::from(format!("{error}{causes}"))
+            })
+        })
+    };
+    trials.into_iter().map(trial).collect()
+}
+
+fn folder() -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("larder-zfs-").tempdir_in("/dev/shm")
+}
+
+fn lab(keys: &[(&str, &str)]) -> std::result::Result<ZfsLab, Box<dyn std::error::Error>> {
+    Ok(ZfsLab::new(folder()?, keys)?)
+}
+
+fn volume(kind: VolumeKind, content: Content, name: &str) -> Result<VolumeId> {
+    Ok(VolumeId { kind, content, project: ProjectName::default_project(), name: name.parse()? })
+}
+
+fn custom(name: &str) -> Result<VolumeId> {
+    volume(VolumeKind::Custom, Content::Filesystem, name)
+}
+
+fn spec(volume: &VolumeId, keys: &[(&str, &str)]) -> VolumeSpec {
+    let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    VolumeSpec { config, ..VolumeSpec::new(volume.clone()) }
+}
+
+fn ensure(holds: bool, what: impl Into<String>) -> Outcome {
+    if holds { Ok(()) } else { Err(what.into().into()) }
+}
+
+fn fails<T: std::fmt::Debug>(outcome: Result<T>, kind: ErrorKind, words: &str) -> Outcome {
+    match outcome {
+        Err(error) if error.kind() == kind && error.chain().contains(words) => Ok(()),
+        other => {
+            let found = other.map_err(|error| (error.kind(), error.chain()));
+            Err(format!("expected {kind:?} with {words:?}: {found:?}").into())
+        }
+    }
+}
+
+fn property(name: &str, dataset: &str) -> std::result::Result<String, String> {
+    Ok(run("zfs", &["get", "-Hp", "-o", "value", name, dataset])?.trim_end().to_owned())
+}
+
+fn copy(world: &World, from: &VolumeId, to: &VolumeId) -> Result<()> {
+    let source = CopySource { pool: world.pool(), volume: from, snapshot: None };
+    let plan = CopyPlan { spec: &VolumeSpec::new(to.clone()), snapshots: &[] };
+    world.pool().copy_volume(&world.cx(&SystemHost), source, &plan)
+}
+
+fn delete(world: &World, volume: &VolumeId) -> Result<()> {
+    world.delete(&world.cx(&SystemHost), &Place::live(volume))
+}
+
+fn an_image_goes_with_its_last_clone() -> Outcome {
+    let lab = lab(&[])?;
+    let world = World::fresh(&lab, 1)?;
+    let hidden =
+        || run("zfs", &["list", "-H", "-r", "-d", "1", "-o", "name", &format!("{}/.larder", lab.dataset(0))]);
+    for content in [Content::Filesystem, Content::Block] {
+        let image = volume(VolumeKind::Image, content, "0123abcd")?;
+        let kind = if content == Content::Block { VolumeKind::VirtualMachine } else { VolumeKind::Container };
+        let (one, other) = (volume(kind, content, "c1")?, volume(kind, content, "c2")?);
+        world.pool().create_volume(
+            &world.cx(&SystemHost),
+            &VolumeSpec::new(image.clone()).with_size(ByteSize::from_mebibytes(8)),
+            &EmptyFill,
+        )?;
+        world.write(&image, "image")?;
+        copy(&world, &image, &one)?;
+        copy(&world, &image, &other)?;
+        world.write(&one, "changed")?;
+        delete(&world, &image)?;
+        ensure(
+            !world.pool().places(&world.cx(&SystemHost))?.contains(&Place::live(&image)),
+            "the image is told",
+        )?;
+        // The same image again, beside the one that is gone.
+        world.make(&image, "again")?;
+        ensure(world.read(&other)? == "image" && world.read(&one)? == "changed", "a clone lost its content")?;
+        delete(&world, &one)?;
+        ensure(hidden()?.contains("gone."), "the image went before its last clone")?;
+        delete(&world, &other)?;
+        delete(&world, &image)?;
+        ensure(hidden()?.lines().count() == 1, format!("left: {}", hidden()?))?;
+    }
+    Ok(())
+}
+
+fn copies_share_what_clone_copy_says() -> Outcome {
+    for (clone_copy, shares_with) in
+        [("true", "containers/c1@copy-"), ("false", "-"), ("rebase", "images/0123abcd@readonly")]
+    {
+        let lab = lab(&[("zfs.clone_copy", clone_copy)])?;
+        let world = World::fresh(&lab, 1)?;
+        let image = volume(VolumeKind::Image, Content::Filesystem, "0123abcd")?;
+        let root = |name| volume(VolumeKind::Container, Content::Filesystem, name);
+        world.make(&image, "image")?;
+        copy(&world, &image, &root("c1")?)?;
+        world.write(&root("c1")?, "changed")?;
+        copy(&world, &root("c1")?, &root("c2")?)?;
+        ensure(world.read(&root("c2")?)? == "changed", "the copy's content")?;
+        let origin = property("origin", &format!("{}/containers/c2", lab.dataset(0)))?;
+        ensure(origin.contains(shares_with), format!("zfs.clone_copy={clone_copy}: the origin is {origin}"))?;
+        let disk = volume(VolumeKind::Custom, Content::Block, "disk")?;
+        world.make(&disk, "disk")?;
+        copy(&world, &disk, &volume(VolumeKind::Custom, Content::Block, "copy")?)?;
+        ensure(
+            world.read(&volume(VolumeKind::Custom, Content::Block, "copy")?)? == "disk",
+            "the disk's copy",
+        )?;
+        let places = world.pool().places(&world.cx(&SystemHost))?;
+        ensure(
+            places.iter().all(|place| place.is_live() && place.snapshot.is_none()),
+            format!("{places:?}"),
+        )?;
+        let snapshots = run("zfs", &["list", "-H", "-r", "-t", "snapshot", "-o", "name", &lab.dataset(0)])?;
+        let copies = snapshots.lines().filter(|name| name.contains("@copy-")).count();
+        ensure(copies == if clone_copy == "true" { 2 } else { 0 }, snapshots)?;
+    }
+    Ok(())
+}
+
+fn snapshot(world: &World, volume: &VolumeId, name: &str) -> Result<SnapshotName> {
+    let name: SnapshotName = name.parse()?;
+    world.snapshot(&world.cx(&SystemHost), volume, &name)?;
+    Ok(name)
+}
+
+fn a_copy_made_since_refuses_a_restore() -> Outcome {
+    let lab = lab(&[])?;
+    let world = World::fresh(&lab, 1)?;
+    let (source, clone) = (custom("v1")?, custom("v2")?);
+    world.make(&source, "past")?;
+    let name = snapshot(&world, &source, "s0")?;
+    world.write(&source, "now")?;
+    copy(&world, &source, &clone)?;
+    let host = FaultHost::counting(Arc::new(SystemHost));
+    fails(world.restore(&world.cx(&host), &source, &name, true), ErrorKind::InUse, "custom/default_v2")?;
+    ensure(host.changing_steps().is_empty(), "something was changed")?;
+    delete(&world, &clone)?;
+    world.restore(&world.cx(&SystemHost), &source, &name, true)?;
+    ensure(world.read(&source)? == "past", "the past")
+}
+
+fn younger_snapshots_go_only_if_they_may() -> Outcome {
+    let lab = lab(&[])?;
+    let world = World::fresh(&lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let volume = custom("v1")?;
+    let live = Place::live(&volume);
+    world.make(&volume, "older")?;
+    let older = snapshot(&world, &volume, "older")?;
+    world.write(&volume, "newer")?;
+    let newer = snapshot(&world, &volume, "newer")?;
+    let driver = world.pool().driver();
+    let may = Config::from([("zfs.remove_snapshots".to_owned(), "true".to_owned())]);
+    ensure(!driver.may_remove_younger(&cx, &live, &older, &Config::new())?, "without the key")?;
+    ensure(driver.may_remove_younger(&cx, &live, &older, &may)?, "with the key")?;
+    let older_refused = driver.restore(&cx, &live, &older);
+    ensure(
+        matches!(older_refused, Err(ref error) if error.to_string().contains("newer")),
+        format!("{older_refused:?}"),
+    )?;
+    let source = CopySource { pool: world.pool(), volume: &volume, snapshot: Some(&newer) };
+    let plan = CopyPlan { spec: &VolumeSpec::new(custom("v2")?), snapshots: &[] };
+    world.pool().copy_volume(&cx, source, &plan)?;
+    fails(driver.may_remove_younger(&cx, &live, &older, &may), ErrorKind::InUse, "default_v2")?;
+    delete(&world, &custom("v2")?)?;
+    world.delete(&cx, &live.at_snapshot(&newer))?;
+    world.restore(&cx, &volume, &older, true)?;
+    ensure(world.read(&volume)? == "older", "the older content")
+}
+
+/// Writes some bytes that can't be compressed; what a full quota says may come at the sync.
+fn write_bytes(
+    world: &World,
+    volume: &VolumeId,
+    mebibytes: usize,
+) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let cx = world.cx(&SystemHost);
+    let attached = world.pool().attach(&cx, volume, Mode::ReadWrite)?;
+    let mut seed = 1_u64;
+    let bytes: Vec<u8> = (0..mebibytes << 17)
+        .flat_map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed.to_le_bytes()
+        })
+        .collect();
+    let path = attached.directory()?.join("bytes");
+    let written = fs::write(&path, &bytes).and_then(|()| fs::File::open(&path)?.sync_all());
+    world.pool().detach(&cx, volume)?;
+    run("zpool", &["sync"])?;
+    Ok(written?)
+}
+
+fn sizes_are_enforced() -> Outcome {
+    let lab = lab(&[])?;
+    let world = World::fresh(&lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let mebibytes = ByteSize::from_mebibytes;
+    for (name, keys, quota) in [
+        ("v1", &[][..], "quota"),
+        ("v2", &[("zfs.use_refquota", "true")], "refquota"),
+        ("v3", &[("zfs.reserve_space", "true"), ("zfs.use_refquota", "true")], "refquota"),
+    ] {
+        let volume = custom(name)?;
+        let dataset = format!("{}/custom/default_{name}", lab.dataset(0));
+        world.pool().create_volume(&cx, &spec(&volume, keys).with_size(mebibytes(10)), &EmptyFill)?;
+        ensure(property(quota, &dataset)? == "10485760", "the quota")?;
+        let reserved = if keys.len() == 2 { "10485760" } else { "0" };
+        ensure(property("refreservation", &dataset)?.replace("none", "0") == reserved, "the reservation")?;
+        ensure(write_bytes(&world, &volume, 20).is_err(), "more was written than the size")?;
+        world.pool().resize(&cx, &volume, Some(mebibytes(10)), Some(mebibytes(40)))?;
+        write_bytes(&world, &volume, 20)?;
+        let usage = world.pool().volume_usage(&cx, &volume)?;
+        ensure(usage.total_bytes == Some(40 << 20), format!("{usage:?}"))?;
+        ensure(
+            usage.used_bytes.is_some_and(|used| (20 << 20..30 << 20).contains(&used)),
+            format!("{usage:?}"),
+        )?;
+        fails(
+            world.pool().resize(&cx, &volume, Some(mebibytes(40)), Some(mebibytes(10))),
+            ErrorKind::Invalid,
+            "delete some of it first",
+        )?;
+        world.pool().resize(&cx, &volume, Some(mebibytes(40)), None)?;
+        ensure(world.pool().volume_usage(&cx, &volume)?.total_bytes.is_none(), "the limit was not lifted")?;
+    }
+    Ok(())
+}
+
+fn keys_become_properties() -> Outcome {
+    let lab = lab(&[])?;
+    let world = World::fresh(&lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let (files, disk) = (custom("v1")?, volume(VolumeKind::Custom, Content::Block, "b1")?);
+    let keys = [("zfs.blocksize", "64KiB"), ("initial.mode", "0750"), ("initial.uid", "7")];
+    world.pool().create_volume(&cx, &spec(&files, &keys), &EmptyFill)?;
+    let keys = [("zfs.blocksize", "32KiB"), ("zfs.reserve_space", "true")];
+    world.pool().create_volume(
+        &cx,
+        &spec(&disk, &keys).with_size(ByteSize::from_bytes(40 << 10)),
+        &EmptyFill,
+    )?;
+    for (name, of, value) in [
+        ("recordsize", "default_v1", "65536"),
+        ("mountpoint", "default_v1", "legacy"),
+        ("volblocksize", "default_b1", "32768"),
+        // In whole blocks.
+        ("volsize", "default_b1", "65536"),
+        ("volmode", "default_b1", "none"),
+    ] {
+        let found = property(name, &format!("{}/custom/{of}", lab.dataset(0)))?;
+        ensure(found == value, format!("{name} of {of} is {found}"))?;
+    }
+    ensure(
+        property("refreservation", &format!("{}/custom/default_b1", lab.dataset(0)))? != "none",
+        "no reservation",
+    )?;
+    let attached = world.pool().attach(&cx, &files, Mode::ReadWrite)?;
+    let found = fs::metadata(attached.directory()?)?;
+    world.pool().detach(&cx, &files)?;
+    use std::os::unix::fs::MetadataExt;
+    ensure((found.mode() & 0o7777, found.uid()) == (0o750, 7), format!("{found:?}"))
+}
+
+fn a_delegated_dataset_is_the_namespaces() -> Outcome {
+    let lab = lab(&[])?;
+    let world = World::fresh(&lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let (theirs, other) = (custom("v1")?, custom("v2")?);
+    world.pool().create_volume(&cx, &spec(&theirs, &[("zfs.delegate", "true")]), &EmptyFill)?;
+    world.make(&other, "other")?;
+    #[expect(clippy::disallowed_methods, reason = "the test plays a container")]
+    let mut container = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sleep", "100"])
+        .spawn()?;
+    let namespace = format!("/proc/{}/ns/user", container.id());
+    let inside = |arguments: &[&str]| {
+        run("nsenter", &[&["-t", &container.id().to_string(), "-U", "-m", "zfs"], arguments].concat())
+    };
+    // The namespace is there a moment after its process.
+    let own = fs::read_link("/proc/self/ns/user")?;
+    while fs::read_link(&namespace)? == own {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    for volume in [&theirs, &other, &theirs] {
+        world.pool().driver().delegate(&cx, &Place::live(volume), Path::new(&namespace))?;
+    }
+    let dataset = format!("{}/custom/default_v1", lab.dataset(0));
+    let seen = inside(&["list", "-H", "-o", "name"]);
+    let made = inside(&["create", "-o", "canmount=off", &format!("{dataset}/child")]);
+    container.kill()?;
+    container.wait()?;
+    ensure(
+        seen.as_ref().is_ok_and(|seen| seen.contains(&dataset) && !seen.contains("default_v2")),
+        format!("{seen:?}"),
+    )?;
+    made?;
+    // It goes on as any other, with what was made below it.
+    world.rename(&cx, &theirs, &custom("v3")?)?;
+    ensure(world.pool().places(&cx)?.len() == 2, "the child is no volume")?;
+    Ok(world.delete(&cx, &Place::live(&custom("v3")?))?)
+}
+
+fn what_zfs_cannot_spell_is_refused() -> Outcome {
+    let lab = lab(&[])?;
+    let world = World::fresh(&lab, 1)?;
+    let host = FaultHost::counting(Arc::new(SystemHost));
+    let cx = world.cx(&host);
+    let create = |spec: &VolumeSpec| world.pool().create_volume(&cx, spec, &EmptyFill);
+    fails(create(&spec(&custom("v@1")?, &[])), ErrorKind::Invalid, "'@'")?;
+    fails(create(&spec(&custom("v1")?, &[("zfs.blocksize", "3KiB")])), ErrorKind::Invalid, "power of two")?;
+    fails(
+        create(&spec(&custom("v1")?, &[("zfs.clone_copy", "true")])),
+        ErrorKind::Invalid,
+        "zfs.clone_copy",
+    )?;
+    ensure(host.changing_steps().is_empty(), format!("{:?}", host.changing_steps()))?;
+    let long = VolumeId { project: "p".repeat(60).parse()?, ..custom(&"v".repeat(64))? };
+    world.make(&long, "text")?;
+    fails(snapshot(&world, &long, &"s".repeat(64)), ErrorKind::Invalid, "shorter by")?;
+    snapshot(&world, &long, "s").map(drop)?;
+    Ok(world.delete(&world.cx(&SystemHost), &Place::live(&long))?)
+}
+
+fn what_is_busy_for_a_moment_is_waited_for() -> Outcome {
+    let lab = lab(&[])?;
+    let world = World::fresh(&lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let volume = custom("v1")?;
+    world.make(&volume, "text")?;
+    let attached = world.pool().attach(&cx, &volume, Mode::ReadWrite)?;
+    let open = fs::File::open(attached.directory()?.join("folder/file"))?;
+    world.pool().detach(&cx, &volume)?;
+    let closer = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        drop(open);
+    });
+    delete(&world, &volume)?;
+    closer.join().map_err(|_| "the closer panicked")?;
+    ensure(world.pool().places(&cx)?.is_empty(), "what is left")
+}
+
+/// A pool of its own, wherever its keys say.
+struct Own {
+    folder: tempfile::TempDir,
+    config: Config,
+}
+
+impl Own {
+    fn new(name: &str, keys: &[(&str, &str)]) -> std::io::Result<Self> {
+        let mut config: Config =
+            keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        config.entry("zfs.pool_name".to_owned()).or_insert_with(|| format!("{name}{}", std::process::id()));
+        Ok(Self { folder: folder()?, config })
+    }
+
+    fn driver(&self) -> Result<Box<dyn Driver>> {
+        let (root, disks) = (self.folder.path().join("pool"), self.folder.path().join("disks"));
+        Ok(Box::new(Zfs::new(PoolSetup { name: "own".parse()?, root, disks, config: self.config.clone() })?))
+    }
+
+    fn cx(&self) -> larder_storage_driver::Cx<'static> {
+        let ticket = larder_base::Ticket::new("none", uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        larder_storage_driver::Cx::new(
+            &SystemHost,
+            larder_base::Progress::silent(),
+            larder_base::Cancel::never(),
+            ticket,
+        )
+    }
+
+    fn create(&self) -> Result<Pool> {
+        Pool::create(&self.cx(), "own".parse()?, self.driver()?, Locks::new())
+    }
+
+    fn open(&self) -> Result<Pool> {
+        Pool::open(&self.cx(), "own".parse()?, self.driver()?, Locks::new())
+    }
+
+    fn make(&self, pool: &Pool, name: &str) -> Result<()> {
+        pool.create_volume(&self.cx(), &VolumeSpec::new(custom(name)?), &EmptyFill)
+    }
+
+    fn zpool(&self) -> &str {
+        &self.config["zfs.pool_name"]
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.folder.path().join("disks/own.img")
+    }
+}
+
+fn a_pool_in_a_file() -> Outcome {
+    let own = Own::new("larderf", &[("size", "512MiB")])?;
+    let pool = own.create()?;
+    let recorded = pool.driver().recorded_config();
+    ensure(recorded.get("source").map(Path::new) == Some(own.disk().as_path()), format!("{recorded:?}"))?;
+    ensure(recorded.get("size").map(String::as_str) == Some("512MiB"), format!("{recorded:?}"))?;
+    own.make(&pool, "v1")?;
+    let before = pool.usage(&own.cx())?.total_bytes;
+    let larger = Config::from([("size".to_owned(), "1GiB".to_owned())]);
+    pool.change(&own.cx(), &recorded, &larger)?;
+    let after = pool.usage(&own.cx())?.total_bytes;
+    ensure(after > before + (400 << 20), format!("grown from {before} to {after}"))?;
+    let smaller = Config::from([("size".to_owned(), "256MiB".to_owned())]);
+    let refused = pool.change(&own.cx(), &larger, &smaller);
+    ensure(
+        matches!(&refused, Err(error) if matches!(error.kind(), ErrorKind::Unsupported(_))),
+        format!("{refused:?}"),
+    )?;
+    pool.close(&own.cx())?;
+    ensure(run("zpool", &["list", own.zpool()]).is_err(), "it was not exported")?;
+    fails(
+        Pool::create(&own.cx(), "own".parse()?, own.driver()?, Locks::new()).map(drop),
+        ErrorKind::Invalid,
+        "own.img",
+    )?;
+    ensure(own.disk().exists(), "a refused creation removed the file")?;
+    let pool = own.open()?;
+    ensure(pool.places(&own.cx())?.len() == 1, "the volume is there")?;
+    // While it has volumes it is somebody's, even when its catalog is lost.
+    fails(own.create().map(drop), ErrorKind::Invalid, "source.recover")?;
+    pool.destroy_pool(&own.cx())?;
+    pool.destroy_pool(&own.cx())?;
+    ensure(run("zpool", &["list", own.zpool()]).is_err() && !own.disk().exists(), "what is left")
+}
+
+/// A loop device with a file of its own, for as long as this lives.
+struct LoopDevice {
+    path: String,
+    _folder: tempfile::TempDir,
+}
+
+impl LoopDevice {
+    fn new() -> std::result::Result<Self, Box<dyn std::error::Error>> {
+        run("modprobe", &["loop"])?;
+        let folder = folder()?;
+        let file = folder.path().join("device");
+        fs::File::create(&file)?.set_len(512 << 20)?;
+        let path = run("losetup", &["--find", "--show", &file.to_string_lossy()])?.trim_end().to_owned();
+        Ok(Self { path, _folder: folder })
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let _ = run("losetup", &["--detach", &self.path]);
+    }
+}
+
+fn a_pool_on_a_device() -> Outcome {
+    let device = LoopDevice::new()?;
+    run("mkfs.ext4", &["-q", "-F", &device.path])?;
+    let own = Own::new("larderd", &[("source", &device.path)])?;
+    fails(own.create().map(drop), ErrorKind::Invalid, "source.wipe")?;
+    let own = Own::new("larderd", &[("source", &device.path), ("source.wipe", "true")])?;
+    let pool = own.create()?;
+    ensure(!pool.driver().recorded_config().contains_key("source.wipe"), "source.wipe is recorded")?;
+    own.make(&pool, "v1")?;
+    pool.close(&own.cx())?;
+    let pool = own.open()?;
+    ensure(pool.places(&own.cx())?.len() == 1, "the volume is there")?;
+    pool.destroy_pool(&own.cx())?;
+    // What is destroyed leaves an empty device.
+    let own = Own::new("larderd", &[("source", &device.path)])?;
+    own.create()?.destroy_pool(&own.cx())?;
+    let absent = Own::new("larderd", &[("source", "/dev/larder-absent")])?;
+    ensure(absent.create().is_err(), "a device that is not there")
+}
+
+fn what_exists_is_used_if_it_is_empty() -> Outcome {
+    let zpool = Zpool::new(folder()?, 512 << 20)?;
+    let name = zpool.name();
+    // A whole zpool stays when the pool goes.
+    let own = Own::new("x", &[("source", name), ("zfs.pool_name", name)])?;
+    let pool = own.create()?;
+    own.make(&pool, "v1")?;
+    pool.destroy_pool(&own.cx())?;
+    ensure(
+        run("zfs", &["list", "-H", "-r", "-o", "name", name])?.trim_end() == name,
+        "what is left in the zpool",
+    )?;
+    // So does what is somebody else's, whatever is asked for.
+    run("zfs", &["create", "-p", &format!("{name}/theirs/precious")])?;
+    fails(own.create().map(drop), ErrorKind::Invalid, "is not empty")?;
+    let theirs = format!("{name}/theirs");
+    let own = Own::new("x", &[("source", &theirs), ("zfs.pool_name", &theirs)])?;
+    fails(own.create().map(drop), ErrorKind::Invalid, "is not empty")?;
+    run("zfs", &["list", &format!("{name}/theirs/precious")])?;
+    // A dataset is made where there is none, and goes with the pool.
+    let ours = format!("{name}/ours");
+    let own = Own::new("x", &[("source", &ours), ("zfs.pool_name", &ours)])?;
+    let pool = own.create()?;
+    own.make(&pool, "v1")?;
+    pool.destroy_pool(&own.cx())?;
+    ensure(run("zfs", &["list", &ours]).is_err(), "the dataset is left")?;
+    let nowhere = Own::new("x", &[("source", "nowhere/ours"), ("zfs.pool_name", "nowhere/ours")])?;
+    fails(nowhere.create().map(drop), ErrorKind::Invalid, "nowhere/ours")
+}
+
+fn a_pool_of_a_peer_is_taken_over() -> Outcome {
+    let zpool = Zpool::new(folder()?, 512 << 20)?;
+    let name = zpool.name();
+    for (options, dataset) in [
+        (&["-o", "mountpoint=legacy"][..], "containers"),
+        (&["-o", "mountpoint=legacy"], "containers/c1"),
+        (&["-o", "mountpoint=legacy"], "virtual-machines"),
+        (&["-o", "mountpoint=legacy"], "virtual-machines/m1"),
+        (&["-s", "-V", "1M", "-o", "volmode=none"], "virtual-machines/m1.block"),
+        (&["-o", "mountpoint=legacy"], "custom"),
+        (&["-s", "-V", "1M", "-o", "volmode=none", "-o", "incus:content_type=iso"], "custom/default_cd.iso"),
+        (&["-o", "mountpoint=none"], "deleted"),
+    ] {
+        let full = format!("{name}/{dataset}");
+        run("zfs", &[&["create"], options, &[full.as_str()]].concat())?;
+    }
+    run("zfs", &["snapshot", &format!("{name}/containers/c1@snapshot-snap0")])?;
+    let own = Own::new("x", &[("source", name), ("zfs.pool_name", name), ("source.recover", "true")])?;
+    let pool = Pool::adopt(&own.cx(), "own".parse()?, own.driver()?, Locks::new())?;
+    let places: Vec<String> = pool.places(&own.cx())?.iter().map(ToString::to_string).collect();
+    let expected = [
+        "container volume c1",
+        "container volume c1, snapshot snap0",
+        "virtual-machine volume m1",
+        "custom volume cd",
+    ];
+    ensure(places == expected, format!("{places:?}"))?;
+    let c1 = volume(VolumeKind::Container, Content::Filesystem, "c1")?;
+    let attached = pool.attach(&own.cx(), &c1, Mode::ReadWrite)?;
+    fs::write(attached.directory()?.join("file"), "text")?;
+    pool.detach(&own.cx(), &c1)?;
+    let busy = |error: StorageError| error.chain();
+    pool.close(&own.cx()).map_err(busy)?;
+    run("zpool", &["import", "-d", &zpool.folder().to_string_lossy(), name])?;
+    Ok(())
+}
