@@ -58,7 +58,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()>;
 
     /// Makes a volume that shares blocks with `from`, without `from`'s snapshots. Only ever called with a
-    /// staged place.
+    /// staged place. Of two that can't share blocks it says `Unsupported(Need::Clone)` and leaves nothing; the pool copies.
     fn create_clone(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
         let _ = (cx, from, spec);
         Err(StorageError::unsupported(

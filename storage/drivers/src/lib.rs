@@ -3,6 +3,7 @@
 //! [`memory`] is for tests: a technology whose every step can be made to fail.
 
 pub mod dir;
+mod filesystem;
 mod keys;
 pub mod memory;
 mod source;

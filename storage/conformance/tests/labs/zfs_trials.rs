@@ -26,6 +26,7 @@ pub(crate) fn all() -> Vec<Trial> {
         ("younger_snapshots_go_only_if_they_may", younger_snapshots_go_only_if_they_may),
         ("sizes_are_enforced", sizes_are_enforced),
         ("keys_become_properties", keys_become_properties),
+        ("block_mode_keeps_files_on_a_zvol", block_mode_keeps_files_on_a_zvol),
         ("a_delegated_dataset_is_the_namespaces", a_delegated_dataset_is_the_namespaces),
         ("what_zfs_cannot_spell_is_refused", what_zfs_cannot_spell_is_refused),
         ("what_is_busy_for_a_moment_is_waited_for", what_is_busy_for_a_moment_is_waited_for),
@@ -36,14 +37,16 @@ pub(crate) fn all() -> Vec<Trial> {
     ];
     let trial = |(name, run): (&str, Run)| {
         Trial::test(format!("zfs::own::{name}"), move || {
-            run().map_err(|error| {
-                let causes = std::iter::successors(error.source(), |cause| cause.source());
-                let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-                Failed::from(format!("{error}{causes}"))
-            })
+            run().map_err(|error| Failed::from(chain(error.as_ref())))
         })
     };
     trials.into_iter().map(trial).collect()
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }
 
 fn folder() -> std::io::Result<tempfile::TempDir> {
@@ -306,6 +309,73 @@ fn keys_become_properties() -> Outcome {
     world.pool().detach(&cx, &files)?;
     use std::os::unix::fs::MetadataExt;
     ensure((found.mode() & 0o7777, found.uid()) == (0o750, 7), format!("{found:?}"))
+}
+
+fn block_mode_keeps_files_on_a_zvol() -> Outcome {
+    for filesystem in ["ext4", "btrfs", "xfs"] {
+        let lab = lab(&[])?;
+        let world = World::fresh(&lab, 1)?;
+        let outcome = on_a_zvol(&world, filesystem);
+        outcome.map_err(|error| format!("{filesystem}: {}", chain(error.as_ref())))?;
+        let places = world.pool().places(&world.cx(&SystemHost))?;
+        ensure(places.is_empty(), format!("{filesystem}: left: {places:?}"))?;
+    }
+    Ok(())
+}
+
+fn on_a_zvol(world: &World, filesystem: &str) -> Outcome {
+    let cx = world.cx(&SystemHost);
+    let mebibytes = ByteSize::from_mebibytes;
+    let keys = [("zfs.block_mode", "true"), ("block.filesystem", filesystem), ("initial.mode", "0750")];
+    let files = custom("v1")?;
+    let made = spec(&files, &keys).with_size(mebibytes(320));
+    world.pool().create_volume(&cx, &made, &EmptyFill)?;
+    world.write(&files, "past")?;
+    // In use, and not written back by anybody.
+    let attached = world.pool().attach(&cx, &files, Mode::ReadWrite)?;
+    fs::write(attached.directory()?.join("folder/file"), "later")?;
+    let name = snapshot(world, &files, "s0")?;
+    ensure(fs::read_dir(attached.directory()?)?.count() == 1, "something of mkfs is left")?;
+    ensure(world.read_snapshot(&files, &name)? == "later", "the snapshot, while both are mounted")?;
+    world.pool().resize(&cx, &files, Some(mebibytes(320)), Some(mebibytes(400)))?;
+    ensure(space_of(attached.directory()?)? > 330 << 20, "it did not grow in use")?;
+    world.pool().detach(&cx, &files)?;
+    world.write(&files, "now")?;
+    world.pool().resize(&cx, &files, Some(mebibytes(400)), Some(mebibytes(480)))?;
+    ensure(world.pool().volume_usage(&cx, &files)?.total_bytes == Some(480 << 20), "the size")?;
+    let smaller = world.pool().resize(&cx, &files, Some(mebibytes(480)), Some(mebibytes(360)));
+    match filesystem {
+        "xfs" => ensure(
+            matches!(&smaller, Err(error) if matches!(error.kind(), ErrorKind::Unsupported(_))),
+            format!("{smaller:?}"),
+        )?,
+        _ => smaller?,
+    }
+    ensure(world.read(&files)? == "now", "the content after all that")?;
+    // A clone is a volume of its own: both are used at once. Into a dataset the files are copied.
+    let clone_spec = VolumeSpec { id: custom("v2")?, ..made }.with_size(mebibytes(480));
+    let source = CopySource { pool: world.pool(), volume: &files, snapshot: None };
+    world
+        .pool()
+        .copy_volume(&cx, source, &CopyPlan { spec: &clone_spec, snapshots: &[] })
+        .map_err(|error| error.chain())?;
+    copy(world, &files, &custom("v3")?)?;
+    world.pool().attach(&cx, &files, Mode::ReadWrite)?;
+    for name in ["v2", "v3"] {
+        ensure(world.read(&custom(name)?)? == "now", format!("the copy {name}"))?;
+    }
+    world.pool().detach(&cx, &files)?;
+    delete(world, &custom("v2")?)?;
+    world.restore(&cx, &files, &name, true)?;
+    ensure(world.read(&files)? == "later", "the past")?;
+    delete(world, &files)?;
+    Ok(delete(world, &custom("v3")?)?)
+}
+
+/// The bytes of a mounted filesystem.
+fn space_of(folder: &Path) -> std::io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_blocks * found.f_frsize)
 }
 
 fn a_delegated_dataset_is_the_namespaces() -> Outcome {

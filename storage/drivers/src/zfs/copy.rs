@@ -1,12 +1,12 @@
 //! Copies within the pool: clones, full copies, and copies that share blocks with an image alone.
 
-use super::Zfs;
 use super::command::{self, Property};
 use super::keys::{self, CloneCopy};
 use super::layout::{Part, parts_of};
 use super::parse::Refusal;
 use super::run::run;
-use super::volume::{asked_properties, own_properties};
+use super::volume::properties;
+use super::{Zfs, block_mode};
 use larder_base::host::Input;
 use larder_storage_driver::{Content, Cx, ErrorKind, Place, Result, StorageError, VolumeKind, VolumeSpec};
 use std::fs::File;
@@ -47,6 +47,7 @@ impl Zfs {
         }
         outcome?;
         match spec.size {
+            _ if block_mode::is_wanted(spec) => self.finish_clone(cx, at, spec),
             Some(size) if at.volume.content == Content::Block => self.set_size(cx, at, Some(size)),
             _ => Ok(()),
         }
@@ -84,19 +85,19 @@ impl Zfs {
         };
         for (part, snapshot) in parts_of(&at.volume).iter().zip(&origin.snapshots) {
             let dataset = self.layout.part(at, *part);
-            let mut properties = own_properties(at, *part);
-            properties.extend(asked_properties(spec, *part)?);
+            let properties = properties(at, *part, spec)?;
             match how {
                 CloneCopy::Clone => run(cx, &command::clone(snapshot, &dataset, &properties))
                     .map(drop)
                     .map_err(|failure| match failure.refusal {
                         Some(Refusal::Missing) => StorageError::not_found(from),
+                        Some(Refusal::OtherType) => block_mode::other_type(at),
                         _ => failure.into(),
                     })?,
-                CloneCopy::Full => self.transfer(cx, None, snapshot, &dataset, &properties)?,
+                CloneCopy::Full => self.transfer(cx, at, None, snapshot, &dataset, &properties)?,
                 CloneCopy::Rebase => {
                     let image = self.image_of(cx, from, *part)?;
-                    self.transfer(cx, image.as_deref(), snapshot, &dataset, &properties)?;
+                    self.transfer(cx, at, image.as_deref(), snapshot, &dataset, &properties)?;
                 }
             }
         }
@@ -114,6 +115,7 @@ impl Zfs {
     fn transfer(
         &self,
         cx: &Cx<'_>,
+        at: &Place,
         base: Option<&str>,
         snapshot: &str,
         dataset: &str,
@@ -134,7 +136,10 @@ impl Zfs {
             drop(receive);
             (sending.join(), received)
         });
-        received?;
+        received.map_err(|failure| match failure.refusal {
+            Some(Refusal::OtherType) => block_mode::other_type(at),
+            _ => failure.into(),
+        })?;
         sent.map_err(|_| StorageError::new(ErrorKind::Unexpected, "sending panicked"))??;
         let tag = snapshot.split_once('@').map_or("", |(_, tag)| tag);
         Ok(run(cx, &command::destroy(&format!("{dataset}@{tag}"))).map(drop)?)

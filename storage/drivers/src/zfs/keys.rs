@@ -1,6 +1,6 @@
 //! The keys of pools and volumes on zfs.
 
-use crate::keys::{COMMON, pool, pool_fixed, volume, volume_fixed, with_common};
+use crate::keys::{COMMON, SOURCE, pool, pool_fixed, volume, volume_fixed, with_common};
 use larder_base::ByteSize;
 use larder_storage_driver::{
     Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, VolumeSpec, is_true,
@@ -8,14 +8,10 @@ use larder_storage_driver::{
 
 /// All keys.
 pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 18 }>(&[
-    pool_fixed(
-        "source",
-        KeyType::Text,
-        "A zpool or dataset that is there (tank, tank/larder), a block device, or a file made as a loop file",
-    ),
-    pool("size", KeyType::Size, "a fifth of the free space, from 5GiB to 30GiB", "Size of the pool's file"),
-    pool_fixed("source.wipe", KeyType::Boolean, "Whether what is on the source is overwritten"),
-    pool_fixed("source.recover", KeyType::Boolean, "Whether a pool that is on the source is taken over"),
+    SOURCE[0],
+    SOURCE[1],
+    SOURCE[2],
+    SOURCE[3],
     pool_fixed("zfs.pool_name", KeyType::Text, "Name of the zpool or dataset"),
     pool(
         "zfs.clone_copy",
@@ -54,7 +50,7 @@ pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 18 
     volume_fixed("zfs.reserve_space", KeyType::Boolean, "false", "Whether the size is set aside"),
     volume_fixed(
         "block.filesystem",
-        KeyType::OneOf(&["btrfs", "ext4", "xfs"]),
+        KeyType::OneOf(crate::filesystem::NAMES),
         "ext4",
         "Filesystem of a volume with zfs.block_mode",
     ),

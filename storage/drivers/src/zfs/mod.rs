@@ -5,6 +5,7 @@
 //! newest snapshot only. Nothing is ever mounted by zfs itself.
 
 mod attach;
+mod block_mode;
 mod command;
 mod copy;
 mod disk;

@@ -124,7 +124,10 @@ impl Act for Prepare {
         self.mount.apply(cancel)?;
         let root = &self.mount.target;
         let (uid, gid) = self.owner;
-        let done = chown(root, Some(uid), Some(gid))
+        // What mkfs puts in.
+        let done = FsAct::remove_tree(root.join("lost+found"))
+            .apply(cancel)
+            .and_then(|()| chown(root, Some(uid), Some(gid)))
             .and_then(|()| fs::set_permissions(root, fs::Permissions::from_mode(self.mode)));
         let undone = Unmount { targets: vec![root.clone()] }.apply(&Cancel::never());
         done.and(undone)

@@ -102,6 +102,7 @@ pub(super) enum Refusal {
     Exists,
     Busy,
     Zoned,
+    OtherType,
     HasClones,
     NoSpace,
     TooSmall,
@@ -119,6 +120,7 @@ const PHRASES: &[(&str, Refusal)] = &[
     ("already exists", Refusal::Exists),
     ("is busy", Refusal::Busy),
     ("used in a non-global zone", Refusal::Zoned),
+    ("does not apply to datasets of this type", Refusal::OtherType),
     ("out of space", Refusal::NoSpace),
     ("greater than available space", Refusal::NoSpace),
     ("less than current used or reserved space", Refusal::TooSmall),
@@ -144,7 +146,7 @@ impl Refusal {
             Self::Busy => ErrorKind::Busy,
             Self::Zoned | Self::HasClones => ErrorKind::InUse,
             Self::NoSpace => ErrorKind::NoSpace,
-            Self::TooSmall | Self::BadValue => ErrorKind::Invalid,
+            Self::TooSmall | Self::BadValue | Self::OtherType => ErrorKind::Invalid,
         }
     }
 }

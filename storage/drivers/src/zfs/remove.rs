@@ -16,7 +16,10 @@ impl Zfs {
         for part in parts_of(&at.volume) {
             let dataset = self.layout.part(at, *part);
             let has_gone_parent = self.has_gone_parent(cx, &dataset)?;
-            self.remove_dataset(cx, &dataset)?;
+            self.unmount_all_of(cx, at, *part)?;
+            if has_gone_parent.is_some() {
+                self.remove_dataset(cx, &dataset)?;
+            }
             // Absent: removed by a call that was cut off before its parent was.
             if has_gone_parent.unwrap_or(true) {
                 self.remove_childless(cx)?;
@@ -38,7 +41,6 @@ impl Zfs {
     }
 
     fn remove_dataset(&self, cx: &Cx<'_>, dataset: &str) -> Result<()> {
-        self.unmount_all_of(cx, dataset)?;
         match run(cx, &command::destroy_all(dataset)) {
             Ok(_) => Ok(()),
             Err(failure) if failure.is(Refusal::Missing) => Ok(()),
@@ -53,7 +55,7 @@ impl Zfs {
     pub(super) fn remove_snapshot(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         for part in parts_of(&at.volume) {
             let spelled = self.layout.spelled(at, *part);
-            self.unmount_all_of(cx, &spelled)?;
+            self.unmount_all_of(cx, at, *part)?;
             match run(cx, &command::destroy(&spelled)) {
                 Err(failure) if failure.is(Refusal::HasClones) => self.hide_snapshot(cx, &spelled)?,
                 other => none_is_fine(other)?,

@@ -4,6 +4,7 @@ use super::layout::{Part, parts_of};
 use super::parse::{self, SnapshotRow};
 use super::run::run;
 use super::{Zfs, command};
+use larder_base::ByteSize;
 use larder_storage_driver::{Cx, ErrorKind, Need, Place, Result, StorageError};
 
 impl Zfs {
@@ -17,14 +18,29 @@ impl Zfs {
             must_have_no_clones(at, &younger)?;
             // What else is younger lies in the trash.
             let rollback = command::rollback(&self.layout.spelled(at, *part), !younger.is_empty());
-            rollbacks.push((self.layout.part(at, *part), rollback));
+            rollbacks.push((*part, rollback));
         }
+        let old_size = self.size_of_zvol(cx, at)?;
         // All was looked at before the first part goes back.
-        for (dataset, rollback) in rollbacks {
-            self.unmount_all_of(cx, &dataset)?;
+        for (part, rollback) in rollbacks {
+            self.unmount_all_of(cx, &at.main(), part)?;
             run(cx, &rollback)?;
         }
-        Ok(())
+        // The size of a zvol goes back too. That of a disk is the pool's affair.
+        match old_size {
+            Some(size) => self.set_size(cx, &at.main(), Some(size)),
+            None => Ok(()),
+        }
+    }
+
+    /// The size of a filesystem volume that is a zvol.
+    fn size_of_zvol(&self, cx: &Cx<'_>, at: &Place) -> Result<Option<ByteSize>> {
+        if at.volume.has_disk() {
+            return Ok(None);
+        }
+        let text = self.look_at(cx, "volsize", &self.layout.part(at, Part::Filesystem), at)?;
+        let bytes = parse::values("volsize", &text).number("volsize")?;
+        Ok((bytes > 0).then(|| ByteSize::from_bytes(bytes)))
     }
 
     /// Refuses when something was cloned from the volume since the snapshot: a clone can't be pulled away from under its

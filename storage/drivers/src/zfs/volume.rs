@@ -5,11 +5,12 @@ use super::layout::{Part, main_part, parts_of};
 use super::mount::{Mount, Prepare};
 use super::parse::{self, Refusal};
 use super::run::{run, run_if_there};
-use super::{Zfs, keys};
+use super::{Zfs, block_mode, keys};
 use larder_base::ByteSize;
 use larder_storage_driver::{
     Content, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec, VolumeUsage,
 };
+use std::cmp::Ordering;
 use std::path::Path;
 
 /// Marks what a dataset holds, as the peers do with theirs.
@@ -55,74 +56,92 @@ impl Limits {
     }
 }
 
-/// What every dataset of a volume has: it is never mounted or shown but by us.
-pub(super) fn own_properties(at: &Place, part: Part) -> Vec<Property> {
-    let content = (CONTENT, at.volume.content.as_str().to_owned());
-    match part {
-        Part::Filesystem => {
-            vec![("mountpoint", "legacy".to_owned()), ("canmount", "noauto".to_owned()), content]
-        }
-        Part::Disk => vec![("volmode", "none".to_owned()), content],
+/// The properties of a part: what every dataset of a volume has (it is never mounted or shown but by us), and what `spec`
+/// asks for, which is nothing for the small filesystem of a machine.
+pub(super) fn properties(at: &Place, part: Part, spec: &VolumeSpec) -> Result<Vec<Property>> {
+    let mut properties = vec![(CONTENT, at.volume.content.as_str().to_owned())];
+    if part == Part::Disk || block_mode::is_wanted(spec) {
+        properties.push(("volmode", "none".to_owned()));
+    } else {
+        properties.extend([("mountpoint", "legacy".to_owned()), ("canmount", "noauto".to_owned())]);
     }
-}
-
-/// The properties that `spec` asks for; none for the small filesystem of a machine.
-pub(super) fn asked_properties(spec: &VolumeSpec, part: Part) -> Result<Vec<Property>> {
-    let mut properties = Vec::new();
-    if part == Part::Filesystem && !spec.id.has_disk() {
-        let limits = Limits::of(spec);
-        properties.extend(limits.marks());
-        if spec.size.is_some() {
-            properties.extend(limits.properties(spec.size));
-        }
-        properties.extend(keys::block_size(spec)?.map(|bytes| ("recordsize", bytes.to_string())));
-        properties.extend(keys::is_on(&spec.config, "zfs.delegate").then(|| (DELEGATE, "true".to_owned())));
+    if at.volume.has_disk() {
+        return Ok(properties);
     }
+    if block_mode::is_wanted(spec) {
+        properties.extend(block_mode::marks(spec));
+        return Ok(properties);
+    }
+    let limits = Limits::of(spec);
+    properties.extend(limits.marks());
+    if spec.size.is_some() {
+        properties.extend(limits.properties(spec.size));
+    }
+    properties.extend(keys::block_size(spec)?.map(|bytes| ("recordsize", bytes.to_string())));
+    properties.extend(keys::is_on(&spec.config, "zfs.delegate").then(|| (DELEGATE, "true".to_owned())));
     Ok(properties)
 }
 
 impl Zfs {
     pub(super) fn create_volume(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
         self.layout.must_be_spellable(at)?;
-        let block_bytes = keys::block_size(spec)?;
+        keys::block_size(spec)?;
         for part in parts_of(&at.volume) {
-            let dataset = self.layout.part(at, *part);
-            let mut properties = own_properties(at, *part);
             match part {
+                Part::Filesystem if block_mode::is_wanted(spec) => {
+                    self.create_zvol(cx, at, *part, block_mode::size(spec), spec)?;
+                    self.format(cx, at, spec, self.prepared(at, spec))?;
+                }
                 Part::Filesystem => {
-                    properties.extend(asked_properties(spec, *part)?);
-                    run(cx, &command::create_filesystem(&dataset, &properties))?;
-                    self.prepare(cx, at, dataset, spec)?;
+                    let properties = properties(at, *part, spec)?;
+                    run(cx, &command::create_filesystem(&self.layout.part(at, *part), &properties))?;
+                    cx.act(&self.prepared(at, spec))?;
                 }
                 Part::Disk => {
-                    properties.extend(block_bytes.map(|bytes| ("volblocksize", bytes.to_string())));
                     let size = match at.volume.content {
                         Content::Iso => spec.size.unwrap_or_default(),
                         Content::Filesystem | Content::Block => spec.disk_size(),
                     };
-                    let bytes = rounded(size, block_bytes.unwrap_or(BLOCK_BYTES))?;
-                    let sparse = !keys::is_on(&spec.config, "zfs.reserve_space");
-                    run(cx, &command::create_disk(&dataset, bytes, sparse, &properties))?;
+                    self.create_zvol(cx, at, *part, size, spec)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Gives a new filesystem's root the mode and owner that were asked for.
-    fn prepare(&self, cx: &Cx<'_>, at: &Place, dataset: String, spec: &VolumeSpec) -> Result<()> {
+    fn create_zvol(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        part: Part,
+        size: ByteSize,
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        let block_bytes = keys::block_size(spec)?;
+        let mut properties = properties(at, part, spec)?;
+        properties.extend(block_bytes.map(|bytes| ("volblocksize", bytes.to_string())));
+        let bytes = rounded(size, block_bytes.unwrap_or(BLOCK_BYTES))?;
+        let sparse = !keys::is_on(&spec.config, "zfs.reserve_space");
+        let cmd = command::create_disk(&self.layout.part(at, part), bytes, sparse, &properties);
+        Ok(run(cx, &cmd).map(drop)?)
+    }
+
+    /// How a new filesystem's root gets the mode and owner that were asked for.
+    fn prepared(&self, at: &Place, spec: &VolumeSpec) -> Prepare {
         let number =
             |key: &str| spec.config.get(key).and_then(|value| value.parse::<u32>().ok()).unwrap_or(0);
         let mode = spec.config.get("initial.mode").and_then(|mode| u32::from_str_radix(mode, 8).ok());
-        cx.act(&Prepare {
+        let dataset = self.layout.part(at, Part::Filesystem);
+        Prepare {
             mount: Mount::zfs(dataset, self.layout.mount_point(at), false),
             mode: mode.unwrap_or(0o711),
             owner: (number("initial.uid"), number("initial.gid")),
-        })
+        }
     }
 
     pub(super) fn snapshot_parts(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         self.layout.must_be_spellable(at)?;
+        self.write_back(cx, &at.main())?;
         let spelled: Vec<_> =
             parts_of(&at.volume).iter().map(|part| self.layout.spelled(at, *part)).collect();
         match run(cx, &command::snapshot(&spelled)) {
@@ -153,7 +172,7 @@ impl Zfs {
     /// Renames one part; tells whether it was there.
     fn rename_part(&self, cx: &Cx<'_>, from: &Place, to: &Place, part: Part) -> Result<bool> {
         let (old, new) = (self.layout.spelled(from, part), self.layout.spelled(to, part));
-        self.unmount_all_of(cx, &old)?;
+        self.unmount_all_of(cx, from, part)?;
         match run(cx, &command::rename(&old, &new)) {
             Ok(_) => Ok(true),
             Err(failure) if failure.is(Refusal::Missing) => Ok(false),
@@ -208,32 +227,49 @@ impl Zfs {
         let dataset = self.layout.part(at, main_part(&at.volume));
         let text = self.look_at(cx, COLUMNS, &dataset, at)?;
         let values = parse::values(COLUMNS, &text);
-        if at.volume.content == Content::Filesystem {
+        let (old, block_bytes) = (values.number("volsize")?, values.number("volblocksize")?);
+        if old == 0 {
             let limits = Limits {
                 use_refquota: values.is_on(USE_REFQUOTA),
                 reserve_space: values.is_on(RESERVE_SPACE),
             };
-            return match run(cx, &command::set(&dataset, &limits.properties(size))) {
-                Err(failure) if failure.is(Refusal::TooSmall) => {
-                    let size = size.unwrap_or_default();
-                    let message = format!("{at} holds more than {size}: delete some of it first");
-                    Err(StorageError::new(ErrorKind::Invalid, message))
-                }
-                other => Ok(other.map(drop)?),
-            };
+            return self.limit(cx, at, &dataset, limits, size);
         }
-        let (old, block_bytes) = (values.number("volsize")?, values.number("volblocksize")?);
-        let new = rounded(size.unwrap_or_default(), block_bytes.max(1))?;
-        if new == old {
-            return Ok(());
+        let Some(size) = size else {
+            let message = format!("{at} needs a size: it is kept on a disk of its own");
+            return Err(StorageError::new(ErrorKind::Invalid, message));
+        };
+        let new = rounded(size, block_bytes)?;
+        if at.volume.content == Content::Filesystem {
+            return self.resize_zvol(cx, at, old, new);
         }
-        if new < old {
-            return Err(StorageError::unsupported(
-                Need::Shrink,
-                format!("{at} can't shrink: a disk only grows"),
-            ));
+        match new.cmp(&old) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => {
+                Err(StorageError::unsupported(Need::Shrink, format!("{at} can't shrink: a disk only grows")))
+            }
+            Ordering::Greater => {
+                Ok(run(cx, &command::set(&dataset, &[("volsize", new.to_string())])).map(drop)?)
+            }
         }
-        Ok(run(cx, &command::set(&dataset, &[("volsize", new.to_string())])).map(drop)?)
+    }
+
+    fn limit(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        dataset: &str,
+        limits: Limits,
+        size: Option<ByteSize>,
+    ) -> Result<()> {
+        match run(cx, &command::set(dataset, &limits.properties(size))) {
+            Err(failure) if failure.is(Refusal::TooSmall) => {
+                let size = size.unwrap_or_default();
+                let message = format!("{at} holds more than {size}: delete some of it first");
+                Err(StorageError::new(ErrorKind::Invalid, message))
+            }
+            other => Ok(other.map(drop)?),
+        }
     }
 
     pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
