@@ -1,5 +1,7 @@
 //! The conformance suite over the in-memory driver in several shapes, and over the technologies that this machine has.
 
+#[path = "labs/lvm.rs"]
+mod lvm;
 #[path = "labs/zfs.rs"]
 mod zfs_lab;
 #[path = "labs/zfs_trials.rs"]
@@ -187,6 +189,8 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
+    offers.push(("lvm", Box::new(|| as_root(|| lvm::LvmLab::new("lvm", lvm::Kind::Thin)))));
+    offers.push(("lvm_thick", Box::new(|| as_root(|| lvm::LvmLab::new("lvm_thick", lvm::Kind::Thick)))));
     offers.push(("zfs", Box::new(|| as_root(zfs))));
     offers
 }

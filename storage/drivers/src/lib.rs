@@ -5,6 +5,7 @@
 pub mod dir;
 mod filesystem;
 mod keys;
+pub mod lvm;
 pub mod memory;
 mod source;
 pub mod zfs;
@@ -47,12 +48,27 @@ pub const SUPPORTED: &[Supported] = &[
         load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
     },
     Supported {
+        name: "lvm",
+        version: "2.03",
+        is_remote: false,
+        load: |setup| Ok(Box::new(lvm::Lvm::new(setup)?)),
+    },
+    Supported {
         name: "zfs",
-        version: "1",
+        version: "2.3",
         is_remote: false,
         load: |setup| Ok(Box::new(zfs::Zfs::new(setup)?)),
     },
 ];
+
+/// Why pools of a driver can't be made or opened on this machine, and what would help; `None` when they can.
+pub fn unavailable(name: &str) -> Option<String> {
+    match name {
+        "lvm" => lvm::unavailable(),
+        "zfs" => zfs::unavailable(),
+        _ => None,
+    }
+}
 
 /// Makes the driver `name` for a pool. Changes nothing. Fails with kind `Invalid` for an unknown name or a wrong key.
 pub fn load(name: &str, setup: PoolSetup) -> Result<Box<dyn Driver>> {
