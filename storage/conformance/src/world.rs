@@ -11,7 +11,7 @@ use larder_storage_pool::{Fill, Intent, Locks, Pool, Recovered};
 use larder_storage_tree::manifest;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
@@ -69,6 +69,12 @@ pub trait Bench: fmt::Debug + Send + Sync {
 
     /// The folder below which nothing may be reached by others.
     fn folder(&self) -> PathBuf;
+
+    /// Adds to a volume's tree what only this technology can have in it, with `text` in it; again at each change.
+    fn furnish(&self, tree: &Path, text: &str) -> std::io::Result<()> {
+        let _ = (tree, text);
+        Ok(())
+    }
 }
 
 /// What is live: each place with what is in it.
@@ -250,21 +256,34 @@ impl World {
 
     /// Makes a volume filled with `text`, in a given context.
     pub fn make_with(&self, cx: &Cx<'_>, volume: &VolumeId, text: &str) -> Result<()> {
-        self.pool().create_volume(cx, &spec(volume), &filled(text))
+        self.pool().create_volume(cx, &spec(volume), &self.filling(text))
     }
 
     /// Makes a volume with two snapshots, each filled with its own name.
     pub(crate) fn make_with_snapshots(&self, cx: &Cx<'_>, volume: &VolumeId) -> Result<()> {
-        let (first, second) = (filled("s0"), filled("s1"));
+        let (first, second, now) = (self.filling("s0"), self.filling("s1"), self.filling("now"));
         let snapshots: [(SnapshotName, &dyn Fill); 2] = [("s0".parse()?, &first), ("s1".parse()?, &second)];
-        self.pool().create_with_snapshots(cx, &spec(volume), &snapshots, &filled("now"))
+        self.pool().create_with_snapshots(cx, &spec(volume), &snapshots, &now)
+    }
+
+    /// Fills a volume with `text`, and with what its technology adds.
+    fn filling(&self, text: &str) -> impl Fn(&Cx<'_>, &Attached) -> Result<()> {
+        move |_, into| self.put(into, text)
+    }
+
+    fn put(&self, into: &Attached, text: &str) -> Result<()> {
+        write_text(into, text)?;
+        match &into.directory {
+            Some(tree) => Ok(self.benches[0].furnish(tree, text)?),
+            None => Ok(()),
+        }
     }
 
     /// Overwrites a live volume's content.
     pub fn write(&self, volume: &VolumeId, text: &str) -> Result<()> {
         let cx = self.cx(&SystemHost);
         let attached = self.pool().attach(&cx, volume, larder_storage_driver::Mode::ReadWrite)?;
-        write_text(&attached, text)?;
+        self.put(&attached, text)?;
         self.pool().detach(&cx, volume)
     }
 

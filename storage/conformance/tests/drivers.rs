@@ -1,12 +1,9 @@
 //! The conformance suite over the in-memory driver in several shapes, and over the technologies that this machine has.
 
-#[path = "labs/lvm.rs"]
-mod lvm;
-#[path = "labs/zfs.rs"]
-mod zfs_lab;
-#[path = "labs/zfs_trials.rs"]
-mod zfs_trials;
+mod labs;
 
+use labs::btrfs::BtrfsLab;
+use labs::{lvm, zfs, zfs_trials};
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
@@ -189,9 +186,12 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
+    for (name, nested) in [("btrfs", false), ("btrfs_nested", true)] {
+        offers.push((name, Box::new(move || as_root(|| btrfs(nested)))));
+    }
     offers.push(("lvm", Box::new(|| as_root(|| lvm::LvmLab::new("lvm", lvm::Kind::Thin)))));
     offers.push(("lvm_thick", Box::new(|| as_root(|| lvm::LvmLab::new("lvm_thick", lvm::Kind::Thick)))));
-    offers.push(("zfs", Box::new(|| as_root(zfs))));
+    offers.push(("zfs", Box::new(|| as_root(on_zfs))));
     offers
 }
 
@@ -209,16 +209,28 @@ fn dir() -> std::result::Result<DirLab, String> {
     Ok(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None })
 }
 
-fn zfs() -> std::result::Result<zfs_lab::ZfsLab, String> {
-    zfs_lab::ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?, &[])
+fn btrfs(nested: bool) -> std::result::Result<BtrfsLab, String> {
+    match labs::btrfs::missing() {
+        None => Ok(BtrfsLab { nested, ..BtrfsLab::default() }),
+        Some(reason) => Err(reason),
+    }
+}
+
+fn on_zfs() -> std::result::Result<zfs::ZfsLab, String> {
+    zfs::ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?, &[])
 }
 
 /// Runs one lab's suite; tells whether all went well.
 fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     let began = Instant::now();
     let mut trials = suite(lab);
-    if lab.name() == "zfs" {
-        trials.extend(zfs_trials::all());
+    match lab.name() {
+        "btrfs" => {
+            trials.extend(labs::machine::trials(labs::btrfs_pool::TRIALS));
+            trials.extend(labs::machine::trials(labs::btrfs_volumes::TRIALS));
+        }
+        "zfs" => trials.extend(zfs_trials::all()),
+        _ => {}
     }
     let count = trials.len();
     let conclusion = libtest_mimic::run(arguments, trials);

@@ -2,8 +2,10 @@
 //!
 //! [`memory`] is for tests: a technology whose every step can be made to fail.
 
+pub mod btrfs;
 pub mod dir;
 mod filesystem;
+mod folders;
 mod keys;
 pub mod lvm;
 pub mod memory;
@@ -11,6 +13,7 @@ mod source;
 pub mod zfs;
 
 use larder_base::PoolName;
+use larder_base::host::{SystemHost, Tool};
 use larder_storage_driver::{Config, Driver, ErrorKind, Result, StorageError};
 use std::path::PathBuf;
 
@@ -36,37 +39,48 @@ pub struct Supported {
     pub version: &'static str,
     /// Whether other members reach the same pool.
     pub is_remote: bool,
+    /// The program without which no pool can be made.
+    pub needs: Option<Tool>,
     load: fn(PoolSetup) -> Result<Box<dyn Driver>>,
 }
 
 /// All drivers that can be asked for.
 pub const SUPPORTED: &[Supported] = &[
     Supported {
+        name: "btrfs",
+        version: "1",
+        is_remote: false,
+        needs: Some(btrfs::MKFS),
+        load: |setup| Ok(Box::new(btrfs::Btrfs::new(setup)?)),
+    },
+    Supported {
         name: "dir",
         version: "1",
         is_remote: false,
+        needs: None,
         load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
     },
     Supported {
         name: "lvm",
         version: "2.03",
         is_remote: false,
+        needs: None,
         load: |setup| Ok(Box::new(lvm::Lvm::new(setup)?)),
     },
     Supported {
         name: "zfs",
         version: "2.3",
         is_remote: false,
+        needs: Some(zfs::ZFS),
         load: |setup| Ok(Box::new(zfs::Zfs::new(setup)?)),
     },
 ];
 
-/// Why pools of a driver can't be made or opened on this machine, and what would help; `None` when they can.
-pub fn unavailable(name: &str) -> Option<String> {
-    match name {
-        "lvm" => lvm::unavailable(),
-        "zfs" => zfs::unavailable(),
-        _ => None,
+impl Supported {
+    /// Whether what it needs is installed.
+    pub fn is_available(&self) -> bool {
+        self.needs.is_none_or(|tool| SystemHost::find(tool.name).is_some())
+            && (self.name != "lvm" || lvm::unavailable().is_none())
     }
 }
 

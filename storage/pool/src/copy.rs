@@ -85,6 +85,13 @@ impl Pool {
                 other => return other,
             }
         }
+        if is_same_pool && can_clone {
+            let (from, names) = (source.place(), plan.snapshots);
+            match self.driver.create_clone_with_snapshots(cx, staged, &from, names, plan.spec) {
+                Err(error) if matches!(error.kind(), ErrorKind::Unsupported(_)) => {}
+                other => return other,
+            }
+        }
         self.driver.create(cx, staged, plan.spec)?;
         match self.driver.capabilities().snapshot {
             SnapshotKind::Copied => self.stage_copied_snapshots(cx, staged, source, plan)?,

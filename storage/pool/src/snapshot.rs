@@ -9,6 +9,7 @@ use larder_storage_driver::{
     Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
+use std::time::{Duration, Instant};
 
 impl Pool {
     /// Makes a snapshot of a live volume, which may be in use. The caller has written down
@@ -23,6 +24,7 @@ impl Pool {
             SnapshotKind::Native => self.snapshot_natively(cx, &live, name),
             SnapshotKind::Copied => self.snapshot_by_copy(cx, &live, name),
         };
+        wait_for_another_time();
         self.judged(outcome)
             .map_err(|error| error.while_doing(format!("making the snapshot {name} of the {volume}")))
     }
@@ -83,5 +85,19 @@ impl Pool {
         }
         let size = self.driver.usage(cx, at)?.total_bytes.map(ByteSize::from_bytes);
         Ok(VolumeSpec { size, ..spec })
+    }
+}
+
+/// Waits until files that are written get another time than those written before: the kernel's clock for them goes in steps
+/// of some milliseconds. What changes after a snapshot is then told from what was in it by its time alone, which is how a
+/// copy that is brought from one snapshot to the next finds what to copy.
+fn wait_for_another_time() {
+    use rustix::time::{ClockId, clock_gettime};
+    const LIMIT: Duration = Duration::from_millis(50);
+    let began = Instant::now();
+    let now = || clock_gettime(ClockId::RealtimeCoarse);
+    let before = now();
+    while now() == before && began.elapsed() < LIMIT {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

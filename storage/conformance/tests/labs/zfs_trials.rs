@@ -1,6 +1,6 @@
 //! What zfs alone does: its keys, its clones, its sources.
 
-use crate::zfs_lab::{ZfsLab, Zpool, run};
+use super::zfs::{ZfsLab, Zpool, run};
 use larder_base::host::{FaultHost, SystemHost};
 use larder_base::{ByteSize, ProjectName, SnapshotName};
 use larder_storage_conformance::{Outcome, World};

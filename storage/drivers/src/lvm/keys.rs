@@ -3,7 +3,7 @@
 use super::names::Names;
 use crate::PoolSetup;
 use crate::filesystem::{self, Filesystem};
-use crate::keys::{COMMON, SOURCE, pool, pool_fixed, volume_fixed, with_common};
+use crate::keys::{COMMON, SOURCE, joined, pool, pool_fixed, volume_fixed};
 use crate::source::Source;
 use larder_base::ByteSize;
 use larder_storage_driver::{
@@ -66,7 +66,7 @@ const COMPATIBLE: &str = "Accepted for compatibility; copies are made without rs
 const THIN_POOL: &str = "IncusThinPool";
 
 /// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + OWN.len() }>(&OWN);
+pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<{ COMMON.len() + OWN.len() }>(&[&COMMON, &OWN]);
 
 /// What a pool's keys ask for.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-const ZFS: Tool = Tool { name: "zfs", package: "zfsutils-linux" };
+/// The program that manages datasets.
+pub(crate) const ZFS: Tool = Tool { name: "zfs", package: "zfsutils-linux" };
 const ZPOOL: Tool = Tool { name: "zpool", package: "zfsutils-linux" };
 
 /// What [`destroy`] and others say while somebody looks.

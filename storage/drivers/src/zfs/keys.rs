@@ -1,17 +1,12 @@
 //! The keys of pools and volumes on zfs.
 
-use crate::keys::{COMMON, SOURCE, pool, pool_fixed, volume, volume_fixed, with_common};
+use crate::keys::{COMMON, SOURCE, joined, pool, pool_fixed, volume, volume_fixed};
 use larder_base::ByteSize;
 use larder_storage_driver::{
     Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, VolumeSpec, is_true,
 };
 
-/// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 18 }>(&[
-    SOURCE[0],
-    SOURCE[1],
-    SOURCE[2],
-    SOURCE[3],
+const OWN: [ConfigKey; 14] = [
     pool_fixed("zfs.pool_name", KeyType::Text, "Name of the zpool or dataset"),
     pool(
         "zfs.clone_copy",
@@ -66,7 +61,11 @@ pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 18 
         "",
         "Options for mkfs of a volume with zfs.block_mode",
     ),
-]);
+];
+
+/// All keys.
+pub(super) const CONFIG_KEYS: &[ConfigKey] =
+    &joined::<{ COMMON.len() + SOURCE.len() + OWN.len() }>(&[&COMMON, &SOURCE, &OWN]);
 
 /// How a volume is copied within its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

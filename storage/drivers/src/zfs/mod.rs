@@ -19,9 +19,10 @@ mod restore;
 mod run;
 mod volume;
 
+pub(crate) use command::ZFS;
+
 use crate::PoolSetup;
 use crate::source::Source;
-use larder_base::host::SystemHost;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
@@ -30,12 +31,6 @@ use larder_storage_driver::{
 use layout::Layout;
 use parking_lot::Mutex;
 use std::path::Path;
-
-/// Why this machine can't have pools on zfs, and what would help; `None` when it can.
-pub(crate) fn unavailable() -> Option<String> {
-    let missing = ["zfs", "zpool"].into_iter().find(|name| SystemHost::find(name).is_none());
-    missing.map(|name| format!("the program {name} is not available: install zfsutils-linux"))
-}
 
 /// The driver over one pool: a zpool, or a dataset in one.
 #[derive(Debug)]
