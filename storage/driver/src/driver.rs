@@ -105,11 +105,10 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// The opposite of [`Driver::attach`]; Ok when not attached.
     fn detach(&self, cx: &Cx<'_>, at: &Place) -> Result<()>;
 
-    /// Lets the owner of a user namespace manage an attached volume as the technology's own. `namespace` is the namespace's
-    /// file, such as `/proc/77/ns/user`. Nothing to do unless the volume's keys ask for it. Repeatable; it ends with the
-    /// namespace.
-    fn delegate(&self, cx: &Cx<'_>, at: &Place, namespace: &Path) -> Result<()> {
-        let _ = (cx, at, namespace);
+    /// Lets the owner of a user namespace manage an attached volume as the technology's own, if the volume's keys (`config`)
+    /// ask for it. `namespace` is the namespace's file, such as `/proc/77/ns/user`. Repeatable; it ends with the namespace.
+    fn delegate(&self, cx: &Cx<'_>, at: &Place, config: &Config, namespace: &Path) -> Result<()> {
+        let _ = (cx, at, config, namespace);
         Ok(())
     }
 

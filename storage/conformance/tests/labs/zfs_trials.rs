@@ -383,7 +383,7 @@ fn a_delegated_dataset_is_the_namespaces() -> Outcome {
     let world = World::fresh(&lab, 1)?;
     let cx = world.cx(&SystemHost);
     let (theirs, other) = (custom("v1")?, custom("v2")?);
-    world.pool().create_volume(&cx, &spec(&theirs, &[("zfs.delegate", "true")]), &EmptyFill)?;
+    world.make(&theirs, "theirs")?;
     world.make(&other, "other")?;
     #[expect(clippy::disallowed_methods, reason = "the test plays a container")]
     let mut container = std::process::Command::new("unshare")
@@ -398,8 +398,9 @@ fn a_delegated_dataset_is_the_namespaces() -> Outcome {
     while fs::read_link(&namespace)? == own {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    for volume in [&theirs, &other, &theirs] {
-        world.pool().driver().delegate(&cx, &Place::live(volume), Path::new(&namespace))?;
+    for (volume, delegate) in [(&theirs, "true"), (&other, "false"), (&theirs, "true")] {
+        let config = Config::from([("zfs.delegate".to_owned(), delegate.to_owned())]);
+        world.pool().driver().delegate(&cx, &Place::live(volume), &config, Path::new(&namespace))?;
     }
     let dataset = format!("{}/custom/default_v1", lab.dataset(0));
     let seen = inside(&["list", "-H", "-o", "name"]);

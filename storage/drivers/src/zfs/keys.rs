@@ -29,7 +29,12 @@ const OWN: [ConfigKey; 14] = [
         "false",
         "Whether files are kept on a disk with a filesystem of its own instead of a dataset",
     ),
-    volume_fixed("zfs.delegate", KeyType::Boolean, "false", "Whether the instance may manage the dataset"),
+    volume(
+        "zfs.delegate",
+        KeyType::Boolean,
+        "false",
+        "Whether the instance may manage the dataset, from its next start on",
+    ),
     volume(
         "zfs.remove_snapshots",
         KeyType::Boolean,

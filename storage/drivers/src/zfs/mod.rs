@@ -141,8 +141,11 @@ impl Driver for Zfs {
         self.detach_parts(cx, at)
     }
 
-    fn delegate(&self, cx: &Cx<'_>, at: &Place, namespace: &Path) -> Result<()> {
-        self.delegate_volume(cx, at, namespace)
+    fn delegate(&self, cx: &Cx<'_>, at: &Place, config: &Config, namespace: &Path) -> Result<()> {
+        match keys::is_on(config, "zfs.delegate") {
+            true => self.delegate_volume(cx, at, namespace),
+            false => Ok(()),
+        }
     }
 
     fn snapshot(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {

@@ -18,8 +18,6 @@ const CONTENT: &str = "larder:content_type";
 /// Remembers `zfs.use_refquota` and `zfs.reserve_space` where a later change of the size needs them.
 const USE_REFQUOTA: &str = "larder:use_refquota";
 const RESERVE_SPACE: &str = "larder:reserve_space";
-/// Remembers `zfs.delegate`.
-const DELEGATE: &str = "larder:delegate";
 /// The block size of a zvol that nobody gave one.
 const BLOCK_BYTES: u64 = 16 << 10;
 
@@ -78,7 +76,6 @@ pub(super) fn properties(at: &Place, part: Part, spec: &VolumeSpec) -> Result<Ve
         properties.extend(limits.properties(spec.size));
     }
     properties.extend(keys::block_size(spec)?.map(|bytes| ("recordsize", bytes.to_string())));
-    properties.extend(keys::is_on(&spec.config, "zfs.delegate").then(|| (DELEGATE, "true".to_owned())));
     Ok(properties)
 }
 
@@ -194,10 +191,6 @@ impl Zfs {
 
     pub(super) fn delegate_volume(&self, cx: &Cx<'_>, at: &Place, namespace: &Path) -> Result<()> {
         let dataset = self.layout.part(at, Part::Filesystem);
-        let text = self.look_at(cx, DELEGATE, &dataset, at)?;
-        if !parse::values(DELEGATE, &text).is_on(DELEGATE) {
-            return Ok(());
-        }
         run(cx, &command::set(&dataset, &[("zoned", "on".to_owned())]))?;
         match run(cx, &command::zone(namespace, &dataset)) {
             Err(failure) if !failure.is(Refusal::Exists) => Err(failure.into()),
