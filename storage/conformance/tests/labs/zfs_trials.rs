@@ -1,25 +1,24 @@
-//! What zfs alone does: its keys, its clones, its sources.
+//! What zfs alone does with volumes: its keys, its clones, its sizes.
 
-use super::zfs::{ZfsLab, Zpool, run};
+use super::zfs::{ZfsLab, run};
 use larder_base::host::{FaultHost, SystemHost};
 use larder_base::{ByteSize, ProjectName, SnapshotName};
 use larder_storage_conformance::{Outcome, World};
 use larder_storage_driver::{
-    Config, Content, Driver, ErrorKind, Mode, Place, Result, StorageError, VolumeId, VolumeKind, VolumeSpec,
+    Config, Content, ErrorKind, Mode, Place, Result, VolumeId, VolumeKind, VolumeSpec,
 };
-use larder_storage_drivers::PoolSetup;
-use larder_storage_drivers::zfs::Zfs;
-use larder_storage_pool::{CopyPlan, CopySource, EmptyFill, Locks, Pool};
+use larder_storage_pool::{CopyPlan, CopySource, EmptyFill};
 use libtest_mimic::{Failed, Trial};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-type Run = fn() -> Outcome;
+/// What a trial does.
+pub(super) type Run = fn() -> Outcome;
 
 /// All trials.
 pub(crate) fn all() -> Vec<Trial> {
-    let trials: Vec<(&str, Run)> = vec![
+    let own: Vec<(&str, Run)> = vec![
         ("an_image_goes_with_its_last_clone", an_image_goes_with_its_last_clone),
         ("copies_share_what_clone_copy_says", copies_share_what_clone_copy_says),
         ("a_copy_made_since_refuses_a_restore", a_copy_made_since_refuses_a_restore),
@@ -30,17 +29,13 @@ pub(crate) fn all() -> Vec<Trial> {
         ("a_delegated_dataset_is_the_namespaces", a_delegated_dataset_is_the_namespaces),
         ("what_zfs_cannot_spell_is_refused", what_zfs_cannot_spell_is_refused),
         ("what_is_busy_for_a_moment_is_waited_for", what_is_busy_for_a_moment_is_waited_for),
-        ("a_pool_in_a_file_is_made_grown_closed_and_removed", a_pool_in_a_file),
-        ("a_pool_on_a_device_is_wiped_only_when_asked", a_pool_on_a_device),
-        ("what_exists_is_used_if_it_is_empty", what_exists_is_used_if_it_is_empty),
-        ("a_pool_of_a_peer_is_taken_over", a_pool_of_a_peer_is_taken_over),
     ];
     let trial = |(name, run): (&str, Run)| {
         Trial::test(format!("zfs::own::{name}"), move || {
             run().map_err(|error| Failed::from(chain(error.as_ref())))
         })
     };
-    trials.into_iter().map(trial).collect()
+    own.into_iter().chain(super::zfs_pools::TRIALS.iter().copied()).map(trial).collect()
 }
 
 /// An error with its causes, in one line.
@@ -49,7 +44,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }
 
-fn folder() -> std::io::Result<tempfile::TempDir> {
+pub(super) fn folder() -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("larder-zfs-").tempdir_in("/dev/shm")
 }
 
@@ -57,11 +52,11 @@ fn lab(keys: &[(&str, &str)]) -> std::result::Result<ZfsLab, Box<dyn std::error:
     Ok(ZfsLab::new(folder()?, keys)?)
 }
 
-fn volume(kind: VolumeKind, content: Content, name: &str) -> Result<VolumeId> {
+pub(super) fn volume(kind: VolumeKind, content: Content, name: &str) -> Result<VolumeId> {
     Ok(VolumeId { kind, content, project: ProjectName::default_project(), name: name.parse()? })
 }
 
-fn custom(name: &str) -> Result<VolumeId> {
+pub(super) fn custom(name: &str) -> Result<VolumeId> {
     volume(VolumeKind::Custom, Content::Filesystem, name)
 }
 
@@ -70,11 +65,11 @@ fn spec(volume: &VolumeId, keys: &[(&str, &str)]) -> VolumeSpec {
     VolumeSpec { config, ..VolumeSpec::new(volume.clone()) }
 }
 
-fn ensure(holds: bool, what: impl Into<String>) -> Outcome {
+pub(super) fn ensure(holds: bool, what: impl Into<String>) -> Outcome {
     if holds { Ok(()) } else { Err(what.into().into()) }
 }
 
-fn fails<T: std::fmt::Debug>(outcome: Result<T>, kind: ErrorKind, words: &str) -> Outcome {
+pub(super) fn fails<T: std::fmt::Debug>(outcome: Result<T>, kind: ErrorKind, words: &str) -> Outcome {
     match outcome {
         Err(error) if error.kind() == kind && error.chain().contains(words) => Ok(()),
         other => {
@@ -455,199 +450,4 @@ fn what_is_busy_for_a_moment_is_waited_for() -> Outcome {
     delete(&world, &volume)?;
     closer.join().map_err(|_| "the closer panicked")?;
     ensure(world.pool().places(&cx)?.is_empty(), "what is left")
-}
-
-/// A pool of its own, wherever its keys say.
-struct Own {
-    folder: tempfile::TempDir,
-    config: Config,
-}
-
-impl Own {
-    fn new(name: &str, keys: &[(&str, &str)]) -> std::io::Result<Self> {
-        let mut config: Config =
-            keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        config.entry("zfs.pool_name".to_owned()).or_insert_with(|| format!("{name}{}", std::process::id()));
-        Ok(Self { folder: folder()?, config })
-    }
-
-    fn driver(&self) -> Result<Box<dyn Driver>> {
-        let (root, disks) = (self.folder.path().join("pool"), self.folder.path().join("disks"));
-        Ok(Box::new(Zfs::new(PoolSetup { name: "own".parse()?, root, disks, config: self.config.clone() })?))
-    }
-
-    fn cx(&self) -> larder_storage_driver::Cx<'static> {
-        let ticket = larder_base::Ticket::new("none", uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
-        larder_storage_driver::Cx::new(
-            &SystemHost,
-            larder_base::Progress::silent(),
-            larder_base::Cancel::never(),
-            ticket,
-        )
-    }
-
-    fn create(&self) -> Result<Pool> {
-        Pool::create(&self.cx(), "own".parse()?, self.driver()?, Locks::new())
-    }
-
-    fn open(&self) -> Result<Pool> {
-        Pool::open(&self.cx(), "own".parse()?, self.driver()?, Locks::new())
-    }
-
-    fn make(&self, pool: &Pool, name: &str) -> Result<()> {
-        pool.create_volume(&self.cx(), &VolumeSpec::new(custom(name)?), &EmptyFill)
-    }
-
-    fn zpool(&self) -> &str {
-        &self.config["zfs.pool_name"]
-    }
-
-    fn disk(&self) -> PathBuf {
-        self.folder.path().join("disks/own.img")
-    }
-}
-
-fn a_pool_in_a_file() -> Outcome {
-    let own = Own::new("larderf", &[("size", "512MiB")])?;
-    let pool = own.create()?;
-    let recorded = pool.driver().recorded_config();
-    ensure(recorded.get("source").map(Path::new) == Some(own.disk().as_path()), format!("{recorded:?}"))?;
-    ensure(recorded.get("size").map(String::as_str) == Some("512MiB"), format!("{recorded:?}"))?;
-    own.make(&pool, "v1")?;
-    let before = pool.usage(&own.cx())?.total_bytes;
-    let larger = Config::from([("size".to_owned(), "1GiB".to_owned())]);
-    pool.change(&own.cx(), &recorded, &larger)?;
-    let after = pool.usage(&own.cx())?.total_bytes;
-    ensure(after > before + (400 << 20), format!("grown from {before} to {after}"))?;
-    let smaller = Config::from([("size".to_owned(), "256MiB".to_owned())]);
-    let refused = pool.change(&own.cx(), &larger, &smaller);
-    ensure(
-        matches!(&refused, Err(error) if matches!(error.kind(), ErrorKind::Unsupported(_))),
-        format!("{refused:?}"),
-    )?;
-    pool.close(&own.cx())?;
-    ensure(run("zpool", &["list", own.zpool()]).is_err(), "it was not exported")?;
-    fails(
-        Pool::create(&own.cx(), "own".parse()?, own.driver()?, Locks::new()).map(drop),
-        ErrorKind::Invalid,
-        "own.img",
-    )?;
-    ensure(own.disk().exists(), "a refused creation removed the file")?;
-    let pool = own.open()?;
-    ensure(pool.places(&own.cx())?.len() == 1, "the volume is there")?;
-    // While it has volumes it is somebody's, even when its catalog is lost.
-    fails(own.create().map(drop), ErrorKind::Invalid, "source.recover")?;
-    pool.destroy_pool(&own.cx())?;
-    pool.destroy_pool(&own.cx())?;
-    ensure(run("zpool", &["list", own.zpool()]).is_err() && !own.disk().exists(), "what is left")
-}
-
-/// A loop device with a file of its own, for as long as this lives.
-struct LoopDevice {
-    path: String,
-    _folder: tempfile::TempDir,
-}
-
-impl LoopDevice {
-    fn new() -> std::result::Result<Self, Box<dyn std::error::Error>> {
-        run("modprobe", &["loop"])?;
-        let folder = folder()?;
-        let file = folder.path().join("device");
-        fs::File::create(&file)?.set_len(512 << 20)?;
-        let path = run("losetup", &["--find", "--show", &file.to_string_lossy()])?.trim_end().to_owned();
-        Ok(Self { path, _folder: folder })
-    }
-}
-
-impl Drop for LoopDevice {
-    fn drop(&mut self) {
-        let _ = run("losetup", &["--detach", &self.path]);
-    }
-}
-
-fn a_pool_on_a_device() -> Outcome {
-    let device = LoopDevice::new()?;
-    run("mkfs.ext4", &["-q", "-F", &device.path])?;
-    let own = Own::new("larderd", &[("source", &device.path)])?;
-    fails(own.create().map(drop), ErrorKind::Invalid, "source.wipe")?;
-    let own = Own::new("larderd", &[("source", &device.path), ("source.wipe", "true")])?;
-    let pool = own.create()?;
-    ensure(!pool.driver().recorded_config().contains_key("source.wipe"), "source.wipe is recorded")?;
-    own.make(&pool, "v1")?;
-    pool.close(&own.cx())?;
-    let pool = own.open()?;
-    ensure(pool.places(&own.cx())?.len() == 1, "the volume is there")?;
-    pool.destroy_pool(&own.cx())?;
-    // What is destroyed leaves an empty device.
-    let own = Own::new("larderd", &[("source", &device.path)])?;
-    own.create()?.destroy_pool(&own.cx())?;
-    let absent = Own::new("larderd", &[("source", "/dev/larder-absent")])?;
-    ensure(absent.create().is_err(), "a device that is not there")
-}
-
-fn what_exists_is_used_if_it_is_empty() -> Outcome {
-    let zpool = Zpool::new(folder()?, 512 << 20)?;
-    let name = zpool.name();
-    // A whole zpool stays when the pool goes.
-    let own = Own::new("x", &[("source", name), ("zfs.pool_name", name)])?;
-    let pool = own.create()?;
-    own.make(&pool, "v1")?;
-    pool.destroy_pool(&own.cx())?;
-    ensure(
-        run("zfs", &["list", "-H", "-r", "-o", "name", name])?.trim_end() == name,
-        "what is left in the zpool",
-    )?;
-    // So does what is somebody else's, whatever is asked for.
-    run("zfs", &["create", "-p", &format!("{name}/theirs/precious")])?;
-    fails(own.create().map(drop), ErrorKind::Invalid, "is not empty")?;
-    let theirs = format!("{name}/theirs");
-    let own = Own::new("x", &[("source", &theirs), ("zfs.pool_name", &theirs)])?;
-    fails(own.create().map(drop), ErrorKind::Invalid, "is not empty")?;
-    run("zfs", &["list", &format!("{name}/theirs/precious")])?;
-    // A dataset is made where there is none, and goes with the pool.
-    let ours = format!("{name}/ours");
-    let own = Own::new("x", &[("source", &ours), ("zfs.pool_name", &ours)])?;
-    let pool = own.create()?;
-    own.make(&pool, "v1")?;
-    pool.destroy_pool(&own.cx())?;
-    ensure(run("zfs", &["list", &ours]).is_err(), "the dataset is left")?;
-    let nowhere = Own::new("x", &[("source", "nowhere/ours"), ("zfs.pool_name", "nowhere/ours")])?;
-    fails(nowhere.create().map(drop), ErrorKind::Invalid, "nowhere/ours")
-}
-
-fn a_pool_of_a_peer_is_taken_over() -> Outcome {
-    let zpool = Zpool::new(folder()?, 512 << 20)?;
-    let name = zpool.name();
-    for (options, dataset) in [
-        (&["-o", "mountpoint=legacy"][..], "containers"),
-        (&["-o", "mountpoint=legacy"], "containers/c1"),
-        (&["-o", "mountpoint=legacy"], "virtual-machines"),
-        (&["-o", "mountpoint=legacy"], "virtual-machines/m1"),
-        (&["-s", "-V", "1M", "-o", "volmode=none"], "virtual-machines/m1.block"),
-        (&["-o", "mountpoint=legacy"], "custom"),
-        (&["-s", "-V", "1M", "-o", "volmode=none", "-o", "incus:content_type=iso"], "custom/default_cd.iso"),
-        (&["-o", "mountpoint=none"], "deleted"),
-    ] {
-        let full = format!("{name}/{dataset}");
-        run("zfs", &[&["create"], options, &[full.as_str()]].concat())?;
-    }
-    run("zfs", &["snapshot", &format!("{name}/containers/c1@snapshot-snap0")])?;
-    let own = Own::new("x", &[("source", name), ("zfs.pool_name", name), ("source.recover", "true")])?;
-    let pool = Pool::adopt(&own.cx(), "own".parse()?, own.driver()?, Locks::new())?;
-    let places: Vec<String> = pool.places(&own.cx())?.iter().map(ToString::to_string).collect();
-    let expected = [
-        "container volume c1",
-        "container volume c1, snapshot snap0",
-        "virtual-machine volume m1",
-        "custom volume cd",
-    ];
-    ensure(places == expected, format!("{places:?}"))?;
-    let c1 = volume(VolumeKind::Container, Content::Filesystem, "c1")?;
-    let attached = pool.attach(&own.cx(), &c1, Mode::ReadWrite)?;
-    fs::write(attached.directory()?.join("file"), "text")?;
-    pool.detach(&own.cx(), &c1)?;
-    let busy = |error: StorageError| error.chain();
-    pool.close(&own.cx()).map_err(busy)?;
-    run("zpool", &["import", "-d", &zpool.folder().to_string_lossy(), name])?;
-    Ok(())
 }
