@@ -3,13 +3,14 @@
 mod labs;
 
 use labs::btrfs::BtrfsLab;
-use labs::{lvm, zfs, zfs_trials};
+use labs::lvm::{Kind, LvmLab};
+use labs::zfs::ZfsLab;
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::dir::Dir;
 use larder_storage_drivers::memory::{Disk, Memory, Options};
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -186,12 +187,11 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
-    for (name, nested) in [("btrfs", false), ("btrfs_nested", true)] {
-        offers.push((name, Box::new(move || as_root(|| btrfs(nested)))));
-    }
-    offers.push(("lvm", Box::new(|| as_root(|| lvm::LvmLab::new("lvm", lvm::Kind::Thin)))));
-    offers.push(("lvm_thick", Box::new(|| as_root(|| lvm::LvmLab::new("lvm_thick", lvm::Kind::Thick)))));
-    offers.push(("zfs", Box::new(|| as_root(on_zfs))));
+    offers.push(("btrfs", Box::new(|| as_root(|| btrfs(false)))));
+    offers.push(("btrfs_nested", Box::new(|| as_root(|| btrfs(true)))));
+    offers.push(("lvm", Box::new(|| as_root(|| LvmLab::new("lvm", Kind::Thin)))));
+    offers.push(("lvm_thick", Box::new(|| as_root(|| LvmLab::new("lvm_thick", Kind::Thick)))));
+    offers.push(("zfs", Box::new(|| as_root(zfs))));
     offers
 }
 
@@ -210,28 +210,29 @@ fn dir() -> std::result::Result<DirLab, String> {
 }
 
 fn btrfs(nested: bool) -> std::result::Result<BtrfsLab, String> {
-    match labs::btrfs::missing() {
-        None => Ok(BtrfsLab { nested, ..BtrfsLab::default() }),
-        Some(reason) => Err(reason),
-    }
+    labs::btrfs::missing().map_or_else(|| Ok(BtrfsLab { nested, ..BtrfsLab::default() }), Err)
 }
 
-fn on_zfs() -> std::result::Result<zfs::ZfsLab, String> {
-    zfs::ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?, &[])
+fn zfs() -> std::result::Result<ZfsLab, String> {
+    ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?, &[])
+}
+
+/// What a technology alone does.
+fn own_trials(lab: &str) -> Vec<Trial> {
+    let of_btrfs = || [labs::btrfs_pool::TRIALS, labs::btrfs_volumes::TRIALS].concat();
+    match lab {
+        "btrfs" => labs::machine::trials(&of_btrfs()),
+        "zfs" => labs::zfs_trials::all(),
+        "lvm" => labs::lvm_trials::all(),
+        _ => Vec::new(),
+    }
 }
 
 /// Runs one lab's suite; tells whether all went well.
 fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     let began = Instant::now();
     let mut trials = suite(lab);
-    match lab.name() {
-        "btrfs" => {
-            trials.extend(labs::machine::trials(labs::btrfs_pool::TRIALS));
-            trials.extend(labs::machine::trials(labs::btrfs_volumes::TRIALS));
-        }
-        "zfs" => trials.extend(zfs_trials::all()),
-        _ => {}
-    }
+    trials.extend(own_trials(lab.name()));
     let count = trials.len();
     let conclusion = libtest_mimic::run(arguments, trials);
     let proof = Proof::of_run(lab.name(), lab.tools(), count, &conclusion, began.elapsed());

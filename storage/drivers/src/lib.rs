@@ -39,8 +39,7 @@ pub struct Supported {
     pub version: &'static str,
     /// Whether other members reach the same pool.
     pub is_remote: bool,
-    /// The program without which no pool can be made.
-    pub needs: Option<Tool>,
+    unavailable: fn() -> Option<String>,
     load: fn(PoolSetup) -> Result<Box<dyn Driver>>,
 }
 
@@ -50,38 +49,48 @@ pub const SUPPORTED: &[Supported] = &[
         name: "btrfs",
         version: "1",
         is_remote: false,
-        needs: Some(btrfs::MKFS),
+        unavailable: btrfs::unavailable,
         load: |setup| Ok(Box::new(btrfs::Btrfs::new(setup)?)),
     },
     Supported {
         name: "dir",
         version: "1",
         is_remote: false,
-        needs: None,
+        unavailable: || None,
         load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
     },
     Supported {
         name: "lvm",
         version: "2.03",
         is_remote: false,
-        needs: None,
+        unavailable: lvm::unavailable,
         load: |setup| Ok(Box::new(lvm::Lvm::new(setup)?)),
     },
     Supported {
         name: "zfs",
         version: "2.3",
         is_remote: false,
-        needs: Some(zfs::ZFS),
+        unavailable: || missing(zfs::ZFS),
         load: |setup| Ok(Box::new(zfs::Zfs::new(setup)?)),
     },
 ];
 
 impl Supported {
-    /// Whether what it needs is installed.
-    pub fn is_available(&self) -> bool {
-        self.needs.is_none_or(|tool| SystemHost::find(tool.name).is_some())
-            && (self.name != "lvm" || lvm::unavailable().is_none())
+    /// Why pools of the driver can't be made or opened on this machine, and what would help; `None` when they can.
+    pub fn unavailable(&self) -> Option<String> {
+        (self.unavailable)()
     }
+
+    /// Whether pools of the driver can be made on this machine.
+    pub fn is_available(&self) -> bool {
+        self.unavailable().is_none()
+    }
+}
+
+/// That a program is missing, if it is, and what to install.
+fn missing(tool: Tool) -> Option<String> {
+    let found = SystemHost::find(tool.name);
+    found.is_none().then(|| format!("the program {} is not available: install {}", tool.name, tool.package))
 }
 
 /// Makes the driver `name` for a pool. Changes nothing. Fails with kind `Invalid` for an unknown name or a wrong key.

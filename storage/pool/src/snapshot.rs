@@ -5,9 +5,7 @@ use crate::content::copy_content;
 use crate::locks::LockMode;
 use crate::undo;
 use larder_base::{ByteSize, SnapshotName};
-use larder_storage_driver::{
-    Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
-};
+use larder_storage_driver::{Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, VolumeId, VolumeSpec};
 use larder_storage_tree::CopyMode;
 use std::time::{Duration, Instant};
 
@@ -32,20 +30,18 @@ impl Pool {
     /// Makes a native snapshot in the volume's own area. After a failure it looks: listed means whole.
     pub(crate) fn snapshot_natively(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {
         let Err(error) = self.driver.snapshot(cx, of, name) else { return Ok(()) };
-        if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::Unsupported(_))
-        {
+        let is_refusal = matches!(
+            error.kind(),
+            ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Unsupported(_)
+        );
+        if is_refusal {
             return Err(error);
         }
-        self.settle_snapshot(&cx.uncancellable(), of, name).map_or_else(
-            |stuck| Err(error.with_undo_failures(vec![stuck])),
-            |is_whole| {
-                if is_whole {
-                    Ok(())
-                } else {
-                    Err(StorageError::new(ErrorKind::Unexpected, "the snapshot was not made"))
-                }
-            },
-        )
+        match self.settle_snapshot(&cx.uncancellable(), of, name) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(error),
+            Err(stuck) => Err(error.with_undo_failures(vec![stuck])),
+        }
     }
 
     /// Decides what became of an interrupted native snapshot: whole (its main part, which goes last, is there), or

@@ -1,5 +1,6 @@
 //! LVM, thin and thick, on files of its own.
 
+use super::{fast_folder, scratch};
 use larder_storage_conformance::{Bench, Lab, Spares};
 use larder_storage_driver::{Capabilities, Driver, Result};
 use larder_storage_drivers::PoolSetup;
@@ -37,11 +38,12 @@ impl LvmLab {
     }
 
     fn new_bench(&self) -> std::io::Result<LvmBench> {
-        Ok(LvmBench { folder: crate::scratch(crate::fast_folder())?, kind: self.kind })
+        Ok(LvmBench { folder: scratch(fast_folder())?, kind: self.kind })
     }
 }
 
-fn output(program: &str, arguments: &[&str]) -> std::io::Result<String> {
+/// Runs a program as a person would, and gives what it prints.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> std::io::Result<String> {
     #[expect(clippy::disallowed_methods, reason = "the test looks at the machine as a person would")]
     let output = Command::new(program).args(arguments).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -4,6 +4,7 @@ pub(crate) mod btrfs;
 pub(crate) mod btrfs_pool;
 pub(crate) mod btrfs_volumes;
 pub(crate) mod lvm;
+pub(crate) mod lvm_trials;
 pub(crate) mod machine;
 pub(crate) mod zfs;
 pub(crate) mod zfs_pools;

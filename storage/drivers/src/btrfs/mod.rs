@@ -20,11 +20,15 @@ use larder_storage_driver::{
     VolumeUsage,
 };
 use pool::Home;
-pub(crate) use pool::MKFS;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use subvolume::{SetReadOnly, Spot};
+
+/// Why this machine can't make btrfs pools; `None` when it can.
+pub(crate) fn unavailable() -> Option<String> {
+    crate::missing(pool::MKFS)
+}
 
 /// The driver over one pool.
 #[derive(Debug)]

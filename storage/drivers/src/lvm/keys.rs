@@ -10,11 +10,7 @@ use larder_storage_driver::{
     Config, ConfigKey, DEFAULT_BLOCK_SIZE, ErrorKind, KeyType, Result, StorageError, is_true,
 };
 
-const OWN: [ConfigKey; 17] = [
-    SOURCE[0],
-    SOURCE[1],
-    SOURCE[2],
-    SOURCE[3],
+const OWN: [ConfigKey; 13] = [
     ConfigKey {
         default: "the pool's name",
         ..pool_fixed("lvm.vg_name", KeyType::Text, "Name of the volume group")
@@ -66,7 +62,8 @@ const COMPATIBLE: &str = "Accepted for compatibility; copies are made without rs
 const THIN_POOL: &str = "IncusThinPool";
 
 /// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<{ COMMON.len() + OWN.len() }>(&[&COMMON, &OWN]);
+pub(super) const CONFIG_KEYS: &[ConfigKey] =
+    &joined::<{ COMMON.len() + SOURCE.len() + OWN.len() }>(&[&COMMON, &SOURCE, &OWN]);
 
 /// What a pool's keys ask for.
 #[derive(Debug)]

@@ -11,12 +11,12 @@ mod pool;
 mod report;
 mod volume;
 
-use crate::PoolSetup;
 use crate::filesystem::is_mounted;
 use crate::source::{Source, new_size};
+use crate::{PoolSetup, missing};
 use command::{LVCHANGE, LVS, change, report, run};
 use keys::Settings;
-use larder_base::host::{FsAct, SystemHost};
+use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Place,
@@ -126,29 +126,38 @@ impl Lvm {
 
     /// Activates or deactivates those that are not so yet, in one command.
     fn activate(&self, cx: &Cx<'_>, active: bool, parts: &[&Found]) -> Result<()> {
-        let names: Vec<String> = parts
-            .iter()
-            .filter(|found| found.lv.is_active != active)
-            .map(|found| self.full(&found.lv.name))
-            .collect();
+        let others = parts.iter().filter(|found| found.lv.is_active != active);
+        self.activate_lvs(cx, active, &others.map(|found| found.lv.name.clone()).collect::<Vec<_>>())
+    }
+
+    fn activate_lvs(&self, cx: &Cx<'_>, active: bool, names: &[String]) -> Result<()> {
         if names.is_empty() {
             return Ok(());
         }
         let wanted = if active { "y" } else { "n" };
-        let cmd = change(LVCHANGE).args(["--activate", wanted, "--ignoreactivationskip"]).args(names);
-        run(cx, &cmd).map(|_| ())
+        let cmd = change(LVCHANGE).args(["--activate", wanted, "--ignoreactivationskip"]);
+        run(cx, &cmd.args(names.iter().map(|name| self.full(name)))).map(|_| ())
+    }
+
+    /// What of a place is active: that has a device.
+    fn active_lvs(&self, at: &Place) -> Vec<String> {
+        let names = Part::of(&at.volume).iter().flat_map(|part| self.names.possible(at, *part));
+        names.filter(|name| self.device(name).exists()).collect()
     }
 
     /// Ends what a run that was cut off left mounted, and removes the mount points.
     fn release(&self, cx: &Cx<'_>, parts: &[&Found]) -> Result<()> {
-        for found in parts.iter().filter(|found| found.part == Part::Main) {
-            let target = self.mount_point(&found.place);
-            if is_mounted(&target) {
-                cx.act(&FsAct::Unmount { target: target.clone() })?;
-            }
-            if target.is_dir() {
-                cx.act(&FsAct::RemoveEmptyDirectory { path: target })?;
-            }
+        let mains = parts.iter().filter(|found| found.part == Part::Main);
+        mains.map(|found| &found.place).try_for_each(|at| self.unmount(cx, at))
+    }
+
+    fn unmount(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        let target = self.mount_point(at);
+        if is_mounted(&target) {
+            cx.act(&FsAct::Unmount { target: target.clone() })?;
+        }
+        if target.is_dir() {
+            cx.act(&FsAct::RemoveEmptyDirectory { path: target })?;
         }
         Ok(())
     }
@@ -228,7 +237,18 @@ impl Driver for Lvm {
     }
 
     fn create_clone(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
-        self.clone_volume(cx, at, from, spec)
+        self.clone_volume(cx, at, from, &[], spec)
+    }
+
+    fn create_clone_with_snapshots(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        from: &Place,
+        snapshots: &[SnapshotName],
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        self.clone_volume(cx, at, from, snapshots, spec)
     }
 
     fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
@@ -266,14 +286,9 @@ impl Driver for Lvm {
 
 /// Why this machine can't have LVM volumes; `None` when it can.
 pub fn unavailable() -> Option<String> {
-    if SystemHost::find("lvcreate").is_none() {
-        return Some("the program lvcreate is not available: install lvm2".to_owned());
-    }
-    let is_loaded = Path::new("/sys/class/misc/device-mapper").exists();
-    if is_loaded || has_module("dm-mod") {
-        return None;
-    }
-    Some("this machine's kernel has no device-mapper (the module dm-mod)".to_owned())
+    let is_loaded = || Path::new("/sys/class/misc/device-mapper").exists() || has_module("dm-mod");
+    let no_kernel = || "this machine's kernel has no device-mapper (the module dm-mod)".to_owned();
+    missing(command::LVCREATE).or_else(|| (!is_loaded()).then(no_kernel))
 }
 
 fn must_be_available() -> Result<()> {

@@ -4,7 +4,7 @@
 //! nothing, so that a volume gets the tag of its next place before it gets its name.
 
 use super::report::Lv;
-use crate::filesystem::Filesystem;
+use crate::filesystem::{self, Filesystem};
 use larder_base::SnapshotName;
 use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
 use sha2::{Digest, Sha256};
@@ -64,6 +64,17 @@ impl Names {
         };
         let snapshot = at.snapshot.as_ref().map(|snapshot| format!("-{}", escaped(snapshot.as_str())));
         format!("{volume}{}{}", snapshot.unwrap_or_default(), suffix(&at.volume, part))
+    }
+
+    /// The names that a part may have: an image may be there with another filesystem than the pool's own.
+    pub(super) fn possible(&self, at: &Place, part: Part) -> Vec<String> {
+        if at.volume.kind != VolumeKind::Image || !at.is_live() {
+            return vec![self.lv(at, part)];
+        }
+        let named = |name: &&str| {
+            Filesystem::named(name).map(|filesystem| Self { vg: String::new(), filesystem }.lv(at, part))
+        };
+        filesystem::NAMES.iter().filter_map(named).collect()
     }
 
     fn entry(&self, volume: &VolumeId) -> String {

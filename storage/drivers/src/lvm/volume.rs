@@ -20,6 +20,8 @@ const BESIDE_DISK: ByteSize = ByteSize::from_mebibytes(100);
 /// How a volume's filesystem is mounted, as a tag: `:` stands for the comma that tags can't have.
 const MOUNT_TAG: &str = "larder_mount=";
 const DEFAULT_MOUNT: &str = "discard";
+/// What filesystem a volume has, as a tag, so that nobody needs to look at its device.
+const FILESYSTEM_TAG: &str = "larder_filesystem=";
 /// When more of a thin pool's metadata than this is written, it grows.
 const FULL_PERCENT: f64 = 80.0;
 
@@ -48,7 +50,7 @@ impl Lvm {
         for part in Part::of(&at.volume) {
             let name = self.names.lv(at, *part);
             if look.part(at, *part).is_none() {
-                self.make_lv(cx, at, &name, self.size_of(at, *part, spec), &spec.config)?;
+                self.make_lv(cx, at, *part, spec)?;
             }
             if has_filesystem(at, *part) {
                 self.make_filesystem(cx, &name, &spec.config)?;
@@ -65,21 +67,32 @@ impl Lvm {
         }
     }
 
-    fn make_lv(&self, cx: &Cx<'_>, at: &Place, name: &str, size: ByteSize, config: &Config) -> Result<()> {
+    fn make_lv(&self, cx: &Cx<'_>, at: &Place, part: Part, spec: &VolumeSpec) -> Result<()> {
+        let (name, size) = (self.names.lv(at, part), bytes(self.size_of(at, part, spec)));
         let cmd = match &self.settings.thin_pool {
-            Some(pool) => change(LVCREATE).args(["--thinpool", pool, "--virtualsize", &bytes(size)]),
-            None => change(LVCREATE)
-                .args(["--size", &bytes(size), "--wipesignatures", "y"])
-                .args(stripes(config, "")?),
+            Some(pool) => change(LVCREATE).args(["--thinpool", pool, "--virtualsize", &size]),
+            None => {
+                let stripes = stripes(&spec.config, "")?;
+                change(LVCREATE).args(["--size", &size, "--wipesignatures", "y"]).args(stripes)
+            }
         };
-        let options = text(config, "block.mount_options").unwrap_or_else(|| DEFAULT_MOUNT.to_owned());
-        let cmd = cmd.args(["--name", name, "--addtag", &tag(at), "--addtag", &mount_tag(&options)?]);
+        let mut cmd = cmd.args(["--name", &name, "--addtag", &tag(at)]);
+        if has_filesystem(at, part) {
+            let options =
+                text(&spec.config, "block.mount_options").unwrap_or_else(|| DEFAULT_MOUNT.to_owned());
+            let filesystem = format!("{FILESYSTEM_TAG}{}", self.wanted_filesystem(&spec.config).as_str());
+            cmd = cmd.args(["--addtag", &mount_tag(&options)?, "--addtag", &filesystem]);
+        }
         run(cx, &cmd.arg(&self.names.vg)).map(|_| ())
     }
 
-    fn make_filesystem(&self, cx: &Cx<'_>, name: &str, config: &Config) -> Result<()> {
+    fn wanted_filesystem(&self, config: &Config) -> Filesystem {
         let wanted = text(config, "block.filesystem").and_then(|name| Filesystem::named(&name));
-        let filesystem = wanted.unwrap_or(self.names.filesystem);
+        wanted.unwrap_or(self.names.filesystem)
+    }
+
+    fn make_filesystem(&self, cx: &Cx<'_>, name: &str, config: &Config) -> Result<()> {
+        let filesystem = self.wanted_filesystem(config);
         let options = text(config, "block.create_options").unwrap_or_default();
         let device = self.device(name);
         filesystem.make(cx, &device, &options, self.is_thin())?;
@@ -108,11 +121,21 @@ impl Lvm {
         Ok(())
     }
 
+    /// Writes back what is cached of a mounted filesystem: LVM stops ext4 and xfs for the moment of a snapshot, but not btrfs.
+    fn sync(&self, at: &Place) -> Result<()> {
+        let target = self.mount_point(at);
+        if at.volume.has_filesystem() && is_mounted(&target) {
+            rustix::fs::syncfs(std::fs::File::open(target)?).map_err(std::io::Error::from)?;
+        }
+        Ok(())
+    }
+
     /// A logical volume that shares its blocks with another.
     fn share_lv(&self, cx: &Cx<'_>, from: &Found, name: &str, at: &Place, permission: &str) -> Result<()> {
         let mut cmd = change(LVCREATE).args(["--snapshot", "--permission", permission, "--name", name]);
         cmd = cmd.args(["--addtag", &tag(&at.main())]);
-        for tag in from.lv.tags.iter().filter(|tag| tag.starts_with(MOUNT_TAG)) {
+        let stays = |tag: &&String| tag.starts_with(MOUNT_TAG) || tag.starts_with(FILESYSTEM_TAG);
+        for tag in from.lv.tags.iter().filter(stays) {
             cmd = cmd.args(["--addtag", tag]);
         }
         let skip = if permission == "r" { "y" } else { "n" };
@@ -131,6 +154,7 @@ impl Lvm {
         look.main(of).ok_or_else(|| StorageError::not_found(of))?;
         self.must_be_free(&look, &at)?;
         self.make_room(cx, &look)?;
+        self.sync(of)?;
         for part in Part::of(&of.volume) {
             let from = look.part(of, *part).ok_or_else(|| StorageError::not_found(of))?;
             self.share_lv(cx, from, &self.names.lv(&at, *part), &at, "r")?;
@@ -138,28 +162,39 @@ impl Lvm {
         Ok(())
     }
 
+    /// A volume that shares its blocks with another, and snapshots that share theirs with those named.
     pub(super) fn clone_volume(
         &self,
         cx: &Cx<'_>,
         at: &Place,
         from: &Place,
+        snapshots: &[SnapshotName],
         spec: &VolumeSpec,
     ) -> Result<()> {
         if !self.is_thin() {
             let message = format!("{from} can't be cloned: thick volumes are copied");
             return Err(StorageError::unsupported(Need::Clone, message));
         }
-        self.names.check(at)?;
+        let of_snapshots = snapshots.iter().map(|name| (from.at_snapshot(name), at.at_snapshot(name), "r"));
+        let wanted: Vec<_> = of_snapshots.chain([(from.clone(), at.clone(), "rw")]).collect();
         let look = self.look(cx)?;
-        look.main(from).ok_or_else(|| StorageError::not_found(from))?;
         self.must_be_free(&look, at)?;
-        self.make_room(cx, &look)?;
-        for part in Part::of(&at.volume) {
-            let source = look.part(from, *part).ok_or_else(|| StorageError::not_found(from))?;
-            self.share_lv(cx, source, &self.names.lv(at, *part), at, "rw")?;
+        for (source, target, _) in &wanted {
+            self.names.check(target)?;
+            look.main(source).ok_or_else(|| StorageError::not_found(source))?;
         }
-        if at.volume.has_filesystem() {
-            self.renew(cx, at)?;
+        self.make_room(cx, &look)?;
+        self.sync(from)?;
+        for (source, target, permission) in &wanted {
+            for part in Part::of(&at.volume) {
+                let found = look.part(source, *part).ok_or_else(|| StorageError::not_found(source))?;
+                self.share_lv(cx, found, &self.names.lv(target, *part), target, permission)?;
+            }
+        }
+        if at.volume.has_filesystem()
+            && let Some(source) = look.main(from)
+        {
+            self.renew(cx, &self.names.lv(at, Part::Main), source)?;
         }
         match spec.size {
             Some(_) => self.resize_volume(cx, at, spec.size),
@@ -167,17 +202,15 @@ impl Lvm {
         }
     }
 
-    /// Gives a clone's filesystem an identifier of its own.
-    fn renew(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        let look = self.look(cx)?;
-        let main = look.main(at).ok_or_else(|| StorageError::not_found(at))?;
-        self.activate(cx, true, &[main])?;
-        let device = self.device(&main.lv.name);
+    /// Gives the filesystem of a clone an identifier of its own.
+    fn renew(&self, cx: &Cx<'_>, name: &str, source: &Found) -> Result<()> {
+        let name = [name.to_owned()];
+        self.activate_lvs(cx, true, &name)?;
+        let device = self.device(&name[0]);
         let scratch = self.scratch(cx)?;
-        Filesystem::on(cx, &device)?.renew(cx, &device, &scratch)?;
+        filesystem_of(cx, &source.lv, &device)?.renew(cx, &device, &scratch)?;
         cx.act(&FsAct::RemoveEmptyDirectory { path: scratch })?;
-        let look = self.look(cx)?;
-        self.activate(cx, false, &look.of(at))
+        self.activate_lvs(cx, false, &name)
     }
 
     pub(super) fn attach_volume(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
@@ -211,7 +244,7 @@ impl Lvm {
             cx.act(&FsAct::MakeDirectory { path: target.to_owned(), mode: PRIVATE })?;
         }
         let device = self.device(&main.lv.name);
-        let filesystem = Filesystem::on(cx, &device)?;
+        let filesystem = filesystem_of(cx, &main.lv, &device)?;
         let options = match at.snapshot.is_some() && self.is_thin() {
             true => filesystem.snapshot_options().to_owned(),
             false => mount_options(&main.lv),
@@ -220,10 +253,8 @@ impl Lvm {
     }
 
     pub(super) fn detach_volume(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        let look = self.look(cx)?;
-        let parts: Vec<&Found> = look.parts.iter().filter(|found| found.place == *at).collect();
-        self.release(cx, &parts)?;
-        self.activate(cx, false, &parts)
+        self.unmount(cx, at)?;
+        self.activate_lvs(cx, false, &self.active_lvs(at))
     }
 
     /// What counts as the volume's size: its disk where it has one, else its filesystem.
@@ -261,7 +292,7 @@ impl Lvm {
         let (device, target, scratch) =
             (self.device(&found.lv.name), self.mount_point(at), self.scratch(cx)?);
         let resizing = Resizing {
-            filesystem: Filesystem::on(cx, &device)?,
+            filesystem: filesystem_of(cx, &found.lv, &device)?,
             device: &device,
             mounted: is_mounted(&target).then_some(target.as_path()),
             scratch: &scratch,
@@ -269,12 +300,7 @@ impl Lvm {
         let resized = self.resize_filesystem(cx, found, &resizing, size);
         cx.uncancellable().act(&FsAct::RemoveEmptyDirectory { path: scratch.clone() })?;
         if !was_active {
-            let look = self.look(cx)?;
-            self.activate(
-                cx,
-                false,
-                &look.of(at).into_iter().filter(|found| found.place == *at).collect::<Vec<_>>(),
-            )?;
+            self.activate_lvs(cx, false, std::slice::from_ref(&found.lv.name))?;
         }
         resized
     }
@@ -323,6 +349,12 @@ fn mount_tag(options: &str) -> Result<String> {
     }
     let message = format!("block.mount_options can't be {options:?}: use options with commas between them");
     Err(StorageError::new(ErrorKind::Invalid, message))
+}
+
+/// The filesystem of a logical volume; one that a peer made is asked.
+fn filesystem_of(cx: &Cx<'_>, lv: &Lv, device: &Path) -> Result<Filesystem> {
+    let tagged = lv.tags.iter().find_map(|tag| Filesystem::named(tag.strip_prefix(FILESYSTEM_TAG)?));
+    tagged.map_or_else(|| Filesystem::on(cx, device), Ok)
 }
 
 fn mount_options(lv: &Lv) -> String {
