@@ -81,6 +81,11 @@ fn a_pool_in_a_file() -> Outcome {
         matches!(&refused, Err(error) if matches!(error.kind(), ErrorKind::Unsupported(_))),
         format!("{refused:?}"),
     )?;
+    // What is in use stays.
+    let attached = pool.attach(&own.cx(), &custom("v1")?, Mode::ReadWrite)?;
+    pool.close(&own.cx())?;
+    fs::write(attached.directory()?.join("file"), "text")?;
+    pool.detach(&own.cx(), &custom("v1")?)?;
     pool.close(&own.cx())?;
     ensure(run("zpool", &["list", own.zpool()]).is_err(), "it was not exported")?;
     fails(

@@ -411,8 +411,9 @@ mod tests {
         #[test]
         fn reading_names_never_panics(name in "\\PC{0,60}", tag in "\\PC{0,40}") {
             let layout = layout();
-            for name in [format!("tank/larder/{name}"), format!("tank/larder/.larder/{name}"), format!("tank/larder/custom/default_v@{tag}")] {
-                let _ = read(&layout, &[(name, Kind::Filesystem)], Content::Filesystem);
+            let snapshot = format!("custom/default_v@{tag}");
+            for below in [name.clone(), format!(".larder/{name}"), snapshot] {
+                let _ = read(&layout, &[(format!("tank/larder/{below}"), Kind::Filesystem)], Content::Filesystem);
             }
         }
     }

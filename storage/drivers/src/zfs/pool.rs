@@ -1,7 +1,7 @@
 //! The pool itself: a zpool of our own on a file or device, a zpool or dataset that was there, or a dataset made in one.
 
 use super::command::{self, Property};
-use super::mount::{self, Unmount};
+use super::mount::{self, Mounted, Unmount};
 use super::parse::{self, Refusal};
 use super::run::{run, run_if_there};
 use super::{Zfs, keys};
@@ -9,7 +9,7 @@ use crate::PoolSetup;
 use crate::source::{self, Source};
 use larder_base::host::FsAct;
 use larder_storage_driver::{Config, Cx, ErrorKind, PoolUsage, Result, StorageError, VolumeKind, is_true};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Remembers on the pool's root what was made for it, and so what goes with it.
 const MADE: &str = "larder:made";
@@ -227,18 +227,27 @@ impl Zfs {
     }
 
     pub(super) fn close(&self, cx: &Cx<'_>) -> Result<()> {
-        self.unmount_everything(cx)?;
         let keeps_open = self.config.lock().get("zfs.export").is_some_and(|value| !is_true(value));
-        if keeps_open || self.layout.dataset().contains('/') {
+        // What an instance has mounted goes on without the daemon, and so does its zpool.
+        let is_in_use = !self.mount_points()?.is_empty();
+        if keeps_open || is_in_use || self.layout.dataset().contains('/') {
             return Ok(());
         }
         run_if_there(cx, &command::export_zpool(self.layout.zpool())).map(drop)
     }
 
-    fn unmount_everything(&self, cx: &Cx<'_>) -> Result<()> {
+    /// Where volumes of the pool are mounted.
+    fn mount_points(&self) -> Result<Vec<PathBuf>> {
         let below = format!("{}/", self.layout.dataset());
-        let mounted = mount::mounts()?.into_iter().filter(|mounted| mounted.source.starts_with(&below));
-        let targets: Vec<_> = mounted.map(|mounted| mounted.target).collect();
+        let is_ours = |mounted: &Mounted| {
+            mounted.source.starts_with(&below) || mounted.target.starts_with(self.layout.root())
+        };
+        let ours = mount::mounts()?.into_iter().filter(is_ours);
+        Ok(ours.map(|mounted| mounted.target).collect())
+    }
+
+    fn unmount_everything(&self, cx: &Cx<'_>) -> Result<()> {
+        let targets = self.mount_points()?;
         if targets.is_empty() { Ok(()) } else { cx.act(&Unmount { targets }) }
     }
 
