@@ -111,6 +111,18 @@ pub enum RuntimeError {
         "container {0} needs an AppArmor profile, and apparmor_parser is not available: install apparmor"
     )]
     AppArmorParserMissing(String),
+    /// The kernel, or whoever set its cgroups up, lacks what holds a limit.
+    #[error(
+        "container {container}: {key} can't be held: the cgroup controller {controller} is not available here; unset {key}"
+    )]
+    ControllerMissing {
+        /// The container.
+        container: String,
+        /// The limit.
+        key: &'static str,
+        /// What would hold it.
+        controller: &'static str,
+    },
     /// The work was asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -121,6 +121,8 @@ impl Service {
                     self.store.drop_rename(ticket, &record, &volume)
                 }
             }
+            // Whether it is there is looked at for every volume that was being created.
+            Then::VolumeIsMade => self.store.drop_intent(ticket),
             Then::VolumeIsGone => self.store.volume_is_gone(ticket, record.volume.id, None),
             Then::VolumeIsReady => {
                 let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };

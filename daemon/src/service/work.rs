@@ -85,6 +85,8 @@ pub(crate) enum Then {
     SnapshotIsGone { snapshot: Uuid },
     /// The snapshot of this id is there, if the pool has it.
     SnapshotIsMade { snapshot: Uuid },
+    /// The volume that was being created is there, if the pool has it.
+    VolumeIsMade,
     /// The volume is as it shall be.
     VolumeIsReady,
 }

@@ -7,7 +7,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn machine() -> Machine {
-    Machine { unified_cgroups: true, apparmor: true, lxcfs: false, online_cpus: vec![0, 1, 2, 3] }
+    Machine {
+        unified_cgroups: true,
+        cpusets: true,
+        apparmor: true,
+        lxcfs: false,
+        online_cpus: vec![0, 1, 2, 3],
+    }
 }
 
 fn spec() -> ContainerSpec {

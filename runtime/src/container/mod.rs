@@ -83,6 +83,7 @@ impl Containers {
         if machine.apparmor && SystemHost::find("apparmor_parser").is_none() {
             return Err(RuntimeError::AppArmorParserMissing(spec.name.clone()));
         }
+        machine.can_hold(&spec.limits, &spec.name)?;
         let target = self.target(&spec.name)?;
         if self.state(&spec.name)?.status != Status::Stopped {
             return Err(RuntimeError::AlreadyRunning(spec.name.clone()));
@@ -220,7 +221,9 @@ impl Containers {
         let not_running = || RuntimeError::NotRunning(name.to_owned());
         let init = self.state(name)?.init.ok_or_else(not_running)?;
         let cgroups = Cgroups::of(init).ok_or_else(not_running)?;
-        cgroups.apply(limits, &Machine::look(), name)
+        let machine = Machine::look();
+        machine.can_hold(limits, name)?;
+        cgroups.apply(limits, &machine, name)
     }
 
     /// Runs a command in a running container.

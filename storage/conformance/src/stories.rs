@@ -77,6 +77,8 @@ pub(crate) fn all(lab: &dyn Lab) -> Vec<Story> {
         story("create_block", nothing, |world, cx| {
             world.make_with(cx, &custom(Content::Block, "v1")?, "new")
         }),
+        story("create_agreed", nothing, |world, cx| world.make_agreed(cx, &volume()?, "new")),
+        story("create_agreed_machine", nothing, |world, cx| world.make_agreed(cx, &machine("m1")?, "new")),
         story("create_with_snapshots", nothing, |world, cx| world.make_with_snapshots(cx, &volume()?)),
         story("create_machine_with_snapshots", nothing, |world, cx| {
             world.make_with_snapshots(cx, &machine("m1")?)

@@ -25,6 +25,11 @@ pub trait Lab: fmt::Debug + Send + Sync {
 
     /// What a driver over a fresh bench can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// The programs it drives, each with its version.
+    fn tools(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Where one pool lives: outlives its driver as a disk outlives a daemon. Cleans up when it is dropped.
@@ -111,6 +116,11 @@ impl World {
     pub fn intending<T>(&self, intent: &Intent, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.written().push((0, intent.clone()));
         let outcome = work();
+        self.settle(intent, outcome)
+    }
+
+    /// Forgets an intent once its work is over.
+    fn settle<T>(&self, intent: &Intent, outcome: Result<T>) -> Result<T> {
         let is_settled = match &outcome {
             Ok(_) => true,
             Err(error) => self.forgets && error.undo_failures().is_empty(),
@@ -203,6 +213,17 @@ impl World {
     /// Makes a volume filled with `text`, in a given context.
     pub fn make_with(&self, cx: &Cx<'_>, volume: &VolumeId, text: &str) -> Result<()> {
         self.pool().create_volume(cx, &spec(volume), &filled(text))
+    }
+
+    /// Makes a volume as the daemon makes empty ones: its creation is certain before it is published.
+    pub(crate) fn make_agreed(&self, cx: &Cx<'_>, volume: &VolumeId, text: &str) -> Result<()> {
+        let intent = Intent::Publish { staged: Place::live(volume).staged(cx.ticket()) };
+        let agree = || {
+            self.written().push((0, intent.clone()));
+            Ok(())
+        };
+        let made = self.pool().create_agreed(cx, &spec(volume), &filled(text), &agree);
+        self.settle(&intent, made)
     }
 
     /// Makes a volume with two snapshots, each filled with its own name.

@@ -81,6 +81,7 @@ impl Pool {
     fn finish(&self, cx: &Cx<'_>, intent: &Intent, sizes: &BTreeMap<VolumeId, VolumeSpec>) -> Result<()> {
         match intent {
             Intent::Move { from, to } => self.finish_move(cx, from, to),
+            Intent::Publish { staged } => self.finish_publish(cx, staged),
             Intent::Snapshot { volume, snapshot } => {
                 self.settle_snapshot(cx, &Place::live(volume), snapshot).map(|_| ())
             }
@@ -92,6 +93,16 @@ impl Pool {
                 self.restore_unlocked(cx, &spec, snapshot, self.driver.capabilities().restore)
             }
             Intent::Resize { volume, size } => self.driver.resize(cx, &Place::live(volume), *size),
+        }
+    }
+
+    /// Either it is published already, or a power cut took the staged volume with it: then there is nothing to finish.
+    fn finish_publish(&self, cx: &Cx<'_>, staged: &Place) -> Result<()> {
+        let live = staged.within(Area::Live);
+        let places = self.driver.list(cx)?;
+        match (places.contains(staged), places.contains(&live)) {
+            (true, false) | (false, true) => self.driver.rename(cx, staged, &live),
+            (true, true) | (false, false) => Ok(()),
         }
     }
 

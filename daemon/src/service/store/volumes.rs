@@ -41,13 +41,55 @@ impl Store {
         Ok(stored.map(VolumeRecord::new))
     }
 
+    /// Refuses a name that is taken, before anything is done for it.
+    pub(in crate::service) fn must_be_free(&self, volume: &Volume) -> Result<()> {
+        match self.catalog.get(&name_key(volume))? {
+            Some(_) => Err(taken(volume)),
+            None => Ok(()),
+        }
+    }
+
     pub(in crate::service) fn begin_volume(&self, pool: &Pool, volume: &Volume) -> Result<()> {
+        self.begin_volume_with(pool, volume, Transaction::new())
+    }
+
+    /// Records a volume that stands whole in staging, and writes down that it is to be published.
+    pub(in crate::service) fn begin_planned_volume(
+        &self,
+        ticket: &Ticket,
+        pool: &Pool,
+        volume: &Volume,
+        plan: &Plan,
+    ) -> Result<()> {
+        let intent = self.intent_of(ticket, volume, plan)?;
+        self.begin_volume_with(pool, volume, Transaction::new().put_document(&intent)?)
+    }
+
+    /// The end of [`Store::begin_planned_volume`]. A power cut may take it back: the next start finds the same out again.
+    pub(in crate::service) fn planned_volume_is_ready(
+        &self,
+        ticket: &Ticket,
+        volume: &Volume,
+        cause: Cause,
+    ) -> Result<()> {
+        let ready = Volume { state: VolumeState::Ready, ..volume.clone() };
+        let transaction = Transaction::new().put_document(&ready)?.delete(keys::intent(ticket)).relaxed();
+        self.commit(transaction, Some(cause))
+    }
+
+    /// Takes back [`Store::begin_planned_volume`].
+    pub(in crate::service) fn forget_planned_volume(&self, ticket: &Ticket, volume: &Volume) -> Result<()> {
+        let transaction = Transaction::new().delete(name_key(volume)).delete_document(volume);
+        self.commit(transaction.delete(keys::intent(ticket)), None)
+    }
+
+    fn begin_volume_with(&self, pool: &Pool, volume: &Volume, transaction: Transaction) -> Result<()> {
         let stored = larder_catalog::get_document::<Pool>(self.catalog.as_ref(), &keys::pool(pool.id))?;
         let missing = || ServiceError::not_found(format!("storage pool {:?}", pool.name));
         let pool =
             stored.filter(|stored| stored.document.status == PoolStatus::Created).ok_or_else(missing)?;
         let name = name_key(volume);
-        let transaction = Transaction::new()
+        let transaction = transaction
             .guard_at(keys::pool(pool.document.id), pool.revision)
             .guard_absent(name.clone())
             .put(name.clone(), super::pointer_to(&volume.id)?)
