@@ -159,6 +159,7 @@ impl Service {
         output: impl Write + Send,
     ) -> Result<()> {
         let snapshots = if new.volume_only { Vec::new() } else { self.store.snapshots_of(&record.volume)? };
+        self.must_have_own_ids(task, pool, record, &snapshots)?;
         let text = manifest::write(&pool.document, &record.volume, &snapshots)?;
         let mut index = tempfile::NamedTempFile::new_in(self.directories.backups())?;
         index.write_all(text.as_bytes())?;

@@ -402,6 +402,7 @@ impl Service {
             entries: &metadata.templates,
             trigger,
             values: &values,
+            first_ids: super::shifted::first_ids(&rootfs)?,
         };
         run.apply().map_err(|error| ServiceError::bad(crate::service::store::chain(&error)))?;
         Ok(())

@@ -11,6 +11,7 @@ mod image_volume;
 mod live;
 mod relocate;
 mod run;
+mod shifted;
 mod snapshots;
 mod start;
 
@@ -40,8 +41,8 @@ pub(super) struct Instances {
     containers: Containers,
     /// What each running instance has attached, to be detached when it stops.
     attached: Mutex<HashMap<InstanceId, Vec<start::Attachment>>>,
-    /// The pools whose filesystem can be mounted with mapped ids.
-    mappable: Mutex<BTreeSet<PoolId>>,
+    /// Whether the filesystem of a pool can be mounted with mapped ids, where it is known.
+    mappable: Mutex<HashMap<PoolId, bool>>,
     /// One change at a time of each.
     claims: claim::Claims,
     /// Held while an image is unpacked into a pool, so that it is unpacked once.
