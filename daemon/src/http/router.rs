@@ -2,9 +2,9 @@
 
 use super::glue::{App, sync};
 use super::{
-    ApiError, Reply, backups, events, image_aliases, images, instance_console, instance_exec, instance_files,
-    instance_snapshots, instances, metadata, operations, pools, profiles, projects, resources, server, sftp,
-    snapshots, volumes, warnings,
+    ApiError, Reply, backups, events, image_aliases, images, instance_backups, instance_console,
+    instance_exec, instance_files, instance_snapshots, instances, metadata, operations, pools, profiles,
+    projects, resources, server, sftp, snapshots, volumes, warnings,
 };
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -101,6 +101,12 @@ fn of_instances() -> Router<App> {
                 .post(instances::rename)
                 .delete(instances::delete),
         )
+        .route(&below("backups"), get(instance_backups::get_all).post(instance_backups::post))
+        .route(
+            &below("backups/{backup}"),
+            get(instance_backups::get).post(instance_backups::rename).delete(instance_backups::delete),
+        )
+        .route(&below("backups/{backup}/export"), get(instance_backups::export))
         .route(&below("console"), get(instances::console_log).post(instance_console::post))
         .route(&below("exec"), post(instance_exec::post))
         .route(

@@ -25,7 +25,7 @@ mod warnings;
 mod work;
 
 pub(crate) use backups::check_manifest;
-pub use backups::{BackupImport, ImportKind, NewBackup};
+pub use backups::{BackupImport, ImportKind, InstanceImport, NewBackup};
 pub use copies::VolumeSource;
 pub use directories::Directories;
 pub use error::{Kind, Result, ServiceError};

@@ -16,6 +16,7 @@ mod start;
 pub use change::InstanceChange;
 pub use create::{InstanceSource, NewInstance};
 pub use files::FilesInUse;
+pub(super) use image_volume::check_root;
 pub use relocate::InstanceTarget;
 pub use run::{InstanceUsage, Stop};
 
@@ -127,6 +128,12 @@ impl Service {
         Ok(expand_with(instance, &self.profiles(&holder)?))
     }
 
+    /// The profiles of an instance, in order.
+    pub(super) fn profiles_of(&self, instance: &Instance) -> Result<Vec<larder_catalog::documents::Profile>> {
+        let holder = self.profile_project(instance.project.as_str())?;
+        instance.profiles.iter().map(|name| self.profile(&holder, name)).collect()
+    }
+
     /// The custom volumes that devices name.
     fn volumes_used(&self, project: &ProjectName, devices: &Devices) -> Result<Vec<Use>> {
         let mut used = Vec::new();
@@ -169,7 +176,7 @@ impl Service {
 
     /// Checks settings with all that applies: keys, devices, a root disk, and that what devices name is there.
     /// Returns what the instance uses.
-    fn check_settings(&self, instance: &Instance, expanded: &Expanded) -> Result<Vec<Use>> {
+    pub(super) fn check_settings(&self, instance: &Instance, expanded: &Expanded) -> Result<Vec<Use>> {
         let own = (&instance.config, &instance.devices);
         larder_runtime::check_config(own.0).map_err(|error| ServiceError::bad(error.to_string()))?;
         larder_runtime::check_devices(own.1).map_err(|error| ServiceError::bad(error.to_string()))?;
@@ -259,6 +266,11 @@ fn root_device(expanded: &Expanded) -> Result<(&str, Option<&str>)> {
         ServiceError::bad(format!("the root disk {name:?} names no pool: set its key pool"))
     })?;
     Ok((pool, device.get("size").map(String::as_str)))
+}
+
+/// The pool of the root disk.
+pub(super) fn root_pool(expanded: &Expanded) -> Result<String> {
+    root_device(expanded).map(|(pool, _)| pool.to_owned())
 }
 
 /// What belongs to one instance and is never copied to another.

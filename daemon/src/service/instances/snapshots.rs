@@ -16,7 +16,8 @@ fn snapshot_url(instance: &Instance, name: &str) -> String {
 }
 
 impl Service {
-    fn root_and_pool(&self, instance: &Instance) -> Result<(VolumeRecord, OpenPool)> {
+    /// The root volume of an instance, and the pool it is on.
+    pub fn root_and_pool(&self, instance: &Instance) -> Result<(VolumeRecord, OpenPool)> {
         let root = self.root_volume(instance)?;
         let pool = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
         Ok((root, pool))
