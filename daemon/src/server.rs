@@ -120,7 +120,7 @@ async fn serve(
     };
     let (stopping, is_stopping) = watch::channel(false);
     let answering = tokio::spawn(http::serve(listener, http::router(app), is_stopping));
-    let housekeeping = tokio::spawn(keep_house(service));
+    let housekeeping = tokio::spawn(keep_house(Arc::clone(&service)));
     tracing::info!(socket = %socket.display(), "ready");
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -130,6 +130,7 @@ async fn serve(
     }
     tracing::info!("stopping");
     housekeeping.abort();
+    service.stop_housekeeping();
     operations.close().await;
     stopping.send_replace(true);
     answering.await.context("the socket's task panicked")

@@ -48,6 +48,7 @@ pub const EXTENSIONS: &[&str] = &[
     "operation_metadata_entity_url",
     "operation_wait",
     "image_types",
+    "image_compression_algorithm",
     "image_create_aliases",
     "image_copy_profile",
     "image_force_refresh",

@@ -6,7 +6,7 @@ mod import;
 mod instance;
 mod instance_manifest;
 mod manifest;
-mod pack;
+pub(super) mod pack;
 mod survey;
 
 pub use import::{BackupImport, ImportKind};
@@ -49,6 +49,8 @@ impl Layout {
 const PEERS_NOTE: &str = "backup.yaml";
 const MANIFEST: &str = "backup/index.yaml";
 const UNFINISHED: &str = "part";
+/// How work that makes a backup calls what it is at; clients look for `create_backup_progress`.
+const STAGE: &str = "create_backup";
 
 /// What a new backup shall be, checked.
 #[derive(Debug, Clone)]
@@ -181,7 +183,7 @@ impl Service {
         let index = self.temporary(&text)?;
         let note = note.map(|text| self.temporary(&text)).transpose()?;
         let files = (index.path(), note.as_ref().map(tempfile::NamedTempFile::path));
-        pack::through(new.compression, output, task, |output| {
+        pack::through(STAGE, new.compression, output, task, |output| {
             self.with_cx(task, |cx| export(cx, pool, record, &snapshots, files, &output))
         })
     }

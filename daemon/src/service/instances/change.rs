@@ -84,7 +84,7 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn must_be_stopped(&self, instance: &Instance, what: &str) -> Result<()> {
+    pub(in crate::service) fn must_be_stopped(&self, instance: &Instance, what: &str) -> Result<()> {
         match self.instances.containers.state(&runtime_name(instance))?.status {
             Status::Stopped => Ok(()),
             _ => Err(ServiceError::bad(format!(

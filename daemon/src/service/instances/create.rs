@@ -134,7 +134,7 @@ impl Service {
             project: self.image_project(project)?,
             filename: String::new(),
             public: false,
-            auto_update: true,
+            auto_update: self.updates_cached_images()?,
             cached: true,
             properties: Config::new(),
             expires_at: None,

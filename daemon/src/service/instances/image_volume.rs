@@ -11,9 +11,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// The folder of a root volume that becomes the instance's root.
-pub(super) const ROOTFS: &str = "rootfs";
+pub(in crate::service) const ROOTFS: &str = "rootfs";
 /// The folder with the templates that its metadata names.
-pub(super) const TEMPLATES: &str = "templates";
+pub(in crate::service) const TEMPLATES: &str = "templates";
 
 impl Service {
     /// The volume of an image on a pool; made now if it is not there.

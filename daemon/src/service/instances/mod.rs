@@ -16,7 +16,7 @@ mod start;
 pub use change::InstanceChange;
 pub use create::{InstanceSource, NewInstance};
 pub use files::FilesInUse;
-pub(super) use image_volume::check_root;
+pub(super) use image_volume::{ROOTFS, TEMPLATES, check_root};
 pub use relocate::InstanceTarget;
 pub use run::{InstanceUsage, Stop};
 
@@ -126,6 +126,11 @@ impl Service {
     pub(super) fn expanded(&self, instance: &Instance) -> Result<Expanded> {
         let holder = self.profile_project(instance.project.as_str())?;
         Ok(expand_with(instance, &self.profiles(&holder)?))
+    }
+
+    /// The right to change an instance, until it is dropped: waits until nobody else changes it.
+    pub(super) fn claim_instance(&self, instance: &Instance) -> claim::Claim<'_> {
+        self.instances.claims.take(instance.id)
     }
 
     /// The profiles of an instance, in order.

@@ -64,13 +64,11 @@ impl Service {
     ) -> Result<()> {
         let (root, pool) = self.root_and_pool(instance)?;
         let now = self.clock.now();
+        lifetime::must_be_ahead(expires_at.flatten(), now, name.as_str())?;
         let expires_at = match expires_at {
             Some(said) => said,
             None => lifetime::expiry_of(&self.expanded(instance)?.config, now)?,
         };
-        if expires_at.is_some_and(|at| at <= now) {
-            return Err(ServiceError::bad(format!("the expiry of snapshot {name} has passed already")));
-        }
         self.create_snapshot(
             task,
             &pool,
