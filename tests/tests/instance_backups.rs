@@ -173,7 +173,7 @@ fn a_backup_of_a_peer_becomes_an_instance() {
         (&snapshot["config"]["user.note"], &snapshot["created_at"]),
         (&json!("then"), &json!("2026-01-01T00:00:00Z"))
     );
-    let devices = ("X-LXD-devices", "root=type%3Ddisk%26path%3D%252F%26pool%3Ddefault%26size%3D3GiB");
+    let devices = ("X-LXD-devices", "root=size%3D3GiB");
     daemon.finish(&upload(&daemon, &[("X-LXD-name", "other"), devices], &bytes)).unwrap();
     assert_eq!(daemon.read(&format!("{INSTANCES}/other"))["devices"]["root"]["size"], "3GiB");
 }
@@ -198,6 +198,12 @@ fn hostile_backups_are_refused_and_leave_nothing() {
         ("a snapshot's way out", with("[s0]", "[../s0]"), "../s0"),
         ("a snapshot twice", with("[s0]", "[s0, s0]"), "twice"),
         ("a profile that is not here", with("[default]\n    created", "[nope]\n    created"), "nope"),
+        ("a snapshot's raw settings", with("user.note: then", "raw.lxc: lxc.hook.start=/bin/sh"), "raw.lxc"),
+        (
+            "a snapshot's odd device",
+            with("devices: {}, profiles", "devices: {d: {type: unix-block}}, profiles"),
+            "unix-block",
+        ),
         ("raw settings", with("user.note: now", "raw.lxc: lxc.hook.start=/bin/sh"), "raw.lxc"),
         (
             "a device that is not there",

@@ -1,7 +1,5 @@
 //! Images made of instances and their snapshots, by every client that there is.
 
-#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
-
 use larder_tests::{Larderd, RealClient, TestImage, require_containers};
 use serde_json::{Value, json};
 use std::path::PathBuf;

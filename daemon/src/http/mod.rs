@@ -27,6 +27,7 @@ mod router;
 mod server;
 mod sftp;
 mod snapshots;
+mod volume_copies;
 mod volumes;
 mod warnings;
 

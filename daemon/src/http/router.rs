@@ -191,10 +191,17 @@ const NOT_BUILT: &[&str] = &[
     "replicators",
 ];
 
+/// The same of an instance.
+const NOT_BUILT_OF_INSTANCES: &[&str] =
+    &["access", "bitmaps", "logs", "metadata", "nbd", "port-forward", "rebuild"];
+
 async fn unknown(uri: Uri) -> ApiError {
-    let mut parts = uri.path().split('/').skip(1);
-    let is_not_built =
-        parts.next() == Some("1.0") && parts.next().is_some_and(|part| NOT_BUILT.contains(&part));
+    let parts: Vec<&str> = uri.path().split('/').skip(1).collect();
+    let is_not_built = match parts.as_slice() {
+        ["1.0", "instances", _, part, ..] => NOT_BUILT_OF_INSTANCES.contains(part),
+        ["1.0", part, ..] => NOT_BUILT.contains(part),
+        _ => false,
+    };
     if is_not_built {
         return ApiError::new(StatusCode::NOT_IMPLEMENTED, format!("{} is not implemented", uri.path()));
     }

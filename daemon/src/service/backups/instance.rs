@@ -29,7 +29,7 @@ pub struct InstanceImport {
     pub pool: Option<String>,
     /// Keys over those of the backup.
     pub config: Config,
-    /// Devices over those of the backup.
+    /// Keys of devices over those of the backup's devices, and new devices.
     pub devices: Devices,
 }
 
@@ -82,8 +82,7 @@ impl Service {
     /// Looks at the beginning of an uploaded backup: which instance it would become, and whether that can be.
     pub fn check_instance_import(&self, import: InstanceImport) -> Result<CheckedInstanceImport> {
         let told = instance_manifest::read(&survey::read_manifest(&import.file)?)?;
-        let DescribedInstance { name, architecture, description, mut config, mut devices, .. } =
-            told.instance;
+        let DescribedInstance { name, architecture, description, mut config, devices, .. } = told.instance;
         let local = larder_images::local_architecture();
         if !architecture.is_empty() && architecture != local {
             return Err(ServiceError::bad(format!(
@@ -94,7 +93,6 @@ impl Service {
         let name = import.name.unwrap_or(name);
         self.instance_name_must_be_free(&project, &name)?;
         config.extend(import.config);
-        devices.extend(import.devices);
         let new = NewInstance {
             project: import.project,
             name,
@@ -110,8 +108,9 @@ impl Service {
             created_at: told.instance.created_at.and_then(given_time).unwrap_or(planned.created_at),
             ..planned
         };
+        let (planned, wanted_pool) = self.with_devices(planned, import.devices)?;
         let expanded = self.expanded(&planned)?;
-        let pool = match import.pool {
+        let pool = match import.pool.or(wanted_pool) {
             Some(pool) => self.open_pool(&pool)?,
             None => self.pool_for_import(&told.pool, &planned)?,
         };
@@ -126,9 +125,26 @@ impl Service {
                     snapshot.name
                 )));
             }
+            check_settings_of(&snapshot)?;
             snapshots.push((snapshot.name.parse()?, snapshot));
         }
         Ok(CheckedInstanceImport { file: import.file, pool, instance, snapshots })
+    }
+
+    /// Changes keys of devices, of profiles' too. Tells the pool, if the root disk is given one.
+    fn with_devices(&self, mut instance: Instance, changes: Devices) -> Result<(Instance, Option<String>)> {
+        let before = self.expanded(&instance)?;
+        let mut pool = None;
+        for (name, keys) in changes {
+            let inherited = before.devices.get(&name).cloned().unwrap_or_default();
+            let device = instance.devices.entry(name).or_insert(inherited);
+            let given = keys.get("pool").cloned();
+            device.extend(keys);
+            if device.get("path").is_some_and(|path| path == "/") {
+                pool = pool.or(given);
+            }
+        }
+        Ok((instance, pool))
     }
 
     /// Refuses a name that an instance of the project has, or that can't be one's.
@@ -243,6 +259,15 @@ impl Service {
         };
         self.store.put_instance_snapshot(&snapshot, None)
     }
+}
+
+/// What a snapshot would bring back must be as good as what an instance is made with.
+fn check_settings_of(snapshot: &DescribedInstance) -> Result<()> {
+    let refuse = |error: larder_runtime::KeyError| {
+        ServiceError::bad(format!("the backup's snapshot {:?}: {error}", snapshot.name))
+    };
+    larder_runtime::check_config(&snapshot.config).map_err(refuse)?;
+    larder_runtime::check_devices(&snapshot.devices).map_err(refuse)
 }
 
 /// Fills a root volume or one of its snapshots, and looks whether it is one.

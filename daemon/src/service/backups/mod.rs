@@ -96,9 +96,9 @@ impl NewBackup {
     }
 }
 
-/// Whether the text of a manifest is understood.
+/// Whether the text of a manifest is understood: a volume's, or an instance's.
 pub(crate) fn check_manifest(text: &str) -> Result<()> {
-    manifest::read(text).map(drop)
+    manifest::read(text).map(drop).or_else(|_| instance_manifest::read(text).map(drop))
 }
 
 fn member(content: Content, folder: &str) -> BackupMember {
