@@ -34,12 +34,8 @@ impl Service {
     ) -> Result<()> {
         let NewSnapshot { name, .. } = new;
         let now = self.clock.now();
+        lifetime::must_be_ahead(new.expires_at.flatten(), now, name.as_str())?;
         let expires_at = match new.expires_at {
-            Some(Some(at)) if at <= now => {
-                return Err(ServiceError::bad(format!(
-                    "the expiry {at} of snapshot {name} has passed already"
-                )));
-            }
             Some(said) => said,
             None => lifetime::expiry_of(&record.volume.config, now)?,
         };
@@ -185,7 +181,12 @@ impl Service {
         }
     }
 
-    /// Changes description and expiry.
+    /// Refuses a time for a snapshot to go that has passed already.
+    pub fn expiry_must_be_ahead(&self, at: Option<Timestamp>, snapshot: &str) -> Result<()> {
+        lifetime::must_be_ahead(at, self.clock.now(), snapshot)
+    }
+
+    /// Changes description and expiry. One that stays may have passed: the snapshot is on its way out.
     pub fn update_snapshot(
         &self,
         task: &Task,
@@ -193,6 +194,10 @@ impl Service {
         record: &VolumeRecord,
         changed: &Snapshot,
     ) -> Result<()> {
+        let known = self.store.snapshot(&record.volume, &changed.name)?;
+        if known.is_none_or(|known| known.expires_at != changed.expires_at) {
+            self.expiry_must_be_ahead(changed.expires_at, &changed.name)?;
+        }
         let url = self.snapshot_url(pool, &record.volume, &changed.name);
         let cause = cause_of(task, "storage-volume-snapshot-updated", &url, &record.volume.project);
         self.store.change_snapshot(changed, Some(cause))
