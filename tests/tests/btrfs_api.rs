@@ -42,11 +42,12 @@ fn content(daemon: &Larderd, pool: &str, volume: &str) -> PathBuf {
     daemon.directory().join("storage-pools").join(pool).join("custom").join(format!("default_{volume}"))
 }
 
+/// Deletes all volumes of a pool, each with its snapshots.
 fn delete_all(daemon: &Larderd, pool: &str) {
-    for volume in
-        daemon.read(&format!("/1.0/storage-pools/{pool}/volumes/custom")).as_array().into_iter().flatten()
-    {
-        daemon.change("DELETE", volume.as_str().unwrap_or_default(), &Value::Null);
+    let listed = daemon.read(&format!("/1.0/storage-pools/{pool}/volumes/custom"));
+    let urls = listed.as_array().into_iter().flatten().filter_map(Value::as_str);
+    for url in urls.filter(|url| !url.contains("/snapshots/")) {
+        daemon.change("DELETE", url, &Value::Null);
     }
 }
 
