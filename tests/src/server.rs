@@ -244,12 +244,32 @@ impl Larderd {
     }
 }
 
+impl Larderd {
+    /// Unmounts what a daemon that was killed has left mounted below its folder, and frees its loop devices.
+    fn release(&self) {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| Path::new(point).starts_with(self.folder.path())) {
+            let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+        }
+        for entry in std::fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+            let file = std::fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+            if Path::new(file.trim()).starts_with(self.folder.path()) {
+                let device = Path::new("/dev").join(entry.file_name());
+                #[expect(clippy::disallowed_methods, reason = "the test cleans up as a person would")]
+                let _ = std::process::Command::new("losetup").arg("--detach").arg(device).status();
+            }
+        }
+    }
+}
+
 impl Drop for Larderd {
     fn drop(&mut self) {
         if std::thread::panicking() && self.child.is_some() {
             self.delete_instances();
         }
         self.stop();
+        self.release();
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();

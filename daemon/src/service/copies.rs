@@ -8,7 +8,7 @@ use super::work::{Plan, Then};
 use super::{Result, Service, ServiceError, Task, instance_url};
 use larder_base::{ProjectName, SnapshotName, VolumeName};
 use larder_catalog::documents::{Snapshot, Volume, VolumeState};
-use larder_storage_driver::{Place, VolumeSpec};
+use larder_storage_driver::{Config, KeyScope, Place, VolumeSpec};
 use larder_storage_pool::{CopyPlan, CopySource, Intent};
 
 /// What a copy is made of.
@@ -36,6 +36,14 @@ impl VolumeSource {
     }
 }
 
+/// Takes out what a copy has from its source and the target's driver has no key for: how the source's own driver keeps it.
+fn leave_behind(config: &mut Config, source: &Volume, target: &OpenPool) {
+    let keys = target.pool.driver().config_keys();
+    let is_known = |name: &str| keys.iter().any(|key| key.scope == KeyScope::Volume && key.name == name);
+    let is_free = |name: &str| name.starts_with("user.") || name.starts_with("volatile.");
+    config.retain(|name, value| is_known(name) || is_free(name) || source.config.get(name) != Some(value));
+}
+
 impl Service {
     /// Makes a custom volume that is a copy of another, or of one of its snapshots.
     pub fn copy_volume(
@@ -43,8 +51,9 @@ impl Service {
         task: &Task,
         target: &OpenPool,
         source: &VolumeSource,
-        new: NewVolume,
+        mut new: NewVolume,
     ) -> Result<()> {
+        leave_behind(&mut new.config, &source.record.volume, target);
         if let Some(snapshot) = &source.snapshot {
             self.store.snapshot(&source.record.volume, snapshot.as_str())?.ok_or_else(|| {
                 ServiceError::not_found(format!(
@@ -80,13 +89,14 @@ impl Service {
         self.must_be_unused(&source.record)?;
         let old = &source.record.volume;
         let from = source.record.storage_id()?;
-        let new = NewVolume {
+        let mut new = NewVolume {
             project: project.clone(),
             name: name.clone(),
             content: from.content,
             description: old.description.clone(),
             config: old.config.clone(),
         };
+        leave_behind(&mut new.config, old, target);
         let (volume, spec) = self.plan_volume(target, new)?;
         let volume = Volume { created_at: old.created_at, takes_over: Some(old.id), ..volume };
         self.move_to(task, target, source, &volume, &spec)

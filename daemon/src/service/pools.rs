@@ -157,6 +157,7 @@ impl Service {
             ))));
         }
         if let Some(pool) = self.pools.read().get(&document.name).cloned() {
+            self.must_hold_nothing(task, &pool).map_err(stay)?;
             self.with_cx(task, |cx| pool.destroy_pool(cx)).map_err(|error| stay(error.into()))?;
         }
         self.pools.write().remove(&document.name);
@@ -164,6 +165,21 @@ impl Service {
         let cause =
             cause_of(task, "storage-pool-deleted", &url, &larder_base::ProjectName::default_project());
         self.store.forget_pool(&document, Some(cause))
+    }
+
+    /// What is live on a pool without being recorded, as on one that was recovered, is nobody's to destroy.
+    fn must_hold_nothing(&self, task: &Task, pool: &Pool) -> Result<()> {
+        let mut places = self.with_cx(task, |cx| pool.places(cx))?;
+        places.retain(larder_storage_driver::Place::is_live);
+        if places.is_empty() {
+            return Ok(());
+        }
+        let some: Vec<_> = places.iter().take(5).map(ToString::to_string).collect();
+        Err(ServiceError::bad(format!(
+            "the storage pool {} holds what is not recorded: move it elsewhere or remove it first: {}",
+            pool.name(),
+            some.join("; ")
+        )))
     }
 
     /// URLs of what is on or refers to a pool.

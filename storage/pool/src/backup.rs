@@ -117,7 +117,9 @@ impl Contents {
 
     fn add(&mut self, attached: &Attached, member: &BackupMember) -> Result<()> {
         if let Some(name) = &member.directory {
-            self.push(below_root(attached.directory()?), name);
+            let directory = attached.directory()?;
+            self.left_out.extend(mounted_in(directory)?);
+            self.push(below_root(directory), name);
         }
         if let Some(name) = &member.disk {
             let disk = attached.disk()?;
@@ -147,6 +149,16 @@ impl Contents {
     }
 }
 
+/// Where something else is mounted in a tree, as tar sees it: that is somebody else's, while a subvolume in it, which tar
+/// takes for another filesystem, is the volume's. Reads `/proc/self/mountinfo`, the fifth field of a line.
+fn mounted_in(tree: &Path) -> Result<Vec<PathBuf>> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let points = points.map(|point| PathBuf::from(point.replace("\\040", " ").replace("\\134", "\\")));
+    let inside = points.filter(|point| point.starts_with(tree) && point != tree);
+    Ok(inside.map(|point| below_root(&point)).collect())
+}
+
 /// A path as tar sees it from `/`.
 fn below_root(path: &Path) -> PathBuf {
     path.strip_prefix("/").unwrap_or(path).to_owned()
@@ -166,7 +178,7 @@ fn pack(cx: &Cx<'_>, contents: &Contents, output: &Arc<File>) -> Result<()> {
     let contents = contents.complete();
     let mut cmd = Cmd::reads(TAR)
         .args(["--create", "--file=-", "--format=posix", "--numeric-owner", "--acls", "--xattrs"])
-        .args(["--xattrs-include=*", "--one-file-system", "--pax-option=delete=atime,delete=ctime"])
+        .args(["--xattrs-include=*", "--xattrs-exclude=btrfs.*", "--pax-option=delete=atime,delete=ctime"])
         .args(["--directory=/", "--anchored", "--no-wildcards"])
         .args(contents.left_out.iter().map(|path| format!("--exclude={}", spelled(path))))
         .args(contents.transforms.iter().map(|transform| format!("--transform={transform}")))

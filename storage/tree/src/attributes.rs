@@ -43,8 +43,15 @@ fn sized(mut ask: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> io::Result<V
     }
 }
 
+/// How btrfs keeps a file (`btrfs.compression`): no other filesystem knows it, and each btrfs has its own way.
+const PROPERTIES: &[u8] = b"btrfs.";
+
+fn is_copied(name: &[u8]) -> bool {
+    !name.is_empty() && !LEFT_OUT.contains(&name) && !name.starts_with(PROPERTIES)
+}
+
 fn names(list: &[u8]) -> impl Iterator<Item = CString> + '_ {
-    let parts = list.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !LEFT_OUT.contains(name));
+    let parts = list.split(|byte| *byte == 0).filter(|name| is_copied(name));
     parts.filter_map(|name| CString::new(name).ok())
 }
 

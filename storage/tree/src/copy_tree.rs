@@ -6,9 +6,9 @@ use crate::data::{self, Abilities};
 use larder_base::host::Act;
 use larder_base::{Cancel, Progress, Unit};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
-    fchmod, fchown, fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
-    unlinkat, utimensat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
+    Uid, chmodat, chownat, fchmod, fchown, fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat,
+    statat, statx, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -105,7 +105,8 @@ struct Work<'a> {
     cancel: &'a Cancel,
     device: u64,
     abilities: Abilities,
-    links: Mutex<HashMap<u64, Link>>,
+    /// By device and inode: each subvolume numbers its own.
+    links: Mutex<HashMap<(u64, u64), Link>>,
     items: AtomicUsize,
     queue: Queue,
     target: PathBuf,
@@ -263,7 +264,7 @@ impl Work<'_> {
             _ => self.node(folder, finish, name, &stat),
         };
         if stat.st_nlink > 1 {
-            self.link_is_there(stat.st_ino, copied.is_ok().then_some(path));
+            self.link_is_there((stat.st_dev, stat.st_ino), copied.is_ok().then_some(path));
         }
         copied
     }
@@ -276,7 +277,7 @@ impl Work<'_> {
         path: &Path,
         stat: &Stat,
     ) -> io::Result<()> {
-        let is_mounted_over = stat.st_dev != self.device;
+        let is_mounted_over = stat.st_dev != self.device && is_mount_root(folder, name)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let is_new = match mkdirat(&folder.to, name, Mode::RWXU) {
             Ok(()) => true,
@@ -370,10 +371,11 @@ impl Work<'_> {
     /// Makes a hard link to where another name of the same file was copied. `false`: this is the first, copy it.
     fn link(&self, folder: &Folder, name: &std::ffi::CStr, path: &Path, stat: &Stat) -> io::Result<bool> {
         let mut links = locked(&self.links);
+        let file = (stat.st_dev, stat.st_ino);
         loop {
-            match links.get(&stat.st_ino).cloned() {
+            match links.get(&file).cloned() {
                 None => {
-                    links.insert(stat.st_ino, Link::Coming);
+                    links.insert(file, Link::Coming);
                     return Ok(false);
                 }
                 Some(Link::Coming) => {
@@ -399,11 +401,11 @@ impl Work<'_> {
         }
     }
 
-    fn link_is_there(&self, inode: u64, path: Option<&Path>) {
+    fn link_is_there(&self, file: (u64, u64), path: Option<&Path>) {
         let mut links = locked(&self.links);
         match path {
-            Some(path) => links.insert(inode, Link::At(path.to_owned())),
-            None => links.remove(&inode),
+            Some(path) => links.insert(file, Link::At(path.to_owned())),
+            None => links.remove(&file),
         };
     }
 
@@ -418,6 +420,12 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether something else is mounted there. A subvolume has a device number of its own too, and belongs to the tree.
+fn is_mount_root(folder: &Folder, name: &std::ffi::CStr) -> io::Result<bool> {
+    let found = statx(&folder.from, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Removes a name and all below it.

@@ -5,7 +5,7 @@ use super::machine::{Machine, Own, config, inode, make, refused, same, volume};
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_conformance::Outcome;
 use larder_storage_driver::{Attached, Content, ErrorKind, Mode, Place, Result, VolumeId, VolumeSpec};
-use larder_storage_pool::{CopyPlan, CopySource, EmptyFill};
+use larder_storage_pool::{CopyPlan, CopySource, EmptyFill, Locks, Pool};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -126,6 +126,19 @@ fn inner_subvolumes_go_where_their_volume_goes() -> Outcome {
     let snapshot = pool.attach_snapshot(&cx(), &copy.id, &name)?;
     pool.detach_snapshot(&cx(), &copy.id, &name)?;
     look(snapshot.directory()?, "past", "the copy's snapshot")?;
+    let other = Machine::new()?;
+    let driver = other.driver(&config(&[("size", "128MiB")]))?;
+    let elsewhere = Pool::create(&cx(), "p2".parse()?, driver, Locks::new())?;
+    elsewhere.copy_volume(
+        &cx(),
+        source,
+        &CopyPlan { spec: &copy, snapshots: std::slice::from_ref(&name) },
+    )?;
+    for (path, text) in [("custom/default_copy", "now"), ("custom-snapshots/default_copy/s0", "past")] {
+        let file = other.path("pool").join(path).join("outer/inner/file");
+        same(&fs::read_to_string(file)?, &text.to_owned(), "the copy on another pool")?;
+    }
+    elsewhere.destroy_pool(&cx())?;
     pool.restore(&cx(), &spec, &name, true)?;
     look(at(&id)?.directory()?, "past", "the restored volume")?;
     let written = fs::write(tree.join("outer/inner/file"), "");

@@ -5,9 +5,10 @@ use super::{ioctl, subvolume, superblock};
 use crate::PoolSetup;
 use crate::folders::{Layout, OURS, is_empty_directory, is_same, is_there};
 use crate::source::{Claim, Source, claim, new_size, wipe};
-use larder_base::host::{Act, Cmd, FsAct, Tool};
+use larder_base::host::{Act, Cmd, FsAct, HostError, Tool};
 use larder_base::{ByteSize, Cancel};
 use larder_storage_driver::{Config, Cx, ErrorKind, Result, StorageError, VolumeKind, is_true};
+use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -174,13 +175,15 @@ impl Home {
             }
             return cx.act(&FsAct::Bind { source: path.into(), target, read_only: false });
         }
-        cx.act(&FsAct::Mount {
+        let options = mount_options(&self.setup.config);
+        let mount = FsAct::Mount {
             source: self.device(cx)?,
             target,
             kind: "btrfs".to_owned(),
-            options: mount_options(&self.setup.config).to_owned(),
+            options: options.to_owned(),
             read_only: false,
-        })
+        };
+        cx.act(&mount)
     }
 
     /// The device with the pool's filesystem, under whatever name it has today.
@@ -253,18 +256,37 @@ impl Home {
         Ok(())
     }
 
-    /// Grows the pool's file, and mounts anew when the options are others.
+    /// Mounts anew when the options are others, and grows the pool's file.
     pub(super) fn change(&self, cx: &Cx<'_>, old: &Config, new: &Config) -> Result<()> {
         let root = self.root().to_owned();
-        if let Some(size) = new_size(old, new)? {
-            self.source.grow(cx, size)?;
-            cx.act(&GrowToDevice { root: root.clone() })?;
+        let size = new_size(old, new)?;
+        if let Some(size) = size {
+            self.source.may_grow(size)?;
         }
         let options = mount_options(new);
         if options != mount_options(old) && !matches!(self.source, Source::Existing(_)) {
-            cx.act(&FsAct::Remount { target: root, options: options.to_owned() })?;
+            let remount = FsAct::Remount { target: root.clone(), options: options.to_owned() };
+            cx.act(&remount).map_err(|error| refused_options(error, options))?;
         }
-        Ok(())
+        match size {
+            Some(size) => {
+                self.source.grow(cx, size)?;
+                cx.act(&GrowToDevice { root })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the kernel says to options it does not know.
+fn refused_options(error: StorageError, options: &str) -> StorageError {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<HostError>());
+    match cause.and_then(HostError::io_kind) {
+        Some(io::ErrorKind::InvalidInput) => {
+            let message = format!("the kernel refuses the mount options {options:?}: its log says which");
+            StorageError::new(ErrorKind::Invalid, message).because(error)
+        }
+        _ => error,
     }
 }
 

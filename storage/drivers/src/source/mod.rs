@@ -130,24 +130,28 @@ impl Source {
         }
     }
 
-    /// Lengthens the file, and tells its loop device if it is on one. Repeatable. What is on it grows after it.
-    pub(crate) fn grow(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
+    /// The path and present length of a file that can have the size; refuses a smaller one, and sources that are no file.
+    pub(crate) fn may_grow(&self, size: ByteSize) -> Result<(&Path, u64)> {
         let Self::File { path, .. } = self else {
-            return Err(StorageError::new(
-                ErrorKind::Invalid,
-                "only a pool in a file of ours can get another size",
-            ));
+            let message = "only a pool in a file of ours can get another size";
+            return Err(StorageError::new(ErrorKind::Invalid, message));
         };
         let now = fs::metadata(path)?.len();
         if size.as_bytes() < now {
             let message = format!("a pool can't shrink to {size}: it has {} now", ByteSize::from_bytes(now));
             return Err(StorageError::unsupported(Need::Shrink, message));
         }
+        Ok((path, now))
+    }
+
+    /// Lengthens the file, and tells its loop device if it is on one. Repeatable. What is on it grows after it.
+    pub(crate) fn grow(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
+        let (path, now) = self.may_grow(size)?;
         if size.as_bytes() > now {
-            cx.act(&FsAct::Truncate { path: path.clone(), size: size.as_bytes() })?;
+            cx.act(&FsAct::Truncate { path: path.to_owned(), size: size.as_bytes() })?;
         }
         match device_of(path)? {
-            Some(_) => cx.act(&RefreshLoop { file: path.clone() }),
+            Some(_) => cx.act(&RefreshLoop { file: path.to_owned() }),
             None => Ok(()),
         }
     }

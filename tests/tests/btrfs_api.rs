@@ -1,0 +1,161 @@
+//! Pools on btrfs over the socket: made, grown, refused; volumes, snapshots, copies to and from another driver, restarts,
+//! and a container with its root there.
+
+use larder_tests::{Larderd, RealClient, TestImage, require, require_containers, skip};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+const POOL: &str = "/1.0/storage-pools/fast";
+const VOLUMES: &str = "/1.0/storage-pools/fast/volumes/custom";
+
+/// A daemon with a btrfs pool `fast` and a dir pool `plain`; said and none where there can be no such pool.
+fn started(test: &str) -> Option<Larderd> {
+    if !rustix::process::geteuid().is_root() {
+        skip(test, "needs root");
+        return None;
+    }
+    let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !filesystems.lines().any(|line| line.trim() == "btrfs") {
+        skip(test, "the kernel has no btrfs");
+        return None;
+    }
+    if !require(test, &["mkfs.btrfs", "blkid", "wipefs"]) {
+        return None;
+    }
+    let daemon = Larderd::start();
+    daemon.make_pool("plain");
+    daemon.change("POST", "/1.0/storage-pools", &pool("fast", json!({ "size": "256MiB" })));
+    Some(daemon)
+}
+
+fn pool(name: &str, config: Value) -> Value {
+    json!({ "name": name, "driver": "btrfs", "config": config })
+}
+
+fn total(daemon: &Larderd) -> Value {
+    daemon.read(&format!("{POOL}/resources"))["space"]["total"].clone()
+}
+
+fn content(daemon: &Larderd, pool: &str, volume: &str) -> PathBuf {
+    daemon.directory().join("storage-pools").join(pool).join("custom").join(format!("default_{volume}"))
+}
+
+/// Deletes all volumes of a pool, each with its snapshots.
+fn delete_all(daemon: &Larderd, pool: &str) {
+    let listed = daemon.read(&format!("/1.0/storage-pools/{pool}/volumes/custom"));
+    let urls = listed.as_array().into_iter().flatten().filter_map(Value::as_str);
+    for url in urls.filter(|url| !url.contains("/snapshots/")) {
+        daemon.change("DELETE", url, &Value::Null);
+    }
+}
+
+#[test]
+fn a_pool_on_a_file_is_told_grown_and_removed() {
+    let Some(mut daemon) = started("a_pool_on_a_file_is_told_grown_and_removed") else { return };
+    let file = daemon.directory().join("disks/fast.img");
+    let told = daemon.read(POOL);
+    assert_eq!((&told["driver"], &told["status"]), (&json!("btrfs"), &json!("Created")));
+    assert_eq!(told["config"]["source"], json!(file.display().to_string()));
+    assert_eq!(total(&daemon), json!(256_u64 << 20));
+
+    daemon.change("PATCH", POOL, &json!({ "config": { "size": "320MiB" } }));
+    assert_eq!(total(&daemon), json!(320_u64 << 20));
+    // What was filled in stays when it is left out.
+    daemon.change("PUT", POOL, &json!({ "config": { "user.note": "kept" }, "description": "" }));
+    let config = daemon.read(POOL)["config"].clone();
+    assert_eq!((&config["size"], &config["user.note"]), (&json!("320MiB"), &json!("kept")));
+    for (keys, word) in [
+        (json!({ "size": "128MiB" }), "shrink"),
+        (json!({ "source": "/dev/sdz" }), "source"),
+        (json!({ "btrfs.mount_options": "no_such_option" }), "mount"),
+        (json!({ "size": "much" }), "size"),
+    ] {
+        let (code, text) = daemon.refuse("PATCH", POOL, &json!({ "config": keys }));
+        assert!(code >= 400 && text.contains(word), "{code}: {text}");
+        assert_eq!(daemon.read(POOL)["config"], config, "{text}");
+    }
+    let (code, text) = daemon.refuse(
+        "POST",
+        "/1.0/storage-pools",
+        &pool("other", json!({ "source": daemon.directory().display().to_string() })),
+    );
+    assert!(code == 400 && text.contains("not on btrfs"), "{code}: {text}");
+    let (code, text) = daemon.refuse("POST", "/1.0/storage-pools", &pool("other", json!({ "size": "1MiB" })));
+    assert!(code == 400 && text.contains("128MiB"), "{code}: {text}");
+
+    daemon.stop();
+    daemon.spawn(&[]);
+    assert_eq!(total(&daemon), json!(320_u64 << 20));
+    daemon.change("DELETE", POOL, &Value::Null);
+    assert!(!file.exists());
+    assert!(!daemon.directory().join("storage-pools/fast").exists());
+}
+
+#[test]
+fn volumes_go_between_btrfs_and_dir_and_survive_a_restart() {
+    let Some(mut daemon) = started("volumes_go_between_btrfs_and_dir_and_survive_a_restart") else { return };
+    let file = |daemon: &Larderd, pool: &str, volume: &str| content(daemon, pool, volume).join("file");
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let config = json!({ "size": "64MiB", "btrfs.compression": "zstd" });
+    daemon.change("POST", VOLUMES, &json!({ "name": "v1", "type": "custom", "config": config }));
+    assert_eq!(fs::metadata(content(&daemon, "fast", "v1")).map(|found| found.ino()).ok(), Some(256));
+    assert!(fs::write(file(&daemon, "fast", "v1"), "one").is_ok());
+    daemon.change("POST", &format!("{VOLUMES}/v1/snapshots"), &json!({ "name": "s0" }));
+    assert!(fs::write(file(&daemon, "fast", "v1"), "two").is_ok());
+    let state = daemon.read(&format!("{VOLUMES}/v1/state"));
+    assert_eq!(state["usage"]["total"], json!(64 << 20), "{state}");
+
+    for (from, to, name) in [("fast", "fast", "near"), ("fast", "plain", "far"), ("plain", "fast", "back")] {
+        let of = if from == "plain" { "far" } else { "v1" };
+        let source = json!({ "type": "copy", "name": of, "pool": from });
+        let body = json!({ "name": name, "type": "custom", "source": source, "config": {} });
+        daemon.change("POST", &format!("/1.0/storage-pools/{to}/volumes/custom"), &body);
+        assert_eq!(read(file(&daemon, to, name)), "two", "{name}");
+        let snapshot = format!("storage-pools/{to}/custom-snapshots/default_{name}/s0/file");
+        assert_eq!(read(daemon.directory().join(snapshot)), "one", "{name}");
+    }
+    daemon.kill();
+    daemon.spawn(&[]);
+    daemon.change("PUT", &format!("{VOLUMES}/v1"), &json!({ "restore": "s0" }));
+    assert_eq!(read(file(&daemon, "fast", "v1")), "one");
+    assert_eq!(daemon.read(&format!("{VOLUMES}/v1/state"))["usage"]["total"], json!(64 << 20));
+    daemon.change("POST", &format!("{VOLUMES}/v1"), &json!({ "name": "v2" }));
+    daemon.change("DELETE", &format!("{VOLUMES}/v2/snapshots/s0"), &Value::Null);
+    let (_, text) = daemon.refuse("DELETE", POOL, &Value::Null);
+    assert!(text.contains("in use"), "{text}");
+    delete_all(&daemon, "fast");
+    // What nobody wrote down is not destroyed with its pool.
+    let stray = content(&daemon, "fast", "stray");
+    assert!(fs::create_dir(&stray).is_ok());
+    let (_, text) = daemon.refuse("DELETE", POOL, &Value::Null);
+    assert!(text.contains("stray") && stray.is_dir(), "{text}");
+    assert!(fs::remove_dir(&stray).is_ok());
+    daemon.change("DELETE", POOL, &Value::Null);
+}
+
+#[test]
+fn a_containers_root_is_on_btrfs() {
+    let test = "a_containers_root_is_on_btrfs";
+    if !require_containers(test) {
+        return;
+    }
+    let Some(daemon) = started(test) else { return };
+    let Some(lxc) = RealClient::lxc(test, &daemon) else { return };
+    let Some(image) = TestImage::make(test, daemon.scratch()) else { return };
+    let path = |path: PathBuf| path.display().to_string();
+    lxc.run(&["image", "import", &path(image.metadata()), &path(image.rootfs()), "--alias", "busybox"]);
+    lxc.run(&["launch", "busybox", "c1", "--storage", "fast"]);
+    lxc.run(&["exec", "c1", "--", "sh", "-c", "echo one > /root/file"]);
+    lxc.run(&["snapshot", "c1", "s0"]);
+    lxc.run(&["exec", "c1", "--", "sh", "-c", "echo two > /root/file"]);
+    lxc.run(&["copy", "c1", "c2"]);
+    lxc.run(&["stop", "c1", "--force"]);
+    lxc.run(&["restore", "c1", "s0"]);
+    for (name, text) in [("c1", "one"), ("c2", "two")] {
+        lxc.run(&["start", name]);
+        assert_eq!(lxc.run(&["exec", name, "--", "cat", "/root/file"]).trim(), text, "{name}");
+        lxc.run(&["delete", name, "--force"]);
+    }
+}
