@@ -9,7 +9,7 @@ use super::{Result, Service, ServiceError, Task};
 use jiff::Timestamp;
 use larder_base::SnapshotName;
 use larder_catalog::documents::{Snapshot, Volume, VolumeState};
-use larder_storage_driver::{Place, VolumeSpec};
+use larder_storage_driver::{Place, Restore, VolumeSpec};
 use larder_storage_pool::Intent;
 
 /// What a new snapshot shall be.
@@ -74,6 +74,32 @@ impl Service {
         Ok(())
     }
 
+    /// The snapshots of a volume that go when it is put back to `name`, youngest first: the younger ones, where the pool
+    /// can't go back over them and the volume's keys say that they may go.
+    pub(super) fn in_the_way_of(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        name: &str,
+    ) -> Result<Vec<Snapshot>> {
+        let mut younger = self.store.snapshots_of(&record.volume)?;
+        let restored = younger.iter().find(|snapshot| snapshot.name == name).map(|found| found.created_at);
+        younger.retain(|snapshot| restored.is_some_and(|restored| snapshot.created_at > restored));
+        let driver = pool.pool.driver();
+        if younger.is_empty() || driver.capabilities().restore != Restore::InPlaceNewest {
+            return Ok(Vec::new());
+        }
+        let (live, restored) = (Place::live(&record.storage_id()?), name.parse()?);
+        let may_go =
+            self.with_cx(task, |cx| driver.may_remove_younger(cx, &live, &restored, &record.volume.config))?;
+        if !may_go {
+            return Ok(Vec::new());
+        }
+        younger.reverse();
+        Ok(younger)
+    }
+
     /// Puts a volume, which nobody uses, back to one of its snapshots.
     pub fn restore_volume(
         &self,
@@ -87,7 +113,12 @@ impl Service {
             ServiceError::not_found(format!("snapshot {name:?} of volume {:?}", record.volume.name))
         })?;
         self.must_be_unused(record)?;
-        let is_newest = snapshots.iter().all(|other| other.created_at <= snapshot.created_at);
+        let removed = self.in_the_way_of(task, pool, record, name)?;
+        for younger in &removed {
+            self.delete_snapshot(task, pool, record, younger)?;
+        }
+        let is_newest =
+            !removed.is_empty() || snapshots.iter().all(|other| other.created_at <= snapshot.created_at);
         let id = record.storage_id()?;
         let snapshot_name: SnapshotName = name.parse()?;
         let plan = Plan {

@@ -4,9 +4,10 @@ use crate::Pool;
 use crate::content::copy_content;
 use crate::locks::LockMode;
 use crate::undo;
-use larder_base::SnapshotName;
+use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
-    CloneKind, Cx, ErrorKind, Mode, Place, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
+    CloneKind, Cx, ErrorKind, Mode, Need, Place, Quota, Result, SnapshotKind, StorageError, VolumeId,
+    VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
 
@@ -78,7 +79,11 @@ impl Pool {
         let is_same_pool = source.pool.name == self.name;
         let can_clone = self.driver.capabilities().clone != CloneKind::None;
         if is_same_pool && can_clone && plan.snapshots.is_empty() {
-            return self.driver.create_clone(cx, staged, &source.place(), plan.spec);
+            match self.driver.create_clone(cx, staged, &source.place(), plan.spec) {
+                // These two can't share blocks.
+                Err(error) if error.kind() == ErrorKind::Unsupported(Need::Clone) => {}
+                other => return other,
+            }
         }
         if is_same_pool && can_clone {
             let (from, names) = (source.place(), plan.snapshots);
@@ -120,7 +125,7 @@ impl Pool {
     ) -> Result<()> {
         for name in plan.snapshots {
             cx.checkpoint()?;
-            self.stage_copied_snapshot(cx, staged, source, name)?;
+            self.stage_copied_snapshot(cx, staged, source, name, plan.spec.size)?;
         }
         Ok(())
     }
@@ -131,13 +136,13 @@ impl Pool {
         staged: &Place,
         source: CopySource<'_>,
         name: &SnapshotName,
+        size: Option<ByteSize>,
     ) -> Result<()> {
         let target = staged.at_snapshot(name);
         let from = Place::live(source.volume).at_snapshot(name);
         let mut like = source.pool.spec_like(cx, &from)?;
-        if like.size.is_none() {
-            // As large as its volume, where a filesystem has a size of its own.
-            like.size = self.spec_like(cx, staged)?.size;
+        if self.driver.capabilities().quota == Quota::Native {
+            like.size = like.size.or(size);
         }
         self.driver.create(cx, &target, &VolumeSpec { id: staged.volume.clone(), ..like })?;
         self.fill_from(cx, &target, source, &from, CopyMode::Fresh)

@@ -156,7 +156,7 @@ impl Pool {
                 self.fill_from(cx, staged, source, &from, CopyMode::Refresh)?;
                 self.snapshot_natively(cx, staged, &snapshot.name)?;
             } else {
-                self.stage_copied_snapshot(cx, staged, source, &snapshot.name)?;
+                self.stage_copied_snapshot(cx, staged, source, &snapshot.name, plan.spec.size)?;
             }
         }
         self.fill_from(cx, staged, source, &source.place(), CopyMode::Refresh)

@@ -16,7 +16,7 @@ fn snapshot_url(instance: &Instance, name: &str) -> String {
 }
 
 impl Service {
-    fn root_and_pool(&self, instance: &Instance) -> Result<(VolumeRecord, OpenPool)> {
+    pub(super) fn root_and_pool(&self, instance: &Instance) -> Result<(VolumeRecord, OpenPool)> {
         let root = self.root_volume(instance)?;
         let pool = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
         Ok((root, pool))
@@ -108,6 +108,9 @@ impl Service {
         }
         self.detach_all(task, instance);
         let (root, pool) = self.root_and_pool(instance)?;
+        for younger in self.in_the_way_of(task, &pool, &root, name)? {
+            self.delete_instance_snapshot(task, instance, &younger.name)?;
+        }
         self.restore_volume(task, &pool, &root, name)?;
         let then = &snapshot.then;
         let mut restored = Instance {

@@ -7,7 +7,7 @@ use larder_catalog::PoolId;
 use larder_catalog::documents::Instance;
 use larder_images::Trigger;
 use larder_runtime::{Config, ContainerSpec, DiskMount, Expanded, Started, Status, Watch, keys};
-use larder_storage_driver::{Mode, VolumeId, VolumeKind};
+use larder_storage_driver::{Mode, Place, VolumeId, VolumeKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,12 +45,29 @@ impl Service {
             .and_then(|spec| Ok(self.instances.containers.start(&spec, &task.cancel)?));
         self.instances.attached.lock().insert(instance.id, attachments);
         match started {
-            Ok(started) => self.note_started(task, instance, &started),
+            Ok(started) => {
+                if let Err(error) = self.delegate_root(task, instance, started.init) {
+                    tracing::warn!(instance = instance.name, %error, "the root volume can't be delegated");
+                }
+                self.note_started(task, instance, &started)
+            }
             Err(error) => {
                 self.detach_all(task, instance);
                 Err(error)
             }
         }
+    }
+
+    /// Lets a container that has a user namespace of its own manage its root volume, if the volume's keys say so.
+    fn delegate_root(&self, task: &Task, instance: &Instance, init: u32) -> Result<()> {
+        let namespace = PathBuf::from(format!("/proc/{init}/ns/user"));
+        if std::fs::read_link(&namespace)? == std::fs::read_link("/proc/self/ns/user")? {
+            return Ok(());
+        }
+        let (root, open) = self.root_and_pool(instance)?;
+        let live = Place::live(&root.storage_id()?);
+        let driver = open.pool.driver();
+        Ok(self.with_cx(task, |cx| driver.delegate(cx, &live, &root.volume.config, &namespace))?)
     }
 
     /// Attaches all that the container needs, and says what it shall be.
