@@ -508,10 +508,23 @@ fn describe(attached: &Attached) -> Result<String> {
     }
     if let Some(disk) = &attached.disk {
         let bytes = std::fs::read(disk)?;
-        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        text.push_str(&format!("disk of {} bytes: {}", bytes.len(), String::from_utf8_lossy(&bytes[..end])));
+        let written = String::from_utf8_lossy(without_zeros_at_the_end(&bytes)).into_owned();
+        text.push_str(&format!("disk of {} bytes: {written}", bytes.len()));
     }
     Ok(text)
+}
+
+/// Whole blocks of zeros are told by comparing, which is quick in a build without optimisation too.
+fn without_zeros_at_the_end(bytes: &[u8]) -> &[u8] {
+    const BLOCK: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    while let Some(start) = end.checked_sub(1).map(|last| last / BLOCK.len() * BLOCK.len())
+        && bytes[start..end] == BLOCK[..end - start]
+    {
+        end = start;
+    }
+    let last = bytes[..end].iter().rposition(|byte| *byte != 0);
+    &bytes[..last.map_or(0, |last| last + 1)]
 }
 
 /// Compares what was expected with what is there.
