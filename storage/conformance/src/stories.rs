@@ -159,7 +159,7 @@ pub(crate) fn all(lab: &dyn Lab) -> Vec<Story> {
             let spec = VolumeSpec::new(custom(Content::Filesystem, "copy")?);
             world.pool().copy_volume(cx, source, &CopyPlan { spec: &spec, snapshots: &[] })
         }),
-        story("copy_without_snapshots", volume_with_snapshots, |world, cx| copy_alone(world, cx)),
+        story("copy_without_snapshots", volume_with_snapshots, copy_alone),
         story("delete_what_was_copied", copied, |world, cx| world.delete(cx, &Place::live(&volume()?))),
         story(
             "delete_the_copy_of_what_is_gone",
