@@ -40,6 +40,8 @@ pub struct Transaction {
     /// `None` deletes. The last word on a key counts.
     pub(crate) writes: BTreeMap<Key, Option<String>>,
     pub(crate) cause: Option<Cause>,
+    /// Whether a power cut may take it back.
+    pub(crate) is_relaxed: bool,
 }
 
 impl Transaction {
@@ -100,6 +102,14 @@ impl Transaction {
     #[must_use]
     pub fn because(mut self, cause: Cause) -> Self {
         self.cause = Some(cause);
+        self
+    }
+
+    /// Lets a power cut take it back; the end of the process never does. For what the next start would find out and
+    /// commit again anyway. It comes to stable storage with the next transaction that is not relaxed.
+    #[must_use]
+    pub fn relaxed(mut self) -> Self {
+        self.is_relaxed = true;
         self
     }
 

@@ -15,3 +15,8 @@ pub fn filter(text: &str) -> bool {
 pub fn backup_manifest(text: &str) -> bool {
     crate::service::check_manifest(text).is_ok()
 }
+
+/// Reads a message of an SFTP client, given without its length. Returns whether it was understood.
+pub fn sftp_message(message: &[u8]) -> bool {
+    crate::http::is_sftp_request(message)
+}

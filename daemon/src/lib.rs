@@ -5,6 +5,7 @@ pub mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
+mod memory;
 pub mod operations;
 mod server;
 pub mod service;

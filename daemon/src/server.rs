@@ -2,6 +2,7 @@
 
 use crate::events::{Events, LogEvents};
 use crate::http::{self, App};
+use crate::memory;
 use crate::operations::Operations;
 use crate::service::{Directories, Service};
 use anyhow::{Context, Result, bail};
@@ -38,6 +39,7 @@ pub struct Options {
 
 /// Runs until a signal or a client ends it.
 pub fn run(options: &Options) -> Result<()> {
+    memory::prepare();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let events = Events::new(Arc::clone(&clock));
     start_log(&options.log, &events)?;
@@ -119,7 +121,9 @@ async fn serve(
         stop: Arc::clone(&stop),
     };
     let (stopping, is_stopping) = watch::channel(false);
-    let answering = tokio::spawn(http::serve(listener, http::router(app), is_stopping));
+    let asked = Arc::new(Notify::new());
+    let answering = tokio::spawn(http::serve(listener, http::router(app), Arc::clone(&asked), is_stopping));
+    let resting = tokio::spawn(memory::give_back_when_quiet(Arc::clone(&service), asked));
     let housekeeping = tokio::spawn(keep_house(service));
     tracing::info!(socket = %socket.display(), "ready");
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -130,6 +134,7 @@ async fn serve(
     }
     tracing::info!("stopping");
     housekeeping.abort();
+    resting.abort();
     operations.close().await;
     stopping.send_replace(true);
     answering.await.context("the socket's task panicked")

@@ -41,6 +41,16 @@ pub enum RuntimeError {
         /// How long it had.
         timeout: Duration,
     },
+    /// What was asked for is not possible in this container; nothing was changed.
+    #[error("container {container}: {action}: {reason}")]
+    Refused {
+        /// The container.
+        container: String,
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// liblxc said no; the text is from its log.
     #[error("container {container}: {action} failed: {message}")]
     Failed {
@@ -101,6 +111,18 @@ pub enum RuntimeError {
         "container {0} needs an AppArmor profile, and apparmor_parser is not available: install apparmor"
     )]
     AppArmorParserMissing(String),
+    /// The kernel, or whoever set its cgroups up, lacks what holds a limit.
+    #[error(
+        "container {container}: {key} can't be held: the cgroup controller {controller} is not available here; unset {key}"
+    )]
+    ControllerMissing {
+        /// The container.
+        container: String,
+        /// The limit.
+        key: &'static str,
+        /// What would hold it.
+        controller: &'static str,
+    },
     /// The work was asked to stop.
     #[error("cancelled")]
     Cancelled,

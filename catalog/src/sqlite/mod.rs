@@ -97,6 +97,10 @@ impl Catalog for SqliteCatalog {
     fn backup(&self, path: &Path) -> Result<()> {
         self.readers.read(|connection| backup::copy(connection, path))
     }
+
+    fn rest(&self) {
+        self.readers.rest();
+    }
 }
 
 /// Shared by the trait objects of the daemon.

@@ -34,6 +34,17 @@ impl Readers {
         outcome.map_err(|error| self.explain(error))
     }
 
+    /// Lets go of what was read, and of all connections but one.
+    pub(super) fn rest(&self) {
+        let mut idle = self.idle.lock();
+        idle.truncate(1);
+        for connection in idle.iter() {
+            if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {
+                tracing::debug!(%error, "a reading connection keeps its memory");
+            }
+        }
+    }
+
     /// Names the file when it is the file that is broken.
     pub(super) fn explain(&self, error: CatalogError) -> CatalogError {
         match error {

@@ -111,6 +111,9 @@ fn commit_together(
     transactions: &[Transaction],
     now: Timestamp,
 ) -> Result<Vec<Result<Revision>>> {
+    // Acknowledged means on stable storage, unless nobody in the group asks for that.
+    let is_relaxed = transactions.iter().all(|transaction| transaction.is_relaxed);
+    connection.pragma_update(None, "synchronous", if is_relaxed { "NORMAL" } else { "FULL" })?;
     let whole = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut outcomes = Vec::with_capacity(transactions.len());
     for transaction in transactions {

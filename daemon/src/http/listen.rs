@@ -7,8 +7,9 @@ use hyper_util::rt::TokioIo;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tower::ServiceExt;
 
 /// The group whose members may use the socket, when it exists.
@@ -63,7 +64,13 @@ pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// Answers until `stopping` says true; connections that are at work then end their request first.
-pub(crate) async fn serve(listener: UnixListener, router: Router, mut stopping: watch::Receiver<bool>) {
+/// Tells `asked` of every request.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    router: Router,
+    asked: Arc<Notify>,
+    mut stopping: watch::Receiver<bool>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -71,7 +78,7 @@ pub(crate) async fn serve(listener: UnixListener, router: Router, mut stopping: 
         };
         match accepted {
             Ok((stream, _)) => {
-                tokio::spawn(converse(stream, router.clone(), stopping.clone()));
+                tokio::spawn(converse(stream, router.clone(), Arc::clone(&asked), stopping.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: what is open will end.
@@ -88,7 +95,12 @@ async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
     drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
-async fn converse(stream: UnixStream, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn converse(
+    stream: UnixStream,
+    router: Router,
+    asked: Arc<Notify>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let peer = match stream.peer_cred() {
         Ok(credentials) => Peer { uid: credentials.uid() },
         Err(error) => {
@@ -98,6 +110,7 @@ async fn converse(stream: UnixStream, router: Router, mut stopping: watch::Recei
     };
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        asked.notify_one();
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
     let connection = hyper::server::conn::http1::Builder::new()

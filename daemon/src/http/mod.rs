@@ -35,3 +35,4 @@ pub(crate) use listen::{Peer, bind, serve};
 pub(crate) use query::Query;
 pub(crate) use reply::{ApiError, Reply};
 pub(crate) use router::router;
+pub(crate) use sftp::is_sftp_request;

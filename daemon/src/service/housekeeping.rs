@@ -37,6 +37,11 @@ impl Service {
         self.create_pool(&Task::quiet(Requestor::default()), new)
     }
 
+    /// Gives back what is held only to be quick; for a time when nobody asks.
+    pub fn rest(&self) {
+        self.store.catalog().rest();
+    }
+
     /// Does what is due. What fails is logged and tried again the next time.
     pub fn keep_house(&self) {
         let done = [

@@ -6,11 +6,13 @@ use super::store::{VolumeRecord, cause_of};
 use super::work::{Plan, Then};
 use super::{Result, Service, ServiceError, Task};
 use larder_base::{ByteSize, ProjectName, VolumeName};
+use larder_catalog::Cause;
 use larder_catalog::documents::{Snapshot, Volume, VolumeState};
 use larder_storage_driver::{
-    Config, Content, KeyScope, Place, VolumeId, VolumeKind, VolumeSpec, check_config,
+    Config, Content, ErrorKind, KeyScope, Place, StorageError, VolumeId, VolumeKind, VolumeSpec, check_config,
 };
 use larder_storage_pool::{EmptyFill, Fill, Intent};
+use std::cell::Cell;
 
 /// What a new custom volume shall be.
 #[derive(Debug, Clone)]
@@ -39,7 +41,39 @@ pub struct VolumeChange {
 impl Service {
     /// Makes an empty custom volume.
     pub fn create_volume(&self, task: &Task, pool: &OpenPool, new: NewVolume) -> Result<()> {
-        self.create_filled(task, pool, new, &EmptyFill)
+        let (volume, spec) = self.plan_volume(pool, new)?;
+        self.store.must_be_free(&volume)?;
+        let plan = Plan {
+            storage: Intent::Publish { staged: Place::live(&spec.id).staged(&self.ticket(task)) },
+            then: Then::VolumeIsMade,
+        };
+        // One durable commit, once the volume is whole in staging: from there on it is finished forward.
+        let agreed = Cell::new(false);
+        let refusal = Cell::new(None);
+        let agree =
+            || match self.store.begin_planned_volume(&self.ticket(task), &pool.document, &volume, &plan) {
+                Ok(()) => {
+                    agreed.set(true);
+                    point(Point::Intent);
+                    Ok(())
+                }
+                Err(error) => {
+                    let told = StorageError::new(ErrorKind::Invalid, error.message.clone());
+                    refusal.set(Some(error));
+                    Err(told)
+                }
+            };
+        if let Err(error) = self.with_cx(task, |cx| pool.pool.create_agreed(cx, &spec, &EmptyFill, &agree)) {
+            if agreed.get() && error.undo_failures().is_empty() {
+                self.store.forget_planned_volume(&self.ticket(task), &volume)?;
+            }
+            return Err(refusal.take().unwrap_or_else(|| error.into()));
+        }
+        point(Point::Act);
+        let cause = self.created_cause(task, pool, &volume);
+        self.store.planned_volume_is_ready(&self.ticket(task), &volume, cause)?;
+        point(Point::Commit);
+        self.warn_about_size(pool, &volume)
     }
 
     /// Makes a custom volume with content. All or nothing.
@@ -98,15 +132,15 @@ impl Service {
             return Err(error.into());
         }
         point(Point::Act);
-        let cause = cause_of(
-            task,
-            "storage-volume-created",
-            &self.volume_url(&pool.document.name, volume),
-            &volume.project,
-        );
+        let cause = self.created_cause(task, pool, volume);
         self.store.volume_is_ready(volume, snapshots, Some(cause))?;
         point(Point::Commit);
         self.warn_about_size(pool, volume)
+    }
+
+    fn created_cause(&self, task: &Task, pool: &OpenPool, volume: &Volume) -> Cause {
+        let url = self.volume_url(&pool.document.name, volume);
+        cause_of(task, "storage-volume-created", &url, &volume.project)
     }
 
     /// Changes keys and description. A new size is applied first.

@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn machine(unified_cgroups: bool) -> Machine {
-        Machine { unified_cgroups, apparmor: false, lxcfs: false, online_cpus: vec![0, 1] }
+        Machine { unified_cgroups, cpusets: true, apparmor: false, lxcfs: false, online_cpus: vec![0, 1] }
     }
 
     #[test]

@@ -7,7 +7,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn machine() -> Machine {
-    Machine { unified_cgroups: true, apparmor: true, lxcfs: false, online_cpus: vec![0, 1, 2, 3] }
+    Machine {
+        unified_cgroups: true,
+        cpusets: true,
+        apparmor: true,
+        lxcfs: false,
+        online_cpus: vec![0, 1, 2, 3],
+    }
 }
 
 fn spec() -> ContainerSpec {
@@ -17,6 +23,7 @@ fn spec() -> ContainerSpec {
         idmap: Some(IdMap::simple(100_000, 65_536)),
         idmapped_root: true,
         disks: vec![DiskMount {
+            device: "data".to_owned(),
             source: PathBuf::from("/pool/custom/my data"),
             path: PathBuf::from("/srv/my data"),
             file: false,

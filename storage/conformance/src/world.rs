@@ -7,8 +7,9 @@ use larder_storage_driver::{
     Area, Attached, Capabilities, Content, Cx, Driver, Place, Result, StorageError, VolumeId, VolumeKind,
     VolumeSpec,
 };
-use larder_storage_pool::{Fill, Intent, Locks, Pool, Recovered};
+use larder_storage_pool::{CopySource, Fill, Intent, Locks, Pool, Recovered, RefreshPlan};
 use larder_storage_tree::manifest;
+use libtest_mimic::Trial;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,11 @@ pub trait Lab: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Trials of this technology alone, named `lab::trial`.
+    fn own_trials(&self) -> Vec<Trial> {
+        Vec::new()
+    }
+
     /// Where benches wait for the next world once their pools were emptied. For technologies on which a pool takes long to
     /// make; without it every world is a new pool.
     fn spares(&self) -> Option<&Arc<Spares>> {
@@ -38,7 +44,7 @@ pub trait Lab: fmt::Debug + Send + Sync {
     }
 }
 
-/// Benches with an empty pool on them, closed.
+/// Benches with an empty pool on them, open as a killed daemon leaves it.
 #[derive(Debug, Default)]
 pub struct Spares(Mutex<Vec<Box<dyn Bench>>>);
 
@@ -56,7 +62,7 @@ impl Spares {
             tops.into_iter().try_for_each(|place| driver.destroy(cx, place))?;
             driver.list(cx)
         });
-        if emptied.is_ok_and(|left| left.is_empty()) && driver.close_pool(cx).is_ok() {
+        if emptied.is_ok_and(|left| left.is_empty()) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
         }
     }
@@ -147,6 +153,11 @@ impl World {
         &self.pools[1]
     }
 
+    /// A pool by its number.
+    pub(crate) fn pool_at(&self, number: usize) -> &Pool {
+        &self.pools[number]
+    }
+
     /// Where the first pool lives.
     pub fn folder(&self) -> PathBuf {
         self.benches[0].folder()
@@ -163,8 +174,17 @@ impl World {
 
     /// Writes an intent of the first pool down, works, and forgets it.
     pub fn intending<T>(&self, intent: &Intent, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.written().push((0, intent.clone()));
+        self.intending_on(0, intent, work)
+    }
+
+    fn intending_on<T>(&self, pool: usize, intent: &Intent, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.written().push((pool, intent.clone()));
         let outcome = work();
+        self.settle(intent, outcome)
+    }
+
+    /// Forgets an intent once its work is over.
+    fn settle<T>(&self, intent: &Intent, outcome: Result<T>) -> Result<T> {
         let is_settled = match &outcome {
             Ok(_) => true,
             Err(error) => self.forgets && error.undo_failures().is_empty(),
@@ -198,6 +218,11 @@ impl World {
             for outcome in &recovered.intents {
                 if let Err(error) = outcome {
                     return Err(error.chain().into());
+                }
+            }
+            for intent in &intents {
+                if let Intent::Refresh(exchange) = intent {
+                    pool.destroy(&cx, &exchange.old())?;
                 }
             }
             all.push(recovered);
@@ -259,6 +284,17 @@ impl World {
         self.pool().create_volume(cx, &spec(volume), &self.filling(text))
     }
 
+    /// Makes a volume as the daemon makes empty ones: its creation is certain before it is published.
+    pub(crate) fn make_agreed(&self, cx: &Cx<'_>, volume: &VolumeId, text: &str) -> Result<()> {
+        let intent = Intent::Publish { staged: Place::live(volume).staged(cx.ticket()) };
+        let agree = || {
+            self.written().push((0, intent.clone()));
+            Ok(())
+        };
+        let made = self.pool().create_agreed(cx, &spec(volume), &self.filling(text), &agree);
+        self.settle(&intent, made)
+    }
+
     /// Makes a volume with two snapshots, each filled with its own name.
     pub(crate) fn make_with_snapshots(&self, cx: &Cx<'_>, volume: &VolumeId) -> Result<()> {
         let (first, second, now) = (self.filling("s0"), self.filling("s1"), self.filling("now"));
@@ -307,8 +343,34 @@ impl World {
 
     /// Makes a snapshot as the daemon does.
     pub fn snapshot(&self, cx: &Cx<'_>, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+        self.snapshot_on(0, cx, volume, name)
+    }
+
+    /// The same on one of the pools.
+    pub(crate) fn snapshot_on(
+        &self,
+        pool: usize,
+        cx: &Cx<'_>,
+        volume: &VolumeId,
+        name: &SnapshotName,
+    ) -> Result<()> {
         let intent = Intent::Snapshot { volume: volume.clone(), snapshot: name.clone() };
-        self.intending(&intent, || self.pool().snapshot(cx, volume, name))
+        self.intending_on(pool, &intent, || self.pools[pool].snapshot(cx, volume, name))
+    }
+
+    /// Brings a volume of one of the pools up to date as the daemon does: exchange, record, destroy.
+    pub(crate) fn refresh(
+        &self,
+        cx: &Cx<'_>,
+        pool: usize,
+        source: CopySource<'_>,
+        plan: &RefreshPlan<'_>,
+    ) -> Result<()> {
+        let target = &self.pools[pool];
+        let exchange = target.plan_refresh(cx, plan);
+        let intent = Intent::Refresh(exchange.clone());
+        self.intending_on(pool, &intent, || target.refresh_volume(cx, source, plan, &exchange))?;
+        target.destroy(cx, &exchange.old())
     }
 
     /// Renames as the daemon does.

@@ -10,7 +10,7 @@ use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Re
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::dir::Dir;
 use larder_storage_drivers::memory::{Disk, Memory, Options};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -187,8 +187,10 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
-    offers.push(("btrfs", Box::new(|| as_root(|| btrfs(false)))));
-    offers.push(("btrfs_nested", Box::new(|| as_root(|| btrfs(true)))));
+    for nested in [false, true] {
+        let make = move || as_root(|| BtrfsLab::offered(nested));
+        offers.push((labs::btrfs::name(nested), Box::new(make)));
+    }
     offers.push(("lvm", Box::new(|| as_root(|| LvmLab::new("lvm", Kind::Thin)))));
     offers.push(("lvm_thick", Box::new(|| as_root(|| LvmLab::new("lvm_thick", Kind::Thick)))));
     offers.push(("zfs", Box::new(|| as_root(zfs))));
@@ -209,30 +211,14 @@ fn dir() -> std::result::Result<DirLab, String> {
     Ok(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None })
 }
 
-fn btrfs(nested: bool) -> std::result::Result<BtrfsLab, String> {
-    labs::btrfs::missing().map_or_else(|| Ok(BtrfsLab { nested, ..BtrfsLab::default() }), Err)
-}
-
 fn zfs() -> std::result::Result<ZfsLab, String> {
     ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?, &[])
-}
-
-/// What a technology alone does.
-fn own_trials(lab: &str) -> Vec<Trial> {
-    let of_btrfs = || [labs::btrfs_pool::TRIALS, labs::btrfs_volumes::TRIALS].concat();
-    match lab {
-        "btrfs" => labs::machine::trials(&of_btrfs()),
-        "zfs" => labs::zfs_trials::all(),
-        "lvm" => labs::lvm_trials::all(),
-        _ => Vec::new(),
-    }
 }
 
 /// Runs one lab's suite; tells whether all went well.
 fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     let began = Instant::now();
-    let mut trials = suite(lab);
-    trials.extend(own_trials(lab.name()));
+    let trials = suite(lab);
     let count = trials.len();
     let conclusion = libtest_mimic::run(arguments, trials);
     let proof = Proof::of_run(lab.name(), lab.tools(), count, &conclusion, began.elapsed());

@@ -41,6 +41,19 @@ impl Pool {
         self.create_with_snapshots(cx, spec, &[], fill)
     }
 
+    /// The same, and calls `agree` once the volume is whole in staging and before it is published: what the caller
+    /// commits there, with [`Intent::Publish`](crate::Intent::Publish), makes the creation certain, and what comes after
+    /// is finished forward. When `agree` fails the staged volume is removed and its error is given back.
+    pub fn create_agreed(
+        &self,
+        cx: &Cx<'_>,
+        spec: &VolumeSpec,
+        fill: &dyn Fill,
+        agree: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        self.create_published(cx, spec, &[], fill, agree)
+    }
+
     /// Makes a live volume with snapshots, oldest first, each with the content its own `Fill` puts in; the volume's own
     /// comes last. All or nothing: snapshots included. Fails as [`Pool::create_volume`] does.
     pub fn create_with_snapshots(
@@ -49,6 +62,17 @@ impl Pool {
         spec: &VolumeSpec,
         snapshots: &[(SnapshotName, &dyn Fill)],
         fill: &dyn Fill,
+    ) -> Result<()> {
+        self.create_published(cx, spec, snapshots, fill, &|| Ok(()))
+    }
+
+    fn create_published(
+        &self,
+        cx: &Cx<'_>,
+        spec: &VolumeSpec,
+        snapshots: &[(SnapshotName, &dyn Fill)],
+        fill: &dyn Fill,
+        agree: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
         self.must_be_good()?;
         self.check_spec(spec)?;
@@ -65,6 +89,7 @@ impl Pool {
             cx.checkpoint()?;
             self.with_attached(cx, &staged, Mode::ReadWrite, |target| fill.fill(cx, target))?;
             cx.checkpoint()?;
+            agree()?;
             self.publish(cx, &staged, &live)
         });
         self.judged(outcome).map_err(|error| error.while_doing(format!("creating the {}", spec.id)))
@@ -123,7 +148,11 @@ impl Pool {
         let places = self.driver.list(cx).or_else(|_| self.driver.list(cx))?;
         let live = staged.within(larder_storage_driver::Area::Live);
         if places.contains(staged) && !places.contains(&live) {
-            self.driver.rename(cx, &live, staged).or_else(|_| self.driver.rename(cx, &live, staged))?;
+            match self.driver.rename(cx, &live, staged).or_else(|_| self.driver.rename(cx, &live, staged)) {
+                // An unfinished disk may look like a tree of files: the live volume of its name is another one.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
         }
         self.destroy_unseen(cx, staged)
     }

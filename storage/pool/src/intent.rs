@@ -1,5 +1,6 @@
 //! What was being done, for the next start to finish.
 
+use crate::refresh::Exchange;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{Place, VolumeId};
 use serde::{Deserialize, Serialize};
@@ -7,10 +8,10 @@ use serde::{Deserialize, Serialize};
 /// A change of several steps. The caller writes it down before the first step and forgets it in the same
 /// transaction that records the outcome; [`Pool::recover`](crate::Pool::recover) is given those that are left.
 ///
-/// What is only *built* (create, copy, import) needs none: it stays in staging until its last step.
+/// What is only *built* (create, copy, import) needs none: it stays in staging until its last step. With
+/// [`Intent::Publish`] that last step can be promised before it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "work", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "there are few, and they are written to the catalog at once")]
 pub enum Intent {
     /// A volume or snapshot moves: a rename, into the trash, into or out of keeping. Finished forward, unless the
     /// new name is taken.
@@ -19,6 +20,11 @@ pub enum Intent {
         from: Place,
         /// Where it goes.
         to: Place,
+    },
+    /// A staged volume, whole, is published. Finished forward as long as it is still in staging.
+    Publish {
+        /// Where it was built.
+        staged: Place,
     },
     /// A native snapshot is made. Whole or not at all.
     Snapshot {
@@ -41,4 +47,6 @@ pub enum Intent {
         /// The new size; `None` lifts the limit.
         size: Option<ByteSize>,
     },
+    /// A copy is brought up to date. What is built beside it takes its place, finished forward once that is whole.
+    Refresh(Exchange),
 }

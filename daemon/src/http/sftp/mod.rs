@@ -52,6 +52,13 @@ pub(crate) async fn get(
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())
 }
 
+/// Whether a message, given without its length, is a request that is understood.
+pub(crate) fn is_sftp_request(message: &[u8]) -> bool {
+    let Some((&kind, rest)) = message.split_first() else { return false };
+    let mut body = wire::Reader(rest);
+    body.number().is_ok() && request::Request::parse(kind, &mut body).is_ok()
+}
+
 fn asks_for_sftp(headers: &HeaderMap) -> bool {
     headers
         .get(header::UPGRADE)

@@ -41,13 +41,55 @@ impl Store {
         Ok(stored.map(VolumeRecord::new))
     }
 
+    /// Refuses a name that is taken, before anything is done for it.
+    pub(in crate::service) fn must_be_free(&self, volume: &Volume) -> Result<()> {
+        match self.catalog.get(&name_key(volume))? {
+            Some(_) => Err(taken(volume)),
+            None => Ok(()),
+        }
+    }
+
     pub(in crate::service) fn begin_volume(&self, pool: &Pool, volume: &Volume) -> Result<()> {
+        self.begin_volume_with(pool, volume, Transaction::new())
+    }
+
+    /// Records a volume that stands whole in staging, and writes down that it is to be published.
+    pub(in crate::service) fn begin_planned_volume(
+        &self,
+        ticket: &Ticket,
+        pool: &Pool,
+        volume: &Volume,
+        plan: &Plan,
+    ) -> Result<()> {
+        let intent = self.intent_of(ticket, volume, plan)?;
+        self.begin_volume_with(pool, volume, Transaction::new().put_document(&intent)?)
+    }
+
+    /// The end of [`Store::begin_planned_volume`]. A power cut may take it back: the next start finds the same out again.
+    pub(in crate::service) fn planned_volume_is_ready(
+        &self,
+        ticket: &Ticket,
+        volume: &Volume,
+        cause: Cause,
+    ) -> Result<()> {
+        let ready = Volume { state: VolumeState::Ready, ..volume.clone() };
+        let transaction = Transaction::new().put_document(&ready)?.delete(keys::intent(ticket)).relaxed();
+        self.commit(transaction, Some(cause))
+    }
+
+    /// Takes back [`Store::begin_planned_volume`].
+    pub(in crate::service) fn forget_planned_volume(&self, ticket: &Ticket, volume: &Volume) -> Result<()> {
+        let transaction = Transaction::new().delete(name_key(volume)).delete_document(volume);
+        self.commit(transaction.delete(keys::intent(ticket)), None)
+    }
+
+    fn begin_volume_with(&self, pool: &Pool, volume: &Volume, transaction: Transaction) -> Result<()> {
         let stored = larder_catalog::get_document::<Pool>(self.catalog.as_ref(), &keys::pool(pool.id))?;
         let missing = || ServiceError::not_found(format!("storage pool {:?}", pool.name));
         let pool =
             stored.filter(|stored| stored.document.status == PoolStatus::Created).ok_or_else(missing)?;
         let name = name_key(volume);
-        let transaction = Transaction::new()
+        let transaction = transaction
             .guard_at(keys::pool(pool.document.id), pool.revision)
             .guard_absent(name.clone())
             .put(name.clone(), super::pointer_to(&volume.id)?)
@@ -128,6 +170,30 @@ impl Store {
             .put_document(volume)?
             .delete(keys::intent(ticket));
         self.commit(transaction, cause)
+    }
+
+    /// The volume was refreshed: it is ready, with these snapshots more and less. The intent goes last.
+    pub(in crate::service) fn volume_is_refreshed(
+        &self,
+        ticket: &Ticket,
+        volume: &Volume,
+        new: &[Snapshot],
+        gone: &[Snapshot],
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let mut transaction = Transaction::new();
+        let changes = gone.iter().map(|snapshot| (snapshot, false)).chain(new.iter().map(|one| (one, true)));
+        for (number, (snapshot, is_new)) in changes.enumerate() {
+            if number > 0 && number % BATCH == 0 {
+                self.commit(std::mem::replace(&mut transaction, Transaction::new()), None)?;
+            }
+            transaction = match is_new {
+                true => super::snapshots::put_snapshot(transaction, snapshot)?,
+                false => super::snapshots::delete_snapshot(transaction, snapshot),
+            };
+        }
+        let ready = Volume { state: VolumeState::Ready, ..volume.clone() };
+        self.commit(transaction.put_document(&ready)?.delete(keys::intent(ticket)), cause)
     }
 
     pub(in crate::service) fn begin_intent(
@@ -216,25 +282,39 @@ impl Store {
     pub(in crate::service) fn volume_takes_over(
         &self,
         ticket: &Ticket,
-        new: &Volume,
-        snapshots: &[Snapshot],
-        old: &VolumeRecord,
+        change: &TakeOver<'_>,
         plan: &Plan,
         cause: Option<Cause>,
     ) -> Result<()> {
-        for batch in snapshots.chunks(BATCH) {
+        for batch in change.snapshots.chunks(BATCH) {
             let mut transaction = Transaction::new();
             for snapshot in batch {
                 transaction = super::snapshots::put_snapshot(transaction, snapshot)?;
             }
             self.commit(transaction, None)?;
         }
-        let sentenced = Volume { state: VolumeState::Deleting, ..old.volume.clone() };
-        let transaction = Transaction::new()
-            .guard_at(keys::volume(sentenced.id), old.revision)
-            .put_document(new)?
+        let sentenced = Volume { state: VolumeState::Deleting, ..change.old.volume.clone() };
+        let mut transaction = Transaction::new()
+            .guard_at(keys::volume(sentenced.id), change.old.revision)
+            .put_document(change.new)?
             .put_document(&sentenced)?
             .put_document(&self.intent_of(ticket, &sentenced, plan)?)?;
+        if let Some(instance) = &change.instance {
+            transaction = instance.add_to(transaction)?;
+        }
         self.commit(transaction, cause)
     }
+}
+
+/// What changes when one volume takes the place of another.
+#[derive(Debug)]
+pub(in crate::service) struct TakeOver<'a> {
+    /// The volume that takes over, ready.
+    pub(in crate::service) new: &'a Volume,
+    /// Its snapshots.
+    pub(in crate::service) snapshots: &'a [Snapshot],
+    /// The volume that goes.
+    pub(in crate::service) old: &'a VolumeRecord,
+    /// The instance whose root they are.
+    pub(in crate::service) instance: Option<super::instances::ChangedInstance>,
 }

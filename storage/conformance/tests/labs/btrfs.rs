@@ -1,12 +1,13 @@
 //! btrfs on files of the driver's own, as a person gets it who gives no source.
 
-use super::{fast_folder, scratch};
+use super::{btrfs_pool, btrfs_volumes, fast_folder, machine, scratch};
 use larder_base::host::{Host, SystemHost};
 use larder_base::{Cancel, Progress, Ticket};
 use larder_storage_conformance::{Bench, Lab, Spares};
 use larder_storage_driver::{Capabilities, Config, Cx, Driver, Result};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::btrfs::Btrfs;
+use libtest_mimic::Trial;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// Whether this machine can tell: why not, if not.
-pub(crate) fn missing() -> Option<String> {
+fn missing() -> Option<String> {
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let knows = filesystems.lines().any(|line| line.trim() == "btrfs");
     match (SystemHost::find("mkfs.btrfs"), knows) {
@@ -49,9 +50,33 @@ struct BtrfsBench {
     nested: bool,
 }
 
+/// What the lab is called.
+pub(crate) fn name(nested: bool) -> &'static str {
+    if nested { "btrfs_nested" } else { "btrfs" }
+}
+
+impl BtrfsLab {
+    /// The lab, or why this machine can't have it.
+    pub(crate) fn offered(nested: bool) -> std::result::Result<Self, String> {
+        missing().map_or_else(|| Ok(Self { nested, ..Self::default() }), Err)
+    }
+}
+
 impl Lab for BtrfsLab {
     fn name(&self) -> &str {
-        if self.nested { "btrfs_nested" } else { "btrfs" }
+        name(self.nested)
+    }
+
+    fn tools(&self) -> Vec<String> {
+        let told = run("mkfs.btrfs", &["--version".as_ref()]).unwrap_or_default();
+        told.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    fn own_trials(&self) -> Vec<Trial> {
+        match self.nested {
+            true => Vec::new(),
+            false => machine::trials(&[btrfs_pool::TRIALS, btrfs_volumes::TRIALS].concat()),
+        }
     }
 
     fn bench(&self) -> io::Result<Box<dyn Bench>> {

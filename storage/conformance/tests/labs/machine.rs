@@ -12,6 +12,7 @@ use libtest_mimic::{Failed, Trial};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// A trial: its name, a sentence, and what it does.
 pub(crate) type Own = (&'static str, fn() -> Outcome);
@@ -108,6 +109,15 @@ impl Machine {
         let all = run("losetup", &["--all".as_ref()])?;
         let ours = all.lines().filter(|line| line.contains(&*self.folder.path().to_string_lossy()));
         Ok(ours.collect())
+    }
+
+    /// Fails when a loop device is left, after some patience with whoever else has it open.
+    pub(crate) fn has_no_loop(&self, what: &str) -> Outcome {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.loops()?.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        same(&self.loops()?, &String::new(), what)
     }
 
     pub(crate) fn mounts(&self) -> std::io::Result<String> {

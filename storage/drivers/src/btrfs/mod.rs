@@ -79,15 +79,13 @@ impl Btrfs {
             false => cx.act(&FsAct::NewFile { path: disk, size, mode: 0o600 }),
         }
     }
+}
 
-    /// A subvolume can't get another parent while it is read-only, as whoever uses it may have made it.
-    fn make_movable(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        let path = self.layout.path(at);
-        let is_stuck = subvolume::is_subvolume(&path) && subvolume::is_read_only(&path)?;
-        match at.snapshot.is_none() && is_stuck {
-            true => cx.act(&SetReadOnly { at: Spot::at(path), read_only: false }),
-            false => Ok(()),
-        }
+/// A subvolume can't get another parent while it is read-only, as whoever uses it may have made it.
+fn make_movable(cx: &Cx<'_>, path: &Path) -> Result<()> {
+    match subvolume::is_subvolume(path) && subvolume::is_read_only(path)? {
+        true => cx.act(&SetReadOnly { at: Spot::at(path), read_only: false }),
+        false => Ok(()),
     }
 }
 
@@ -219,8 +217,17 @@ impl Driver for Btrfs {
     }
 
     fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
-        self.make_movable(cx, from)?;
-        self.layout.rename(cx, from, to)
+        let (old, new) = (self.layout.path(from), self.layout.path(to));
+        let moves_on = from.snapshot.is_some() && old.parent() != new.parent();
+        // A snapshot goes to another volume: there is no way but to make it writable for it.
+        if moves_on || from.snapshot.is_none() {
+            make_movable(cx, &old)?;
+        }
+        self.layout.rename(cx, from, to)?;
+        match moves_on && subvolume::is_subvolume(&new) && !subvolume::is_read_only(&new)? {
+            true => cx.act(&SetReadOnly { at: Spot::at(new), read_only: true }),
+            false => Ok(()),
+        }
     }
 
     fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
@@ -294,8 +301,9 @@ impl Driver for Btrfs {
 
     fn exchange(&self, cx: &Cx<'_>, one: &Place, other: &Place) -> Result<()> {
         debug_assert!(one.area != Area::Live || other.area != Area::Live, "one of the two is on its way out");
-        self.make_movable(cx, one)?;
-        self.make_movable(cx, other)?;
-        cx.act(&FsAct::Exchange { one: self.layout.path(one), other: self.layout.path(other) })
+        let (one, other) = (self.layout.path(one), self.layout.path(other));
+        make_movable(cx, &one)?;
+        make_movable(cx, &other)?;
+        cx.act(&FsAct::Exchange { one, other })
     }
 }

@@ -1,5 +1,6 @@
-//! How a place is spelled on disk, and back. Live places are where both peers have them; the other areas mirror the same
-//! tree below `.larder`, where they do not look.
+//! How a place is spelled on disk, and back. Live places are where both peers have them. The other areas are below
+//! `.larder`, where they do not look: a folder for each ticket, and in it `custom+default_v1` for what would be
+//! `custom/default_v1` live. One folder less to make and to remove is a third of the time of making a volume.
 
 use larder_base::{SnapshotName, Ticket};
 use larder_storage_driver::{Area, Content, Place, Result, VolumeId, VolumeKind};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// The folder of what is not live.
 pub(crate) const OURS: &str = ".larder";
+/// Between a kind's folder and the volume's name where it is not live. No kind has it in its name.
+const JOINT: char = '+';
 /// A disk's file in its volume's folder.
 pub(crate) const DISK: &str = "root.img";
 /// What a snapshot's name is given while it is staged or on its way out beside those that are live.
@@ -96,7 +99,7 @@ impl Layout {
                     self.beside(at, &at.within(Area::Live)).filter(|_| self.snapshots_stay && !own.exists());
                 beside.unwrap_or(own)
             }
-            None => self.area(&at.area).join(kind_folder(at.volume.kind)).join(file_name(&at.volume)),
+            None => self.entry(at, kind_folder(at.volume.kind)),
         }
     }
 
@@ -114,7 +117,15 @@ impl Layout {
 
     /// Where a volume's snapshots are.
     pub(crate) fn snapshots(&self, at: &Place) -> PathBuf {
-        self.area(&at.area).join(snapshots_folder(at.volume.kind)).join(file_name(&at.volume))
+        self.entry(at, &snapshots_folder(at.volume.kind))
+    }
+
+    fn entry(&self, at: &Place, folder: &str) -> PathBuf {
+        let (tree, name) = (self.area(&at.area), file_name(&at.volume));
+        match at.area {
+            Area::Live => tree.join(folder).join(name),
+            _ => tree.join(format!("{folder}{JOINT}{name}")),
+        }
     }
 
     /// A disk's file.
@@ -129,10 +140,7 @@ impl Layout {
     pub(crate) fn own_folders(&self, at: &Place) -> Vec<PathBuf> {
         let mut folders = vec![self.snapshots(at)];
         if at.area != Area::Live {
-            let area = self.area(&at.area);
-            folders.push(area.join(kind_folder(at.volume.kind)));
-            folders.push(area.join(snapshots_folder(at.volume.kind)));
-            folders.push(area);
+            folders.push(self.area(&at.area));
         }
         folders
     }
@@ -140,7 +148,16 @@ impl Layout {
     /// All places there are. What no place is spelled as is left out.
     pub(crate) fn list(&self) -> Result<Vec<Place>> {
         let mut places = Vec::new();
-        self.list_area(&Area::Live, &mut places)?;
+        for kind in VolumeKind::ALL {
+            let folder = self.root.join(kind_folder(kind));
+            for name in names(&folder)? {
+                add_volume(&Area::Live, kind, &name, &folder.join(&name), &mut places);
+            }
+            let folder = self.root.join(snapshots_folder(kind));
+            for name in names(&folder)? {
+                add_snapshots(&Area::Live, kind, &name, &folder.join(&name), &mut places)?;
+            }
+        }
         for (name, area) in
             [("staging", staging as fn(&str) -> Option<Area>), ("trash", trash), ("kept", kept)]
         {
@@ -160,32 +177,30 @@ impl Layout {
             let folder = self.root.join(OURS).join(area);
             for ticket in names(&folder)? {
                 let ticket = folder.join(ticket);
-                let mut own = Vec::new();
-                if nothing_was_made(&ticket, 2, &mut own)? {
-                    empty.extend(own);
+                let entries = names(&ticket)?;
+                // An empty folder where a volume stands is a volume; where its snapshots stand it is nothing.
+                let hollow: Vec<_> = entries.iter().filter(|name| is_hollow(&ticket, name)).collect();
+                let is_all = hollow.len() == entries.len();
+                empty.extend(hollow.into_iter().map(|name| ticket.join(name)));
+                if is_all {
+                    empty.push(ticket);
                 }
             }
         }
         Ok(empty)
     }
 
+    /// What is in an area that is not live.
     fn list_area(&self, area: &Area, places: &mut Vec<Place>) -> Result<()> {
         let tree = self.area(area);
-        for kind in VolumeKind::ALL {
-            let folder = tree.join(kind_folder(kind));
-            for name in names(&folder)? {
-                if let Some(volume) = volume_of(kind, &name, &folder.join(&name)) {
-                    places.push(Place::new(area.clone(), &volume));
-                }
-            }
-            let folder = tree.join(snapshots_folder(kind));
-            for name in names(&folder)? {
-                let own = folder.join(&name);
-                for snapshot in names(&own)? {
-                    let Some((area, parsed)) = snapshot_of(area, &snapshot) else { continue };
-                    if let Some(volume) = volume_of(kind, &name, &own.join(&snapshot)) {
-                        places.push(Place::new(area, &volume).at_snapshot(&parsed));
-                    }
+        for entry in names(&tree)? {
+            let Some((folder, name)) = entry.split_once(JOINT) else { continue };
+            let path = tree.join(&entry);
+            for kind in VolumeKind::ALL {
+                if folder == kind_folder(kind) {
+                    add_volume(area, kind, name, &path, places);
+                } else if folder == snapshots_folder(kind) {
+                    add_snapshots(area, kind, name, &path, places)?;
                 }
             }
         }
@@ -193,18 +208,32 @@ impl Layout {
     }
 }
 
-/// Whether a folder of the work area is empty, or has only such folders: a kind's, and a volume's among its snapshots. An
-/// empty folder where a volume stands is a volume. Adds the folders, deepest first.
-fn nothing_was_made(folder: &Path, depth: u32, folders: &mut Vec<PathBuf>) -> Result<bool> {
-    let is_for_volumes = depth == 1 && !folder.to_string_lossy().ends_with("-snapshots");
-    for name in names(folder)? {
-        let inner = folder.join(name);
-        if depth == 0 || is_for_volumes || !inner.is_dir() || !nothing_was_made(&inner, depth - 1, folders)? {
-            return Ok(false);
+fn add_volume(area: &Area, kind: VolumeKind, name: &str, path: &Path, places: &mut Vec<Place>) {
+    if let Some(volume) = volume_of(kind, name, path) {
+        places.push(Place::new(area.clone(), &volume));
+    }
+}
+
+fn add_snapshots(
+    area: &Area,
+    kind: VolumeKind,
+    name: &str,
+    path: &Path,
+    places: &mut Vec<Place>,
+) -> Result<()> {
+    for snapshot in names(path)? {
+        let Some((area, parsed)) = snapshot_of(area, &snapshot) else { continue };
+        if let Some(volume) = volume_of(kind, name, &path.join(&snapshot)) {
+            places.push(Place::new(area, &volume).at_snapshot(&parsed));
         }
     }
-    folders.push(folder.to_owned());
-    Ok(true)
+    Ok(())
+}
+
+/// Whether an entry is a folder for snapshots without any.
+fn is_hollow(ticket: &Path, entry: &str) -> bool {
+    let is_for_snapshots = entry.split_once(JOINT).is_some_and(|(folder, _)| folder.ends_with("-snapshots"));
+    is_for_snapshots && fs::read_dir(ticket.join(entry)).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The area and name that an entry among the snapshots of a volume in `area` spells.
@@ -412,7 +441,7 @@ mod tests {
             "custom/no-project",
             "containers/default_c1",
             "custom/lost+found",
-            ".larder/staging/odd/custom/default_v",
+            ".larder/staging/odd/custom+default_v",
             "else/x",
         ] {
             fs::create_dir_all(folder.path().join(path)).unwrap();

@@ -1,0 +1,37 @@
+//! Memory: few arenas, and what is only held to be quick is given back once nobody asks for anything.
+
+use crate::service::Service;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long nobody must have asked for anything.
+const QUIET: Duration = Duration::from_millis(500);
+/// Enough for the few threads that work at the same time; each arena keeps what its threads once needed.
+const ARENAS: i32 = 2;
+
+/// Sets the allocator up. Before the first thread is started.
+pub(crate) fn prepare() {
+    // SAFETY: mallopt changes the allocator's own parameters only.
+    #[cfg(target_env = "gnu")]
+    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+}
+
+/// Gives memory back each time requests came and then none for a while.
+pub(crate) async fn give_back_when_quiet(service: Arc<Service>, asked: Arc<Notify>) {
+    loop {
+        while tokio::time::timeout(QUIET, asked.notified()).await.is_ok() {}
+        let service = Arc::clone(&service);
+        if let Err(error) = tokio::task::spawn_blocking(move || give_back(&service)).await {
+            tracing::error!(%error, "giving memory back panicked");
+        }
+        asked.notified().await;
+    }
+}
+
+fn give_back(service: &Service) {
+    service.rest();
+    // SAFETY: malloc_trim takes the allocator's own locks.
+    #[cfg(target_env = "gnu")]
+    let _ = unsafe { libc::malloc_trim(0) };
+}
