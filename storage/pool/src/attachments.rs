@@ -49,8 +49,9 @@ impl Attachments {
         match guard.as_mut() {
             Some(entry) if entry.users > 1 => entry.users -= 1,
             Some(_) => {
-                driver.detach(cx, at)?;
+                // Whatever came of it, nobody uses it any more, and the next user attaches it anew.
                 *guard = None;
+                driver.detach(cx, at).or_else(|_| driver.detach(cx, at))?;
             }
             None => {}
         }

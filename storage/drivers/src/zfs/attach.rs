@@ -89,11 +89,15 @@ impl Zfs {
         Ok(())
     }
 
-    /// Takes a zvol's node away again.
+    /// Takes a zvol's node away again, after all that was written to it.
     pub(super) fn hide(&self, cx: &Cx<'_>, at: &Place, part: Part) -> Result<()> {
         let cmd = match at.snapshot {
             Some(_) => command::destroy(&self.layout.view(at, part)),
-            None => command::set(&self.layout.part(at, part), &[("volmode", "none".to_owned())]),
+            None => {
+                let dataset = self.layout.part(at, part);
+                disk::write_back(&dataset)?;
+                command::set(&dataset, &[("volmode", "none".to_owned())])
+            }
         };
         run_if_there(cx, &cmd).map(drop)
     }

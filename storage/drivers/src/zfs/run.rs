@@ -2,7 +2,7 @@
 
 use super::parse::{Refusal, refusal};
 use larder_base::host::{Cmd, HostError};
-use larder_storage_driver::{Cx, Result, StorageError};
+use larder_storage_driver::{Cx, ErrorKind, Result, StorageError};
 
 /// A command that failed: the error, and what zfs said if that is known.
 #[derive(Debug)]
@@ -24,19 +24,25 @@ impl Failure {
     }
 }
 
-/// Runs a command; gives its standard output.
+/// Runs a command; gives its standard output, which must be whole.
 pub(super) fn run(cx: &Cx<'_>, cmd: &Cmd) -> Result<String, Failure> {
-    cx.host().run(cmd, cx.cancel()).map(|output| output.stdout).map_err(|error| {
-        let said = match &error {
-            HostError::Failed { stderr, .. } => refusal(stderr),
-            _ => None,
-        };
-        let error = match said {
-            Some(refusal) => StorageError::new(refusal.kind(), "zfs refused").because(error),
-            None => error.into(),
-        };
-        Failure { refusal: said, error }
-    })
+    let error = match cx.host().run(cmd, cx.cancel()) {
+        Ok(output) if output.truncated => {
+            let message = format!("`{cmd}` said more than can be read");
+            return Err(Failure { refusal: None, error: StorageError::new(ErrorKind::Unexpected, message) });
+        }
+        Ok(output) => return Ok(output.stdout),
+        Err(error) => error,
+    };
+    let said = match &error {
+        HostError::Failed { stderr, .. } => refusal(stderr),
+        _ => None,
+    };
+    let error = match said {
+        Some(refusal) => StorageError::new(refusal.kind(), "zfs refused").because(error),
+        None => error.into(),
+    };
+    Err(Failure { refusal: said, error })
 }
 
 /// Runs a command whose subject may be gone: tells whether it was there.
