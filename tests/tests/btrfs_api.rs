@@ -26,11 +26,11 @@ fn started(test: &str) -> Option<Larderd> {
     }
     let daemon = Larderd::start();
     daemon.make_pool("plain");
-    daemon.change("POST", "/1.0/storage-pools", &pool("fast", json!({ "size": "256MiB" })));
+    daemon.change("POST", "/1.0/storage-pools", &pool("fast", &json!({ "size": "256MiB" })));
     Some(daemon)
 }
 
-fn pool(name: &str, config: Value) -> Value {
+fn pool(name: &str, config: &Value) -> Value {
     json!({ "name": name, "driver": "btrfs", "config": config })
 }
 
@@ -79,10 +79,11 @@ fn a_pool_on_a_file_is_told_grown_and_removed() {
     let (code, text) = daemon.refuse(
         "POST",
         "/1.0/storage-pools",
-        &pool("other", json!({ "source": daemon.directory().display().to_string() })),
+        &pool("other", &json!({ "source": daemon.directory().display().to_string() })),
     );
     assert!(code == 400 && text.contains("not on btrfs"), "{code}: {text}");
-    let (code, text) = daemon.refuse("POST", "/1.0/storage-pools", &pool("other", json!({ "size": "1MiB" })));
+    let (code, text) =
+        daemon.refuse("POST", "/1.0/storage-pools", &pool("other", &json!({ "size": "1MiB" })));
     assert!(code == 400 && text.contains("128MiB"), "{code}: {text}");
 
     daemon.stop();

@@ -120,10 +120,6 @@ impl Lab for ZfsLab {
         driver.capabilities()
     }
 
-    fn own_trials(&self) -> Vec<libtest_mimic::Trial> {
-        super::zfs_trials::all()
-    }
-
     fn tools(&self) -> Vec<String> {
         let said = run("zfs", &["version"]).unwrap_or_default();
         said.lines().map(str::to_owned).collect()
