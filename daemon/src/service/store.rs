@@ -1,6 +1,8 @@
 //! What exists, in the words of the use-cases: the only part of the daemon that speaks to the catalog. Each change is
 //! one transaction that writes documents, the keys that name and refer to them, intents and the cause together.
 
+mod accounts;
+mod buckets;
 mod images;
 pub(super) mod instances;
 mod pools;
