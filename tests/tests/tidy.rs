@@ -36,6 +36,7 @@ fn allowed_arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
                 "larder-storage-driver",
                 "larder-storage-drivers",
                 "larder-storage-pool",
+                "larder-storage-buckets",
                 "larder-images",
                 "larder-runtime",
                 "larder-api",

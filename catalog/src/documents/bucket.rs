@@ -91,7 +91,7 @@ impl Document for StorageAccount {
     }
 }
 
-/// A pair of access key and secret key of an account, with the buckets of others that it may use.
+/// A pair of access key and secret key of an account. It acts for the account, or opens some buckets alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountKey {
     /// The account.
@@ -102,9 +102,9 @@ pub struct AccountKey {
     pub sealed_secret: String,
     /// When it was made.
     pub created_at: Timestamp,
-    /// Buckets that it may use beside those of its account, each once.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub grants: Vec<BucketGrant>,
+    /// The buckets that it opens, whoever owns them, each once, and nothing else; `None` when it acts for its account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<Vec<BucketGrant>>,
 }
 
 impl Document for AccountKey {
@@ -115,7 +115,7 @@ impl Document for AccountKey {
     }
 }
 
-/// What an account's key may do in a bucket of somebody else.
+/// A bucket that a key of an account opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketGrant {
     /// The bucket's volume.

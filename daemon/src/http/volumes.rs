@@ -48,6 +48,9 @@ pub(crate) fn find_record(
     project: &str,
 ) -> Result<VolumeRecord> {
     let kind: VolumeKind = kind.parse().map_err(ServiceError::bad)?;
+    if kind == VolumeKind::Bucket {
+        return Err(ServiceError::bad("a bucket is reached at …/buckets, not as a volume"));
+    }
     let project = project_of(service, kind, project)?;
     let found = service.store().volume(pool, &project, kind.as_str(), name)?;
     found.ok_or_else(|| ServiceError::not_found(format!("{kind} volume {name:?} on pool {:?}", pool.name)))
@@ -218,7 +221,9 @@ fn collect(
     for record in service.store().volumes()? {
         let volume = record.volume;
         let Some(pool) = by_id.get(&volume.pool) else { continue };
-        let is_wanted = kind.is_none_or(|kind| kind.as_str() == volume.kind)
+        // A bucket is listed as what it is, not as the volume that holds it.
+        let is_wanted = volume.kind != VolumeKind::Bucket.as_str()
+            && kind.is_none_or(|kind| kind.as_str() == volume.kind)
             && (query.all_projects || effective.get(volume.kind.as_str()) == Some(&volume.project))
             && !matches!(volume.state, VolumeState::Creating | VolumeState::Deleting);
         if !is_wanted {

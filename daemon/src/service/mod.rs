@@ -1,7 +1,9 @@
 //! What the daemon does: each use-case checks everything, records what it is about to do in one catalog transaction, lets
 //! the pool work, and records the outcome in another. Nothing here knows HTTP.
 
+mod accounts;
 mod backups;
+mod buckets;
 mod copies;
 mod crash;
 mod directories;
@@ -15,6 +17,8 @@ mod pools;
 mod profiles;
 mod projects;
 mod reconcile;
+mod s3;
+mod sealing;
 mod server;
 mod snapshots;
 mod store;
@@ -23,8 +27,10 @@ mod volumes;
 mod warnings;
 mod work;
 
+pub use accounts::{AccountContent, NewAccount, account_url};
 pub(crate) use backups::check_manifest;
 pub use backups::{BackupImport, ImportKind, NewBackup};
+pub use buckets::{BucketKeyChange, KeyPair, NewBucket, NewBucketKey, bucket_name};
 pub use copies::VolumeSource;
 pub use directories::Directories;
 pub use error::{Kind, Result, ServiceError};
@@ -68,6 +74,8 @@ pub struct Service {
     launcher: larder_images::JailLauncher,
     images: images::Images,
     instances: instances::Instances,
+    sealer: sealing::Sealer,
+    buckets: buckets::OpenBuckets,
 }
 
 impl Service {
@@ -83,6 +91,7 @@ impl Service {
         let host = crash::CrashHost::over(host);
         let images = images::Images::open(&directories.images(), &clock)?;
         let instances = instances::Instances::new(&directories.run());
+        let sealer = sealing::Sealer::new(directories.secret_key());
         Ok(Self {
             store: Store::new(catalog, Arc::clone(&clock)),
             pools: RwLock::default(),
@@ -94,6 +103,8 @@ impl Service {
             launcher,
             images,
             instances,
+            sealer,
+            buckets: buckets::OpenBuckets::default(),
         })
     }
 
@@ -129,11 +140,18 @@ impl Service {
 
     /// The URL of a volume, with its project where that is not the default.
     pub fn volume_url(&self, pool: &str, volume: &Volume) -> String {
+        if volume.kind == "bucket" {
+            return self.bucket_url(pool, volume);
+        }
         url(&["storage-pools", pool, "volumes", &volume.kind, &volume.name], &volume.project)
     }
 
     fn snapshot_url(&self, pool: &OpenPool, volume: &Volume, snapshot: &str) -> String {
         let pool = &pool.document.name;
+        if volume.kind == "bucket" {
+            let parts = ["storage-pools", pool, "buckets", &volume.name, "snapshots", snapshot];
+            return url(&parts, &volume.project);
+        }
         url(
             &["storage-pools", pool, "volumes", &volume.kind, &volume.name, "snapshots", snapshot],
             &volume.project,
@@ -149,8 +167,9 @@ impl Service {
         }
     }
 
-    /// Closes every pool.
+    /// Closes every bucket and pool.
     pub fn shut_down(&self) {
+        self.close_buckets();
         let task = Task::quiet(Requestor::default());
         for (name, pool) in self.pools.write().drain() {
             if let Err(error) = self.with_cx(&task, |cx| pool.close(cx)) {

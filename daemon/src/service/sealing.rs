@@ -36,8 +36,9 @@ impl Sealer {
         }
         let mut bytes = [0; KEY_BYTES];
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| ServiceError::internal("no random bytes for a key"))?;
-        write_once(&self.path, &bytes)
-            .map_err(|error| ServiceError::internal(format!("{} can't be made: {error}", self.path.display())))
+        write_once(&self.path, &bytes).map_err(|error| {
+            ServiceError::internal(format!("{} can't be made: {error}", self.path.display()))
+        })
     }
 
     /// Seals the secret of `access_key`.

@@ -4,6 +4,7 @@ use super::crash::{Point, point};
 use super::lifetime;
 use super::pools::OpenPool;
 use super::store::{VolumeRecord, cause_of};
+use super::volumes::action;
 use super::work::{Plan, Then};
 use super::{Result, Service, ServiceError, Task};
 use jiff::Timestamp;
@@ -68,7 +69,7 @@ impl Service {
         }
         point(Point::Act);
         let url = self.snapshot_url(pool, &record.volume, name.as_str());
-        let cause = cause_of(task, "storage-volume-snapshot-created", &url, &record.volume.project);
+        let cause = cause_of(task, &action(&record.volume, "snapshot-created"), &url, &record.volume.project);
         self.store.snapshot_is_made(&self.ticket(task), &snapshot, Some(cause))?;
         point(Point::Commit);
         Ok(())
@@ -98,14 +99,14 @@ impl Service {
         let record = self.store.begin_change(&self.ticket(task), record, &marked, &plan)?;
         point(Point::Intent);
         let spec =
-            VolumeSpec { id, size: super::volumes::size_of(&marked.config)?, config: marked.config.clone() };
+            VolumeSpec { id, size: super::volumes::storage_size(&marked)?, config: marked.config.clone() };
         let outcome = self.with_cx(task, |cx| pool.pool.restore(cx, &spec, &snapshot_name, is_newest));
         point(Point::Act);
         let ready = Volume { state: VolumeState::Ready, ..marked };
         match outcome {
             Ok(()) => {
                 let url = self.volume_url(&pool.document.name, &ready);
-                let mut cause = cause_of(task, "storage-volume-restored", &url, &ready.project);
+                let mut cause = cause_of(task, &action(&ready, "restored"), &url, &ready.project);
                 cause.context = serde_json::json!({ "snapshot": name });
                 self.store.end_change(&self.ticket(task), &record, &ready, Some(cause))
             }
@@ -141,7 +142,7 @@ impl Service {
             Ok(()) => {
                 let url = self.snapshot_url(pool, &record.volume, name.as_str());
                 let mut cause =
-                    cause_of(task, "storage-volume-snapshot-renamed", &url, &record.volume.project);
+                    cause_of(task, &action(&record.volume, "snapshot-renamed"), &url, &record.volume.project);
                 cause.context = serde_json::json!({ "old_name": snapshot.name });
                 self.store.end_snapshot_rename(&self.ticket(task), snapshot, name.as_str(), Some(cause))
             }
@@ -163,7 +164,7 @@ impl Service {
         changed: &Snapshot,
     ) -> Result<()> {
         let url = self.snapshot_url(pool, &record.volume, &changed.name);
-        let cause = cause_of(task, "storage-volume-snapshot-updated", &url, &record.volume.project);
+        let cause = cause_of(task, &action(&record.volume, "snapshot-updated"), &url, &record.volume.project);
         self.store.change_snapshot(changed, Some(cause))
     }
 
@@ -194,7 +195,7 @@ impl Service {
         };
         point(Point::Act);
         let url = self.snapshot_url(pool, &record.volume, &snapshot.name);
-        let cause = cause_of(task, "storage-volume-snapshot-deleted", &url, &record.volume.project);
+        let cause = cause_of(task, &action(&record.volume, "snapshot-deleted"), &url, &record.volume.project);
         self.store.snapshot_is_gone(Some(&self.ticket(task)), snapshot, Some(cause))?;
         point(Point::Commit);
         if let Some(trashed) = trashed {

@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::service::{Result, ServiceError};
-use larder_catalog::documents::{AccessKeyHome, AccountKey, BucketGrant, StorageAccount};
+use larder_catalog::documents::{AccessKeyHome, AccountKey, StorageAccount};
 use larder_catalog::{AccountId, CatalogError, Cause, Transaction, VolumeId, keys};
 
 /// Takes an e-mail address for an account.
@@ -140,12 +140,20 @@ impl Store {
         self.commit_account(transaction, account, Some(key), cause)
     }
 
-    pub(in crate::service) fn change_account_key(&self, key: &AccountKey, cause: Option<Cause>) -> Result<()> {
+    pub(in crate::service) fn change_account_key(
+        &self,
+        key: &AccountKey,
+        cause: Option<Cause>,
+    ) -> Result<()> {
         let guard = keys::account_key(key.account, &key.access_key);
         self.commit(Transaction::new().guard_present(guard).put_document(key)?, cause)
     }
 
-    pub(in crate::service) fn remove_account_key(&self, key: &AccountKey, cause: Option<Cause>) -> Result<()> {
+    pub(in crate::service) fn remove_account_key(
+        &self,
+        key: &AccountKey,
+        cause: Option<Cause>,
+    ) -> Result<()> {
         let transaction = Transaction::new().delete(keys::access_key(&key.access_key));
         self.commit(transaction.delete_document(key), cause)
     }
@@ -154,11 +162,15 @@ impl Store {
     pub(super) fn withdraw_grants(&self, volume: VolumeId) -> Result<()> {
         let stored =
             larder_catalog::list_documents::<AccountKey>(self.catalog.as_ref(), &keys::account_keys())?;
-        let is_other = |grant: &BucketGrant| grant.volume != volume;
-        for stored in stored.into_iter().filter(|stored| !stored.document.grants.iter().all(is_other)) {
+        for stored in stored {
             let mut key = stored.document;
-            key.grants.retain(is_other);
-            self.change_account_key(&key, None)?;
+            // A key that was limited stays so, even when nothing is left that it opens.
+            let Some(grants) = &mut key.grants else { continue };
+            let before = grants.len();
+            grants.retain(|grant| grant.volume != volume);
+            if grants.len() < before {
+                self.change_account_key(&key, None)?;
+            }
         }
         Ok(())
     }

@@ -128,11 +128,13 @@ impl Store {
     }
 
     /// A bucket's key by id.
-    pub(in crate::service) fn bucket_key_by_id(&self, volume: VolumeId, id: Uuid) -> Result<Option<BucketKey>> {
-        let stored = larder_catalog::get_document::<BucketKey>(
-            self.catalog.as_ref(),
-            &keys::bucket_key(volume, id),
-        )?;
+    pub(in crate::service) fn bucket_key_by_id(
+        &self,
+        volume: VolumeId,
+        id: Uuid,
+    ) -> Result<Option<BucketKey>> {
+        let stored =
+            larder_catalog::get_document::<BucketKey>(self.catalog.as_ref(), &keys::bucket_key(volume, id))?;
         Ok(stored.map(|stored| stored.document))
     }
 
@@ -178,8 +180,7 @@ impl Store {
     }
 
     pub(in crate::service) fn remove_bucket_key(&self, key: &BucketKey, cause: Option<Cause>) -> Result<()> {
-        let transaction =
-            Transaction::new().delete(key_name(key)).delete(keys::access_key(&key.access_key));
+        let transaction = Transaction::new().delete(key_name(key)).delete(keys::access_key(&key.access_key));
         self.commit(transaction.delete_document(key), cause)
     }
 

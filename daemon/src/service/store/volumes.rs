@@ -78,8 +78,7 @@ impl Store {
     pub(in crate::service) fn forget_volume(&self, id: VolumeId) -> Result<()> {
         let Some(record) = self.volume_by_id(id)? else { return Ok(()) };
         self.forget_snapshots(&record.volume)?;
-        let transaction =
-            Transaction::new().delete(name_key(&record.volume)).delete_document(&record.volume);
+        let transaction = Transaction::new().delete(name_key(&record.volume)).delete_document(&record.volume);
         self.commit(self.forget_bucket(&record.volume, transaction)?, None)
     }
 
