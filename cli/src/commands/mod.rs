@@ -1,7 +1,10 @@
 //! The commands, one file each.
 
+mod account;
 mod admin;
 mod backup;
+mod bucket;
+mod bucket_key;
 mod completion;
 mod config;
 mod console;
