@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo bench fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo bench crash-s3 fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ demo:
 bench:
 	cargo build --release --locked --bin larderd --bin larder
 	scripts/bench
+
+## crash-s3  kill larderd while 32 clients put objects, CRASH_ROUNDS (50) times, and look at every byte
+crash-s3:
+	cargo build --locked --bin larderd
+	LARDER_CRASH_ROUNDS=$${CRASH_ROUNDS:-50} cargo test --locked -p larder-tests --test crash_s3 -- --nocapture
 
 ## fuzz    run every fuzz target for FUZZ_SECONDS (30)
 fuzz:

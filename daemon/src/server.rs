@@ -1,5 +1,6 @@
 //! One run of the daemon: from the lock on its folder to the last answer.
 
+use crate::endpoint;
 use crate::events::{Events, LogEvents};
 use crate::http::{self, App};
 use crate::operations::Operations;
@@ -61,6 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
     let follower =
         events.follow(Arc::clone(&catalog), catalog.revision()?, move || told_over.load(Ordering::SeqCst))?;
     service.prepare()?;
+    service.open_s3_endpoint()?;
     let starting = Arc::clone(&service);
     std::thread::Builder::new().name("autostart".to_owned()).spawn(move || starting.start_instances())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -119,6 +121,7 @@ async fn serve(
         stop: Arc::clone(&stop),
     };
     let (stopping, is_stopping) = watch::channel(false);
+    let objects = tokio::spawn(endpoint::serve(Arc::clone(&service), is_stopping.clone()));
     let answering = tokio::spawn(http::serve(listener, http::router(app), is_stopping));
     let housekeeping = tokio::spawn(keep_house(service));
     tracing::info!(socket = %socket.display(), "ready");
@@ -132,6 +135,7 @@ async fn serve(
     housekeeping.abort();
     operations.close().await;
     stopping.send_replace(true);
+    objects.await.context("the S3 endpoint's task panicked")?;
     answering.await.context("the socket's task panicked")
 }
 

@@ -3,11 +3,13 @@
 mod clients;
 mod http;
 mod images;
+mod s3;
 mod server;
 mod websocket;
 
 pub use clients::{RealClient, require_containers};
 pub use http::{Reply, request};
 pub use images::{ImageServer, TestImage, form, tar};
+pub use s3::{Answer, Pair, S3};
 pub use server::{Larderd, program, require, skip};
 pub use websocket::WebSocket;

@@ -40,6 +40,7 @@ fn allowed_arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
                 "larder-images",
                 "larder-runtime",
                 "larder-api",
+                "larder-s3",
             ],
         ),
         ("larder-client", &["larder-api"]),

@@ -1,7 +1,7 @@
 //! `larder storage bucket`.
 
 use super::resource::{KeyArgs, Resource, SetArgs};
-use super::{Context, bucket_key};
+use super::{Context, bucket_key, bucket_snapshot, transfer};
 use crate::client::{ApiPath, Client};
 use crate::fields::{Fields, pairs, texts};
 use crate::output::{self, Column, Format, choose};
@@ -33,6 +33,16 @@ pub(crate) enum BucketCommand {
     Delete(BucketArgs),
     #[command(subcommand)]
     Key(bucket_key::KeyCommand),
+    /// Copy a bucket, or one of its snapshots, to a new bucket and show its admin key
+    #[command(visible_alias = "cp")]
+    Copy(bucket_snapshot::CopyArgs),
+    /// Export a bucket's objects to a backup file
+    Export(ExportArgs),
+    /// Import a bucket from a backup file
+    Import(ImportArgs),
+    Snapshot(bucket_snapshot::SnapshotArgs),
+    /// Restore a bucket from a snapshot
+    Restore(bucket_snapshot::NamedArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -88,6 +98,28 @@ pub(crate) struct BucketSetArgs {
     settings: SetArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    bucket: BucketArgs,
+    /// The file to write (default: BUCKET.tar.gz or what the compression is called)
+    file: Option<String>,
+    /// The compression, such as gzip, zstd or none
+    #[arg(long, default_value = "")]
+    compression: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The storage pool
+    #[arg(value_name = "[REMOTE:]POOL")]
+    pool: String,
+    /// The file
+    file: std::path::PathBuf,
+    /// The name of the new bucket (default: the name in the backup)
+    bucket: Option<String>,
+}
+
 impl BucketArgs {
     /// The server and the path of the bucket.
     pub(crate) fn locate(&self, context: &Context) -> Result<(Client, ApiPath)> {
@@ -113,6 +145,11 @@ pub(crate) async fn run(context: &Context, command: BucketCommand) -> Result<()>
         BucketCommand::Edit(args) => args.resource(context)?.edit(context).await,
         BucketCommand::Delete(args) => args.resource(context)?.delete(context).await,
         BucketCommand::Key(command) => bucket_key::run(context, command).await,
+        BucketCommand::Copy(args) => bucket_snapshot::copy(context, &args).await,
+        BucketCommand::Export(args) => export(context, &args).await,
+        BucketCommand::Import(args) => import(context, &args).await,
+        BucketCommand::Snapshot(args) => bucket_snapshot::run(context, args).await,
+        BucketCommand::Restore(args) => bucket_snapshot::restore(context, &args).await,
     }
 }
 
@@ -174,4 +211,25 @@ async fn create(context: &Context, args: CreateArgs) -> Result<()> {
     let made = context.change(&client, &format!("Creating {name}"), Method::POST, &path, Some(body)).await?;
     context.done(&format!("Storage bucket {name} created"))?;
     bucket_key::tell(&made.metadata)
+}
+
+async fn export(context: &Context, args: &ExportArgs) -> Result<()> {
+    let (client, bucket) = args.bucket.locate(context)?;
+    let mut request = json!({});
+    if !args.compression.is_empty() {
+        request["compression_algorithm"] = json!(args.compression);
+    }
+    let (file, name) = (args.file.as_deref(), &args.bucket.bucket);
+    transfer::export(context, &client, &bucket.at("backups"), request, file, name).await
+}
+
+async fn import(context: &Context, args: &ImportArgs) -> Result<()> {
+    let (client, pool) = context.named(&args.pool, "storage pool")?;
+    let mut headers = transfer::Headers::octet_stream();
+    if let Some(name) = &args.bucket {
+        headers.add("name", name)?;
+    }
+    let path = ApiPath::of(["storage-pools", &pool, "buckets"]);
+    transfer::upload(context, &client, &path, headers, &args.file).await?;
+    context.done(&format!("Storage bucket {} imported", args.bucket.as_deref().unwrap_or("from the backup")))
 }

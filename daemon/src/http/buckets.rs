@@ -5,11 +5,16 @@ use super::glue::{
 };
 use super::{Query, Reply};
 use crate::service::{
-    KeyPair, NewBucket, OpenPool, Result, Service, ServiceError, VolumeChange, VolumeRecord, bucket_name, url,
+    KeyPair, NewBucket, OpenPool, Result, Service, ServiceError, Task, VolumeChange, VolumeRecord,
+    VolumeSource, bucket_name, url,
 };
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use larder_api::{StorageBucket, StorageBucketFull, StorageBucketKey, StorageBucketPut, StorageBucketsPost};
+use larder_api::{
+    StorageBucket, StorageBucketFull, StorageBucketKey, StorageBucketPut, StorageBucketSource,
+    StorageBucketsPost,
+};
+use larder_base::SnapshotName;
 use larder_catalog::documents::{BucketRole, Pool, Volume, VolumeState};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -121,12 +126,9 @@ pub(crate) async fn post(
     body: Upload,
 ) -> Reply {
     if super::glue::is_octet_stream(&headers) {
-        return Err(ServiceError::not_implemented("importing a bucket from a backup").into());
+        return super::backups::import_bucket(app, pool, query, headers, body).await;
     }
     let request: StorageBucketsPost = super::glue::parse(&body.bounded().await?)?;
-    if !request.source.name.is_empty() {
-        return Err(ServiceError::not_implemented("copying a bucket").into());
-    }
     let location = url(&["storage-pools", &pool, "buckets", &request.name], &query.project);
     let task = query.task();
     let first = blocking(&app, move |service| {
@@ -138,10 +140,39 @@ pub(crate) async fn post(
             config: request.config,
             owner: None,
         };
-        service.create_bucket(&task, &open, new)
+        match request.source.name.is_empty() {
+            true => service.create_bucket(&task, &open, new),
+            false => copy(service, &task, &open, &request.source, &query.project, new),
+        }
     })
     .await?;
     created_with(&location, &first.as_ref().map_or_else(StorageBucketKey::default, wire_key))
+}
+
+/// A copy of a bucket, or of one of its snapshots, with its keys and values where nobody gave any.
+fn copy(
+    service: &Service,
+    task: &Task,
+    target: &OpenPool,
+    source: &StorageBucketSource,
+    project: &str,
+    mut new: NewBucket,
+) -> Result<Option<KeyPair>> {
+    let pool = if source.pool.is_empty() { &target.document.name } else { &source.pool };
+    let project = if source.project.is_empty() { project } else { &source.project };
+    let (name, snapshot) = match source.name.split_once('/') {
+        Some((name, snapshot)) => (name, Some(snapshot.parse::<SnapshotName>()?)),
+        None => (source.name.as_str(), None),
+    };
+    let Found { pool, record } = find(service, pool, name, project)?;
+    if new.config.is_empty() {
+        new.config = record.volume.config.clone();
+    }
+    if new.description.is_empty() {
+        new.description = record.volume.description.clone();
+    }
+    let source = VolumeSource { pool, record, snapshot, with_snapshots: false };
+    service.copy_bucket(task, target, &source, new)
 }
 
 /// GET `…/buckets/{bucket}`; with recursion what hangs on it comes along.
@@ -173,7 +204,7 @@ pub(crate) async fn get(
     sync_with_etag(&full, &etag)
 }
 
-/// PUT `…/buckets/{bucket}`.
+/// PUT `…/buckets/{bucket}`: the whole configuration, or `restore`.
 pub(crate) async fn put(
     State(app): State<App>,
     Path(at): Path<(String, String)>,
@@ -182,7 +213,14 @@ pub(crate) async fn put(
     Body(body): Body<StorageBucketPut>,
 ) -> Reply {
     if !body.restore.is_empty() {
-        return Err(ServiceError::not_implemented("restoring a bucket").into());
+        let task = query.task();
+        blocking(&app, move |service| {
+            let found = find(service, &at.0, &at.1, &query.project)?;
+            matched(&guard, &etag(&found.record.volume))?;
+            service.restore_volume(&task, &found.pool, &found.record, &body.restore)
+        })
+        .await?;
+        return done();
     }
     change(app, at, query, guard, move |_| VolumeChange {
         config: body.config,

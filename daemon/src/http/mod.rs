@@ -3,6 +3,7 @@
 mod accounts;
 mod backups;
 mod bucket_keys;
+mod bucket_parts;
 mod buckets;
 mod events;
 mod families;

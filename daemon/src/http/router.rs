@@ -2,14 +2,14 @@
 
 use super::glue::{App, sync};
 use super::{
-    ApiError, Reply, accounts, backups, bucket_keys, buckets, events, image_aliases, images,
+    ApiError, Reply, accounts, backups, bucket_keys, bucket_parts, buckets, events, image_aliases, images,
     instance_console, instance_exec, instance_files, instance_snapshots, instances, metadata, operations,
     pools, profiles, projects, resources, server, sftp, snapshots, volumes, warnings,
 };
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 
 /// All of the REST API.
 pub(crate) fn router(app: App) -> Router {
@@ -172,6 +172,24 @@ fn of_buckets() -> Router<App> {
     Router::new()
         .route("/1.0/storage-pools/{pool}/buckets", get(buckets::get_all).post(buckets::post))
         .route(BUCKET, get(buckets::get).put(buckets::put).patch(buckets::patch).delete(buckets::delete))
+        .route(&below("snapshots"), get(bucket_parts::get_snapshots).post(bucket_parts::post_snapshot))
+        .route(
+            &below("snapshots/{snapshot}"),
+            get(bucket_parts::get_snapshot)
+                .put(bucket_parts::put_snapshot)
+                .post(bucket_parts::rename_snapshot)
+                .delete(bucket_parts::delete_snapshot),
+        )
+        .route(&below("backups"), get(bucket_parts::get_backups).post(bucket_parts::post_backup))
+        .route(
+            &below("backups/{backup}"),
+            get(bucket_parts::get_backup)
+                .post(bucket_parts::rename_backup)
+                .delete(bucket_parts::delete_backup),
+        )
+        .route(&below("backups/{backup}/export"), get(bucket_parts::export))
+        .route("/1.0/storage-pools/{pool}/volumes/bucket", any(bucket_parts::no_volume))
+        .route("/1.0/storage-pools/{pool}/volumes/bucket/{*rest}", any(bucket_parts::no_volume))
         .route(&below("keys"), get(bucket_keys::get_all).post(bucket_keys::post))
         .route(&below("keys/{key}"), get(bucket_keys::get).put(bucket_keys::put).delete(bucket_keys::delete))
 }

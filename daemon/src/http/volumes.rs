@@ -48,15 +48,18 @@ pub(crate) fn find_record(
     project: &str,
 ) -> Result<VolumeRecord> {
     let kind: VolumeKind = kind.parse().map_err(ServiceError::bad)?;
-    if kind == VolumeKind::Bucket {
-        return Err(ServiceError::bad("a bucket is reached at …/buckets, not as a volume"));
-    }
     let project = project_of(service, kind, project)?;
     let found = service.store().volume(pool, &project, kind.as_str(), name)?;
     found.ok_or_else(|| ServiceError::not_found(format!("{kind} volume {name:?} on pool {:?}", pool.name)))
 }
 
-/// Only custom volumes are changed through this interface.
+/// Where a volume, or a bucket, is reached.
+pub(crate) fn place<'a>(pool: &'a str, kind: &'a str, name: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+    let own = if kind == "bucket" { vec!["buckets", name] } else { vec!["volumes", kind, name] };
+    [&["storage-pools", pool], own.as_slice(), rest].concat()
+}
+
+/// Only custom volumes, and buckets at their own place, are changed through this interface.
 pub(crate) fn find_custom(
     service: &Service,
     pool: &str,
@@ -65,7 +68,8 @@ pub(crate) fn find_custom(
     project: &str,
 ) -> Result<Found> {
     let found = find(service, pool, kind, name, project)?;
-    if found.record.volume.kind != VolumeKind::Custom.as_str() {
+    let changeable = [VolumeKind::Custom, VolumeKind::Bucket].map(VolumeKind::as_str);
+    if !changeable.contains(&found.record.volume.kind.as_str()) {
         let message = format!(
             "{} volumes are changed through what they belong to; only custom volumes are changed here",
             found.record.volume.kind

@@ -1,9 +1,9 @@
 //! Storage accounts: S3 users that make, list and delete buckets of their own over S3.
 
-use super::buckets::check_access_key;
+use super::buckets::{check_access_key, quota_of};
 use super::store::cause_of;
 use super::{KeyPair, Result, Service, ServiceError, Task, url};
-use larder_base::ProjectName;
+use larder_base::{ByteSize, ProjectName};
 use larder_catalog::documents::{AccountKey, BucketGrant, StorageAccount, Volume};
 use larder_catalog::{AccountId, VolumeId};
 use std::collections::HashSet;
@@ -78,7 +78,15 @@ impl Service {
         let AccountContent { display_name, email, pool, quota } = content;
         let new = StorageAccount { display_name, email, pool, quota, ..old.clone() };
         let cause = account_cause(task, "storage-account-updated", &old.name);
-        self.store.change_account(old, &new, Some(cause))
+        self.store.change_account(old, &new, Some(cause))?;
+        if new.quota.is_none() && old.quota.is_some() {
+            for volume in self.buckets_of(old.id)? {
+                if let Some(open) = self.buckets.opened(volume.id) {
+                    open.set_quota(quota_of(&volume.config)?.map(ByteSize::as_bytes));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Deletes an account that owns no bucket, with its keys.

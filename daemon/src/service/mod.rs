@@ -29,7 +29,7 @@ mod work;
 
 pub use accounts::{AccountContent, NewAccount, account_url};
 pub(crate) use backups::check_manifest;
-pub use backups::{BackupImport, ImportKind, NewBackup};
+pub use backups::{BackupImport, CheckedBucket, ImportKind, NewBackup};
 pub use buckets::{BucketKeyChange, KeyPair, NewBucket, NewBucketKey, bucket_name};
 pub use copies::VolumeSource;
 pub use directories::Directories;
@@ -43,6 +43,7 @@ pub use instances::{
 pub use pools::{NewPool, OpenPool};
 pub use profiles::{ProfileContent, profile_url};
 pub use projects::project_keys;
+pub use s3::{Bound, S3Directory};
 pub use server::SERVER_KEYS;
 pub use snapshots::NewSnapshot;
 use store::storage_id;
@@ -54,7 +55,7 @@ pub use work::{Identity, Requestor, Task};
 use larder_base::host::Host;
 use larder_base::{Clock, Ticket};
 use larder_catalog::documents::Volume;
-use larder_storage_driver::Cx;
+use larder_storage_driver::{Config, Cx};
 use larder_storage_pool::{Locks, Pool};
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -76,6 +77,7 @@ pub struct Service {
     instances: instances::Instances,
     sealer: sealing::Sealer,
     buckets: buckets::OpenBuckets,
+    endpoint: s3::Endpoint,
 }
 
 impl Service {
@@ -105,6 +107,7 @@ impl Service {
             instances,
             sealer,
             buckets: buckets::OpenBuckets::default(),
+            endpoint: s3::Endpoint::default(),
         })
     }
 

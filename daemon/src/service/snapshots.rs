@@ -59,6 +59,7 @@ impl Service {
             storage: Intent::Snapshot { volume: id.clone(), snapshot: name.clone() },
             then: Then::SnapshotIsMade { snapshot: snapshot.id.as_uuid() },
         };
+        let _still = if record.is_bucket() { Some(self.stop_writes(task, record)?) } else { None };
         self.store.begin_snapshot(&self.ticket(task), record, &snapshot, &plan)?;
         point(Point::Intent);
         if let Err(error) = self.with_cx(task, |cx| pool.pool.snapshot(cx, &id, &name)) {
@@ -88,6 +89,7 @@ impl Service {
             ServiceError::not_found(format!("snapshot {name:?} of volume {:?}", record.volume.name))
         })?;
         self.must_be_unused(record)?;
+        let _closed = if record.is_bucket() { Some(self.close_bucket(task, pool, record)?) } else { None };
         let is_newest = snapshots.iter().all(|other| other.created_at <= snapshot.created_at);
         let id = record.storage_id()?;
         let snapshot_name: SnapshotName = name.parse()?;

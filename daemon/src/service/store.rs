@@ -41,6 +41,11 @@ impl VolumeRecord {
         Self { before: stored.document.clone(), volume: stored.document, revision: stored.revision }
     }
 
+    /// Whether it holds a bucket.
+    pub fn is_bucket(&self) -> bool {
+        self.volume.kind == VolumeKind::Bucket.as_str()
+    }
+
     /// The volume as storage knows it.
     pub fn storage_id(&self) -> Result<VolumeId> {
         storage_id(&self.volume)

@@ -1,15 +1,19 @@
 //! Backups of volumes in the portable form: stored files that can be downloaded, and their import.
 
+mod bucket;
 mod disk;
 mod import;
 mod manifest;
+mod objects;
 mod pack;
 mod survey;
 
+pub use bucket::CheckedBucket;
 pub use import::{BackupImport, ImportKind};
 
 use super::crash::{Point, point};
 use super::store::cause_of;
+use super::volumes::action;
 use super::{OpenPool, Requestor, Result, Service, ServiceError, Task, VolumeRecord, url};
 use jiff::Timestamp;
 use larder_base::SnapshotName;
@@ -114,7 +118,7 @@ impl Service {
             let url = self.backup_url(&pool.document.name, &record.volume, &backup.name);
             self.store.add_backup(
                 &backup,
-                Some(cause_of(task, "storage-volume-backup-created", &url, &record.volume.project)),
+                Some(cause_of(task, &action(&record.volume, "backup-created"), &url, &record.volume.project)),
             )
         });
         if written.is_err() {
@@ -158,6 +162,9 @@ impl Service {
         new: &NewBackup,
         output: impl Write + Send,
     ) -> Result<()> {
+        if record.is_bucket() {
+            return self.write_bucket_backup(task, pool, record, new, output);
+        }
         let snapshots = if new.volume_only { Vec::new() } else { self.store.snapshots_of(&record.volume)? };
         let text = manifest::write(&pool.document, &record.volume, &snapshots)?;
         let mut index = tempfile::NamedTempFile::new_in(self.directories.backups())?;
@@ -208,7 +215,7 @@ impl Service {
         let NewBackup { name, .. } = NewBackup::checked(self, name.to_owned(), None, true, "none")?;
         let mut cause = cause_of(
             task,
-            "storage-volume-backup-renamed",
+            &action(&record.volume, "backup-renamed"),
             &self.backup_url(&pool.document.name, &record.volume, &name),
             &record.volume.project,
         );
@@ -227,7 +234,7 @@ impl Service {
         let url = self.backup_url(&pool.document.name, &record.volume, &backup.name);
         self.store.remove_backup(
             backup,
-            Some(cause_of(task, "storage-volume-backup-deleted", &url, &record.volume.project)),
+            Some(cause_of(task, &action(&record.volume, "backup-deleted"), &url, &record.volume.project)),
         )?;
         point(Point::Commit);
         remove_file(&self.backup_path(backup))
@@ -255,7 +262,7 @@ impl Service {
         let pool = self.store.pool_by_id(record.volume.pool)?;
         let task = Task::quiet(Requestor::default());
         let url = self.backup_url(&pool.name, &record.volume, &backup.name);
-        let cause = cause_of(&task, "storage-volume-backup-deleted", &url, &record.volume.project);
+        let cause = cause_of(&task, &action(&record.volume, "backup-deleted"), &url, &record.volume.project);
         self.store.remove_backup(backup, Some(cause))?;
         remove_file(&self.backup_path(backup))
     }
@@ -284,6 +291,10 @@ impl Service {
     }
 
     fn backup_url(&self, pool: &str, volume: &Volume, backup: &str) -> String {
+        if volume.kind == "bucket" {
+            let parts = ["storage-pools", pool, "buckets", &volume.name, "backups", backup];
+            return url(&parts, &volume.project);
+        }
         url(
             &["storage-pools", pool, "volumes", &volume.kind, &volume.name, "backups", backup],
             &volume.project,

@@ -14,12 +14,16 @@ use super::crash::{Point, point};
 use super::pools::OpenPool;
 use super::store::VolumeRecord;
 use super::volumes::{VolumeChange, size_of};
-use super::{Result, Service, ServiceError, Task, url};
+use super::{Kind, Result, Service, ServiceError, Task, VolumeSource, url};
 use larder_base::{ByteSize, ProjectName, VolumeName};
 use larder_catalog::AccountId;
-use larder_catalog::documents::{Bucket, BucketKey, BucketRole, Volume, VolumeState};
-use larder_storage_driver::{Config, Content, KeyScope, VolumeId, VolumeKind, VolumeSpec, check_config};
-use larder_storage_pool::EmptyFill;
+use larder_catalog::documents::{Bucket, BucketRole, Volume, VolumeState};
+use larder_storage_buckets::WriteStop;
+use larder_storage_driver::{
+    Attached, Config, Content, Cx, KeyScope, VolumeId, VolumeKind, VolumeSpec, check_config,
+};
+use larder_storage_pool::{CopyPlan, CopySource, EmptyFill};
+use std::sync::Arc;
 
 /// What the volume of a bucket may hold beyond the bucket's `size`: the index, and room to delete in when it is full.
 const HEADROOM: u64 = 64 << 20;
@@ -39,6 +43,35 @@ pub struct NewBucket {
     pub config: Config,
     /// The account that owns it; one without an owner gets a first admin key.
     pub owner: Option<AccountId>,
+}
+
+/// A bucket that is about to be made.
+#[derive(Debug)]
+struct Planned {
+    spec: VolumeSpec,
+    volume: Volume,
+    bucket: Bucket,
+    keys: Vec<KeyPair>,
+}
+
+impl Planned {
+    /// The key that its maker is told.
+    fn told(self) -> Option<KeyPair> {
+        self.keys.into_iter().next()
+    }
+}
+
+/// A bucket to which nothing is written as long as this lives.
+#[derive(Debug)]
+pub(super) struct Still {
+    _stop: WriteStop,
+    _bucket: Arc<larder_storage_buckets::Bucket>,
+}
+
+/// The admin key that a bucket made through the API begins with.
+fn first_key() -> Result<KeyPair> {
+    let (name, description) = ("admin".to_owned(), "Admin user".to_owned());
+    Ok(KeyPair { name, description, role: BucketRole::Admin, ..KeyPair::random()? })
 }
 
 /// A bucket's name by the peers' rule (`^[a-z0-9][-.a-z0-9]{2,62}$`), narrowed to what S3 clients can address: it ends
@@ -86,6 +119,78 @@ impl Service {
 
     /// Makes an empty bucket. All or nothing; returns the first admin key of a bucket without an owner.
     pub fn create_bucket(&self, task: &Task, pool: &OpenPool, new: NewBucket) -> Result<Option<KeyPair>> {
+        let planned = self.plan_bucket(pool, new, &[])?;
+        let make = |cx: &Cx<'_>| pool.pool.create_volume(cx, &planned.spec, &EmptyFill);
+        self.make_bucket(task, pool, &planned, make)?;
+        Ok(planned.told())
+    }
+
+    /// Makes a bucket whose content `fill` puts in; it is told the canonical id of the bucket's owner. `keys` are the
+    /// bucket's keys; without one it gets an admin key.
+    pub(super) fn create_filled_bucket(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        new: NewBucket,
+        keys: &[KeyPair],
+        fill: impl Fn(&str, &Cx<'_>, &Attached) -> larder_storage_driver::Result<()>,
+    ) -> Result<()> {
+        let planned = self.plan_bucket(pool, new, keys)?;
+        let owner = planned.volume.id.as_uuid().simple().to_string();
+        let fill = |cx: &Cx<'_>, into: &Attached| fill(&owner, cx, into);
+        self.make_bucket(task, pool, &planned, |cx| pool.pool.create_volume(cx, &planned.spec, &fill))
+    }
+
+    /// Makes a bucket that is a copy of another, or of one of its snapshots, with an admin key of its own.
+    pub fn copy_bucket(
+        &self,
+        task: &Task,
+        target: &OpenPool,
+        source: &VolumeSource,
+        new: NewBucket,
+    ) -> Result<Option<KeyPair>> {
+        if let Some(name) = &source.snapshot {
+            let found = self.store.snapshot(&source.record.volume, name.as_str())?;
+            let bucket = &source.record.volume.name;
+            found.ok_or_else(|| ServiceError::not_found(format!("snapshot {name} of bucket {bucket:?}")))?;
+        }
+        let planned = self.plan_bucket(target, new, &[])?;
+        let from = source.record.storage_id()?;
+        let _still = match source.snapshot {
+            None => Some(self.stop_writes(task, &source.record)?),
+            Some(_) => None,
+        };
+        self.make_bucket(task, target, &planned, |cx| {
+            let source =
+                CopySource { pool: &source.pool.pool, volume: &from, snapshot: source.snapshot.as_ref() };
+            target.pool.copy_volume(cx, source, &CopyPlan { spec: &planned.spec, snapshots: &[] })
+        })?;
+        Ok(planned.told())
+    }
+
+    /// Stops writing to a bucket, with all of it on stable storage, until what is returned is dropped.
+    pub(super) fn stop_writes(&self, task: &Task, record: &VolumeRecord) -> Result<Still> {
+        let bucket = self.open_bucket(task, record)?;
+        Ok(Still { _stop: bucket.checkpoint()?, _bucket: bucket })
+    }
+
+    /// Records a bucket as being created, does the work, records the outcome.
+    fn make_bucket(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        planned: &Planned,
+        work: impl FnOnce(&Cx<'_>) -> larder_storage_driver::Result<()>,
+    ) -> Result<()> {
+        let sealed = planned.keys.iter().map(|pair| self.sealed_key(&planned.volume, pair));
+        let sealed = sealed.collect::<Result<Vec<_>>>()?;
+        self.store.begin_bucket(&pool.document, &planned.volume, &planned.bucket, &sealed)?;
+        point(Point::Intent);
+        self.make_begun(task, pool, &planned.volume, &[], work)
+    }
+
+    /// Checks a new bucket and fills in what nobody said: the pool's defaults and an admin key.
+    fn plan_bucket(&self, pool: &OpenPool, new: NewBucket, keys: &[KeyPair]) -> Result<Planned> {
         let name = bucket_name(new.name.as_str())?;
         let driver = pool.pool.driver();
         let mut config = new.config;
@@ -122,26 +227,11 @@ impl Service {
             takes_over: None,
         };
         let bucket = Bucket { volume: volume.id, name: name.to_string(), owner: new.owner };
-        let first = match new.owner {
-            None => Some(self.first_key(&volume)?),
-            Some(_) => None,
+        let keys = match (keys, new.owner) {
+            ([], None) => vec![first_key()?],
+            (keys, _) => keys.to_vec(),
         };
-        let sealed = first.as_ref().map(|(key, _)| key);
-        self.store.begin_bucket(&pool.document, &volume, &bucket, sealed)?;
-        point(Point::Intent);
-        self.make_begun(task, pool, &volume, &[], |cx| pool.pool.create_volume(cx, &spec, &EmptyFill))?;
-        Ok(first.map(|(_, pair)| pair))
-    }
-
-    /// The admin key that a bucket made through the API begins with.
-    fn first_key(&self, volume: &Volume) -> Result<(BucketKey, KeyPair)> {
-        let pair = KeyPair {
-            name: "admin".to_owned(),
-            description: "Admin user".to_owned(),
-            role: BucketRole::Admin,
-            ..KeyPair::random()?
-        };
-        Ok((self.sealed_key(volume, &pair)?, pair))
+        Ok(Planned { spec, volume, bucket, keys })
     }
 
     /// Changes keys and description. The new size counts at once.
@@ -173,6 +263,21 @@ impl Service {
     /// Deletes a bucket with its objects, keys, snapshots and backups.
     pub fn delete_bucket(&self, task: &Task, pool: &OpenPool, record: &VolumeRecord) -> Result<()> {
         let _closed = self.close_bucket(task, pool, record)?;
+        self.delete_volume(task, pool, record)
+    }
+
+    /// Deletes a bucket in which nothing is. Fails with [`Kind::Conflict`] when something is.
+    pub fn delete_empty_bucket(&self, task: &Task, pool: &OpenPool, record: &VolumeRecord) -> Result<()> {
+        // Opened, so that it is asked itself once nobody else can put anything in.
+        drop(self.open_bucket(task, record)?);
+        let is_empty = |bucket: &larder_storage_buckets::Bucket| match bucket.is_empty()? {
+            true => Ok(()),
+            false => {
+                let message = format!("the bucket {:?} is not empty", record.volume.name);
+                Err(ServiceError { kind: Kind::Conflict, message })
+            }
+        };
+        let _closed = self.close_bucket_when(task, pool, record, is_empty)?;
         self.delete_volume(task, pool, record)
     }
 

@@ -20,6 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// The setting that says whose the other settings are.
+const OWN_NAME: &str = "name";
+/// The settings that a copy does not keep.
+const FOREIGN: &[&str] = &["policy", "acl"];
+
 /// What is known of a bucket in this run. The lock is held while it is opened or closed, so each happens once.
 #[derive(Debug, Default)]
 struct Slot {
@@ -91,7 +96,9 @@ impl Service {
         let quota = quota_of(&record.volume.config)?.map(ByteSize::as_bytes);
         let attached = self.with_cx(task, |cx| pool.pool.attach(cx, &id, Mode::ReadWrite))?;
         let opened = match &attached.directory {
-            Some(directory) => Bucket::open(directory, quota, Arc::clone(&self.clock)).map_err(Into::into),
+            Some(directory) => Bucket::open(directory, quota, Arc::clone(&self.clock))
+                .and_then(|bucket| claimed(bucket, &volume.name))
+                .map_err(Into::into),
             None => Err(ServiceError::internal(format!("the bucket {} has no directory", id.name))),
         };
         match opened {
@@ -111,6 +118,17 @@ impl Service {
         pool: &OpenPool,
         record: &VolumeRecord,
     ) -> Result<Closed<'_>> {
+        self.close_bucket_when(task, pool, record, |_| Ok(()))
+    }
+
+    /// The same for an open bucket that `check` finds fit; it is asked when nobody else has the bucket.
+    pub(super) fn close_bucket_when(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        check: impl FnOnce(&Bucket) -> Result<()>,
+    ) -> Result<Closed<'_>> {
         let slot = self.buckets.slot(record.volume.id);
         let mut slot = slot.lock();
         if slot.is_barred {
@@ -121,7 +139,12 @@ impl Service {
             return Ok(Closed { buckets: &self.buckets, volume: record.volume.id });
         };
         match unshared(open) {
-            Ok(bucket) => drop(bucket),
+            Ok(bucket) => {
+                if let Err(unfit) = check(&bucket) {
+                    slot.open = Some(Arc::new(bucket));
+                    return Err(unfit);
+                }
+            }
             Err(open) => {
                 slot.open = Some(open);
                 let message = format!("the bucket {:?} is in use: requests go on", record.volume.name);
@@ -149,6 +172,18 @@ impl Service {
             }
         }
     }
+}
+
+/// Makes a bucket's settings its own. A copy has those of the bucket it was made from, of which those that speak of that
+/// bucket by name, or of its owner, don't go along.
+fn claimed(bucket: Bucket, name: &str) -> Result<Bucket, BucketError> {
+    if bucket.setting(OWN_NAME)?.as_deref() != Some(name) {
+        for setting in FOREIGN {
+            bucket.set_setting(setting, None)?;
+        }
+        bucket.set_setting(OWN_NAME, Some(name))?;
+    }
+    Ok(bucket)
 }
 
 /// Takes the bucket out of its last handle, if that becomes the last in time.

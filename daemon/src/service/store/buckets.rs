@@ -7,6 +7,9 @@ use larder_catalog::{CatalogError, Cause, Stored, Transaction, VolumeId, keys};
 use std::collections::HashMap;
 use uuid::Uuid;
 
+/// How many keys a bucket is made with at most, well below the catalog's limit.
+const KEYS: usize = 16;
+
 fn key_name(key: &BucketKey) -> larder_catalog::Key {
     keys::bucket_key_name(key.volume, &key.name)
 }
@@ -54,36 +57,46 @@ impl Store {
         Ok(record.filter(|record| record.volume.state != VolumeState::Creating))
     }
 
-    /// Takes the name and the first key of a bucket, and its volume as being created.
+    /// Takes the name and the keys of a bucket, and its volume as being created.
     pub(in crate::service) fn begin_bucket(
         &self,
         pool: &Pool,
         volume: &Volume,
         bucket: &Bucket,
-        first: Option<&BucketKey>,
+        own: &[BucketKey],
     ) -> Result<()> {
+        if own.len() > KEYS {
+            return Err(ServiceError::bad(format!(
+                "a bucket is made with at most {KEYS} keys, not {}",
+                own.len()
+            )));
+        }
         let stored = larder_catalog::get_document::<Pool>(self.catalog.as_ref(), &keys::pool(pool.id))?;
         let stored = stored
             .filter(|stored| stored.document.status == PoolStatus::Created)
             .ok_or_else(|| ServiceError::not_found(format!("storage pool {:?}", pool.name)))?;
-        let (name, own) = (super::volumes::name_key(volume), keys::bucket_name(&bucket.name));
+        let (name, by_name) = (super::volumes::name_key(volume), keys::bucket_name(&bucket.name));
         let mut transaction = Transaction::new()
             .guard_at(keys::pool(pool.id), stored.revision)
             .guard_absent(name.clone())
-            .guard_absent(own.clone())
+            .guard_absent(by_name.clone())
             .put(name.clone(), super::pointer_to(&volume.id)?)
-            .put(own.clone(), super::pointer_to(&volume.id)?)
+            .put(by_name.clone(), super::pointer_to(&volume.id)?)
             .put_document(volume)?
             .put_document(bucket)?;
-        if let Some(first) = first {
-            transaction = put_key(transaction, first)?;
+        for key in own {
+            transaction = put_key(transaction, key)?;
         }
-        match (self.catalog.transact(transaction), first) {
-            (Err(CatalogError::Conflict { key }), _) if key == name || key == own => {
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { key }) if key == name || key == by_name => {
                 Err(ServiceError::taken(format!("the bucket {:?}", bucket.name)))
             }
-            (Err(error), Some(first)) => Err(conflict(error, first)),
-            (outcome, _) => Ok(outcome.map(|_| ())?),
+            Err(CatalogError::Conflict { key }) => {
+                let taken = own.iter().find(|one| keys::access_key(&one.access_key) == key);
+                let name = taken.map_or("", |one| one.access_key.as_str());
+                Err(ServiceError::taken(format!("the access key {name:?}")))
+            }
+            outcome => Ok(outcome.map(|_| ())?),
         }
     }
 
