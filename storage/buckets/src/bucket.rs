@@ -11,6 +11,7 @@ use crate::{BucketError, NULL_VERSION, Result, recovery, rows, schema};
 use jiff::Timestamp;
 use larder_base::Clock;
 use rusqlite::OptionalExtension;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
@@ -283,6 +284,15 @@ impl Bucket {
         self.readers.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT value FROM settings WHERE name = ?1")?;
             Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+        })
+    }
+
+    /// All settings of the bucket.
+    pub fn settings(&self) -> Result<BTreeMap<String, String>> {
+        self.readers.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT name, value FROM settings")?;
+            let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(found.collect::<Result<_, _>>()?)
         })
     }
 

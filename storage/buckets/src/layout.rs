@@ -65,19 +65,19 @@ impl Layout {
         for folder in [self.staging(), self.data()] {
             create_folder(&folder)?;
         }
-        if !self.data().join("ff").is_dir() {
-            for prefix in 0..=u8::MAX {
-                create_folder(&self.data().join(format!("{prefix:02x}")))?;
-            }
-            sync_folder(&self.data())?;
-        }
         sync_folder(&self.root)
     }
 
     /// Moves a file that the index names to its place.
     pub(crate) fn settle(&self, id: &str) -> Result<()> {
-        let from = self.staged(id);
-        fs::rename(&from, self.blob(id)).map_err(BucketError::file(&from))
+        let (from, to) = (self.staged(id), self.blob(id));
+        match fs::rename(&from, &to) {
+            Err(error) if error.kind() == ErrorKind::NotFound && from.exists() => {
+                create_folder(to.parent().unwrap_or(&self.root))?;
+                fs::rename(&from, &to).map_err(BucketError::file(&from))
+            }
+            other => other.map_err(BucketError::file(&from)),
+        }
     }
 
     /// Opens a blob's file, wherever it is.

@@ -82,7 +82,7 @@ impl Found {
 
     fn read_files(&mut self, layout: &Layout) -> Result<()> {
         let shards = (0..=u8::MAX).map(|prefix| layout.data().join(format!("{prefix:02x}")));
-        for folder in shards.chain([layout.staging()]) {
+        for folder in shards.chain([layout.staging()]).filter(|folder| folder.is_dir()) {
             for entry in fs::read_dir(&folder).map_err(BucketError::file(&folder))? {
                 let entry = entry.map_err(BucketError::file(&folder))?;
                 let path = entry.path();
