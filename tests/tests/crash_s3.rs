@@ -225,7 +225,7 @@ fn what_was_acknowledged_survives_kill_9() {
         }
         println!("round {round}: {} objects, {acknowledged} versions acknowledged", all.len());
     }
-    assert!(acknowledged > 100, "only {acknowledged} objects were put: nothing was tried");
+    assert!(acknowledged > 20, "only {acknowledged} objects were put: nothing was tried");
     // Staging holds nothing once the bucket has been opened again.
     let folder = daemon.directory().join("storage-pools/default/buckets/default_bucket/staging");
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "something is left in staging");

@@ -43,8 +43,11 @@ enum SnapshotCommand {
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    #[command(flatten)]
-    bucket: BucketArgs,
+    /// The storage pool
+    #[arg(value_name = "[REMOTE:]POOL")]
+    pool: String,
+    /// The bucket
+    bucket: String,
     /// The name of the snapshot (default: the server chooses)
     snapshot: Option<String>,
     /// Never expire, whatever the bucket's snapshots.expiry says
@@ -123,7 +126,8 @@ pub(crate) async fn run(context: &Context, args: SnapshotArgs) -> Result<()> {
 }
 
 async fn take(context: &Context, args: &CreateArgs) -> Result<()> {
-    let (client, bucket) = args.bucket.locate(context)?;
+    let bucket = BucketArgs { pool: args.pool.clone(), bucket: args.bucket.clone() };
+    let (client, bucket) = bucket.locate(context)?;
     let mut body = json!({ "name": args.snapshot.as_deref().unwrap_or_default() });
     if let Some(expires_at) = expiry(args.no_expiry, args.expires.as_deref())? {
         body["expires_at"] = json!(expires_at);
