@@ -9,7 +9,7 @@ use crate::Face;
 use http::StatusCode;
 use larder_storage_buckets::Versioning;
 use s3s::dto::{
-    Bucket as BucketDto, BucketVersioningStatus, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
+    Bucket as BucketDto, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
     DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketRequestPaymentInput,
     GetBucketRequestPaymentOutput, GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput,
     HeadBucketOutput, ListBucketsInput, ListBucketsOutput, ObjectLockConfiguration, ObjectLockEnabled, Owner,
@@ -18,7 +18,10 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 pub(crate) async fn list(face: &Face, request: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
-    let key = caller(face.directory.as_ref(), &request).await?.ok_or_else(denied)?;
+    let Some(key) = caller(face.directory.as_ref(), &request).await? else {
+        // Who is nobody owns nothing.
+        return Ok(S3Response::new(ListBucketsOutput { buckets: Some(Vec::new()), ..ListBucketsOutput::default() }));
+    };
     let input = request.input;
     let mut entries = match &key.rights {
         Rights::Account => face.directory.buckets(&key.identity).await.map_err(unavailable)?,
@@ -86,6 +89,7 @@ pub(crate) async fn create(face: &Face, request: S3Request<CreateBucketInput>) -
         read_acp: input.grant_read_acp.as_deref(),
         write_acp: input.grant_write_acp.as_deref(),
     };
+    let region = region.map(|region| region.as_str().to_owned()).filter(|region| !region.is_empty());
     let acl = Acl::asked(&asked, &key.identity, &key.identity, face.directory.as_ref()).await?;
     let ownership = input.object_ownership.map(|ownership| {
         let rules = vec![OwnershipControlsRule { object_ownership: ownership }];
@@ -109,6 +113,7 @@ pub(crate) async fn create(face: &Face, request: S3Request<CreateBucketInput>) -
     let bucket = found.bucket;
     blocking(move || {
         bucket.set_setting(settings::ACL, Some(&acl.to_json()))?;
+        bucket.set_setting(settings::REGION, region.as_deref())?;
         if let Some(ownership) = &ownership {
             bucket.set_setting(settings::OWNERSHIP, Some(&to_xml(ownership)?))?;
         }
@@ -162,10 +167,16 @@ pub(crate) async fn delete(face: &Face, request: S3Request<DeleteBucketInput>) -
 pub(crate) async fn head(face: &Face, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:ListBucket", Some(Right::Read))?;
-    Ok(S3Response::new(HeadBucketOutput {
-        bucket_region: face.options.regions.first().cloned(),
-        ..HeadBucketOutput::default()
-    }))
+    let region = gate.settings.region.clone().or_else(|| face.options.regions.first().cloned());
+    let mut response = S3Response::new(HeadBucketOutput { bucket_region: region, ..HeadBucketOutput::default() });
+    if gate.bucket_action("s3:GetBucketVersioning", None).is_ok() {
+        // What Ceph's gateway tells an owner, too.
+        let bucket = gate.bucket();
+        let usage = blocking(move || bucket.usage()).await?;
+        response.headers.insert("x-rgw-object-count", http::HeaderValue::from(usage.objects));
+        response.headers.insert("x-rgw-bytes-used", http::HeaderValue::from(usage.bytes));
+    }
+    Ok(response)
 }
 
 pub(crate) async fn location(
@@ -174,7 +185,8 @@ pub(crate) async fn location(
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:GetBucketLocation", None)?;
-    Ok(S3Response::new(GetBucketLocationOutput::default()))
+    let location_constraint = gate.settings.region.clone().map(BucketLocationConstraint::from);
+    Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
 }
 
 pub(crate) async fn request_payment(

@@ -69,12 +69,6 @@ impl Algorithm {
             Self::Sha256 => 32,
         }
     }
-
-    /// Refuses a value that isn't base64 of the right length.
-    pub(crate) fn check_value(self, value: &str) -> S3Result<()> {
-        let fits = BASE64_STANDARD.decode(value).is_ok_and(|bytes| bytes.len() == self.width());
-        fits.then_some(()).ok_or_else(|| s3_error!(InvalidRequest, "Value for {} header is invalid.", self.header()))
-    }
 }
 
 /// Computes one of them.

@@ -3,7 +3,7 @@
 use crate::acl::{Acl, Asked};
 use crate::checksum::Algorithm;
 use crate::gate::Gate;
-use crate::support::{custom, from_time, time};
+use crate::support::{from_time, time};
 use jiff::{Timestamp, ToSpan, Zoned};
 use larder_storage_buckets::{Record, Retention, RetentionMode, Version, Versioning};
 use s3s::dto::{
@@ -75,7 +75,7 @@ impl Described {
     fn headers(&self) -> BTreeMap<String, String> {
         let encoding = self.content_encoding.as_deref().map(|encoding| {
             let kept = encoding.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "aws-chunked");
-            kept.collect::<Vec<_>>().join(",")
+            kept.collect::<Vec<_>>().join(", ")
         });
         let fields = [
             ("cache-control", self.cache_control.clone()),
@@ -229,10 +229,10 @@ fn default_retention(gate: &Gate) -> Option<Retention> {
     Some(Retention { mode, until: now.checked_add(span).ok()?.timestamp() })
 }
 
-/// Refuses tags that S3 doesn't allow.
-pub(crate) fn check_tags(tags: Vec<(String, String)>, most: usize) -> S3Result<Vec<(String, String)>> {
+/// Refuses tags that S3 doesn't allow. They are kept in the order of their names.
+pub(crate) fn check_tags(mut tags: Vec<(String, String)>, most: usize) -> S3Result<Vec<(String, String)>> {
     if tags.len() > most {
-        return Err(custom("BadRequest", http::StatusCode::BAD_REQUEST, format!("Object tags cannot be greater than {most}")));
+        return Err(s3_error!(InvalidTag, "Object tags cannot be greater than {most}"));
     }
     let names: BTreeSet<&str> = tags.iter().map(|(name, _)| name.as_str()).collect();
     if names.len() < tags.len() {
@@ -246,6 +246,7 @@ pub(crate) fn check_tags(tags: Vec<(String, String)>, most: usize) -> S3Result<V
             return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid"));
         }
     }
+    tags.sort();
     Ok(tags)
 }
 

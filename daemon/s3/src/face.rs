@@ -2,7 +2,7 @@
 
 use crate::directory::Directory;
 use crate::settings::SettingsCache;
-use crate::{buckets, config, copy, lists, multipart, objects, post, properties};
+use crate::{buckets, config, copy, lists, multipart, objects, properties};
 use jiff::SignedDuration;
 use s3s::dto;
 use s3s::{S3, S3Request, S3Response, S3Result};
@@ -197,6 +197,13 @@ impl S3 for Face {
         config::get_public_access(self, request).await
     }
 
+    async fn get_object_torrent(
+        &self,
+        request: S3Request<dto::GetObjectTorrentInput>,
+    ) -> S3Result<S3Response<dto::GetObjectTorrentOutput>> {
+        properties::torrent(self, request).await
+    }
+
     async fn head_bucket(&self, request: S3Request<dto::HeadBucketInput>) -> S3Result<S3Response<dto::HeadBucketOutput>> {
         buckets::head(self, request).await
     }
@@ -227,10 +234,6 @@ impl S3 for Face {
 
     async fn list_parts(&self, request: S3Request<dto::ListPartsInput>) -> S3Result<S3Response<dto::ListPartsOutput>> {
         multipart::list_parts(self, request).await
-    }
-
-    async fn post_object(&self, request: S3Request<dto::PostObjectInput>) -> S3Result<S3Response<dto::PostObjectOutput>> {
-        post::post(self, request).await
     }
 
     async fn put_bucket_acl(&self, request: S3Request<dto::PutBucketAclInput>) -> S3Result<S3Response<dto::PutBucketAclOutput>> {

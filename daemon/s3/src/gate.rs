@@ -77,11 +77,10 @@ impl Gate {
 
     /// Who owns what the caller puts.
     pub(crate) fn writer(&self) -> Identity {
-        let anonymous = || Identity { id: "anonymous".to_owned(), display_name: "anonymous".to_owned(), email: None };
+        // What somebody unknown puts belongs to whoever let them in.
         match &self.key {
             Some(AccessKey { rights: Rights::Account, identity, .. }) => identity.clone(),
-            Some(_) => self.found.owner.clone(),
-            None => anonymous(),
+            _ => self.found.owner.clone(),
         }
     }
 

@@ -156,7 +156,8 @@ pub(crate) async fn list(face: &Face, request: S3Request<ListObjectsInput>) -> S
     let has_delimiter = input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty());
     Ok(S3Response::new(ListObjectsOutput {
         name: Some(gate.name().to_owned()),
-        prefix: Some(spelling.spell(input.prefix.as_deref().unwrap_or_default())),
+        // The first version of the list leaves it as it came: its clients don't decode it.
+        prefix: Some(input.prefix.clone().unwrap_or_default()),
         marker: Some(spelling.spell(input.marker.as_deref().unwrap_or_default())),
         max_keys: Some(limit),
         is_truncated: Some(page.is_truncated),

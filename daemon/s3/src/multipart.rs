@@ -133,8 +133,12 @@ fn chosen(uploaded: Vec<Part>, named: &[CompletedPart]) -> S3Result<Vec<Part>> {
     let mut by_number: std::collections::HashMap<u32, Part> =
         uploaded.into_iter().map(|part| (part.number, part)).collect();
     let mut chosen: Vec<Part> = Vec::with_capacity(named.len());
-    for completed in named {
+    for (index, completed) in named.iter().enumerate() {
         let number = part_number(completed.part_number.unwrap_or(0))?;
+        // Of a number that is named twice the last counts: the part was sent again.
+        if named.get(index + 1).is_some_and(|next| next.part_number == completed.part_number) {
+            continue;
+        }
         if chosen.last().is_some_and(|last| last.number >= number) {
             return Err(from_bucket(BucketError::InvalidPartOrder));
         }
@@ -192,7 +196,12 @@ pub(crate) async fn complete(
     let (upload, uploaded): (Upload, Vec<Part>) = match found.await? {
         Ok(found) => found,
         // The same request again, for instance because the reply was lost.
-        Err((version, tag)) => return Ok(completed(&gate, input, &tag, Some(version), None)),
+        Err((id, tag)) => {
+            let (bucket, key, wanted) = (gate.bucket(), input.key.clone(), id.clone());
+            let version = blocking(move || bucket.find(&key, Some(&wanted))).await.ok();
+            let checksum = version.and_then(|version| version.record.checksum);
+            return Ok(completed(&gate, input, &tag, Some(id), checksum));
+        }
     };
     let parts = chosen(uploaded, &named)?;
     let size: u64 = parts.iter().map(|part| part.size).sum();

@@ -326,8 +326,11 @@ pub(crate) async fn head(face: &Face, request: S3Request<HeadObjectInput>) -> S3
         show_checksum!(output, algorithm, value);
         output.checksum_type = Some(ChecksumType::from(kind));
     }
-    let status = wanted.status();
-    Ok(S3Response::with_status(output, status))
+    let mut response = S3Response::with_status(output, wanted.status());
+    if !version.record.tags.is_empty() {
+        response.headers.insert("x-amz-tagging-count", HeaderValue::from(version.record.tags.len()));
+    }
+    Ok(response)
 }
 
 pub(crate) async fn delete(

@@ -14,7 +14,7 @@ use s3s::dto::{
     Checksum as ChecksumDto, ChecksumType, DeleteObjectTaggingInput, DeleteObjectTaggingOutput, GetObjectAclInput,
     GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts,
     GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectRetentionInput, GetObjectRetentionOutput,
-    GetObjectTaggingInput, GetObjectTaggingOutput, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectPart,
+    GetObjectTaggingInput, GetObjectTorrentInput, GetObjectTorrentOutput, GetObjectTaggingOutput, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectPart,
     PutObjectAclInput, PutObjectAclOutput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput,
     PutObjectRetentionInput, PutObjectRetentionOutput, PutObjectTaggingInput, PutObjectTaggingOutput, StorageClass,
 };
@@ -253,7 +253,10 @@ pub(crate) async fn attributes(
         input.sse_customer_key_md5.as_deref(),
     )?;
     let (version, _) = open(&gate, &input.key, version_id(input.version_id.as_ref()), customer).await?;
-    let wants = |name: &str| input.object_attributes.iter().any(|wanted| wanted.as_str() == name);
+    // One header names several, or several headers one each.
+    let wants = |name: &str| {
+        input.object_attributes.iter().any(|wanted| wanted.as_str().split(',').any(|wanted| wanted.trim() == name))
+    };
     let mut output = GetObjectAttributesOutput {
         last_modified: Some(time(version.modified)),
         version_id: shown_version(&gate, &version),
@@ -269,8 +272,7 @@ pub(crate) async fn attributes(
         && let (Some(algorithm), Some(checksum)) = (algorithm_of(&version.record), &version.record.checksum)
     {
         let mut shown = ChecksumDto::default();
-        let value = checksum.value.split('-').next().unwrap_or_default().to_owned();
-        show_checksum!(shown, algorithm, value);
+        show_checksum!(shown, algorithm, checksum.value.clone());
         shown.checksum_type = Some(ChecksumType::from(checksum.kind.clone()));
         output.checksum = Some(shown);
     }
@@ -278,6 +280,16 @@ pub(crate) async fn attributes(
         output.object_parts = Some(parts_of(&version, input.max_parts, input.part_number_marker));
     }
     Ok(S3Response::new(output))
+}
+
+/// There are no torrents; S3 has stopped making them.
+pub(crate) async fn torrent(
+    face: &Face,
+    request: S3Request<GetObjectTorrentInput>,
+) -> S3Result<S3Response<GetObjectTorrentOutput>> {
+    let gate = Gate::enter(face, &request, &request.input.bucket).await?;
+    version_of(&gate, &request.input.key, None, "s3:GetObjectTorrent", Some(Right::Read)).await?;
+    Err(s3_error!(NoSuchKey, "there is no torrent of the object"))
 }
 
 fn parts_of(version: &Version, max: Option<i32>, marker: Option<i32>) -> GetObjectAttributesParts {
