@@ -1,39 +1,50 @@
 //! Buckets themselves: making, finding, removing, versioning.
 
+use crate::Face;
 use crate::acl::{Acl, Asked, Right};
 use crate::directory::{DirectoryError, Rights};
 use crate::gate::{Gate, caller, denied};
 use crate::settings::{self, to_xml};
 use crate::support::{blocking, time, unavailable};
-use crate::Face;
 use http::StatusCode;
 use larder_storage_buckets::Versioning;
 use s3s::dto::{
-    Bucket as BucketDto, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
-    DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketRequestPaymentInput,
-    GetBucketRequestPaymentOutput, GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput,
-    HeadBucketOutput, ListBucketsInput, ListBucketsOutput, ObjectLockConfiguration, ObjectLockEnabled, Owner,
-    OwnershipControls, OwnershipControlsRule, Payer, PutBucketVersioningInput, PutBucketVersioningOutput,
+    Bucket as BucketDto, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput,
+    CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
+    GetBucketLocationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
+    GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
+    ListBucketsOutput, ObjectLockConfiguration, ObjectLockEnabled, Owner, OwnershipControls,
+    OwnershipControlsRule, Payer, PutBucketVersioningInput, PutBucketVersioningOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-pub(crate) async fn list(face: &Face, request: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+pub(crate) async fn list(
+    face: &Face,
+    request: S3Request<ListBucketsInput>,
+) -> S3Result<S3Response<ListBucketsOutput>> {
     let Some(key) = caller(face.directory.as_ref(), &request).await? else {
         // Who is nobody owns nothing.
-        return Ok(S3Response::new(ListBucketsOutput { buckets: Some(Vec::new()), ..ListBucketsOutput::default() }));
+        return Ok(S3Response::new(ListBucketsOutput {
+            buckets: Some(Vec::new()),
+            ..ListBucketsOutput::default()
+        }));
     };
     let input = request.input;
-    let mut entries = match &key.rights {
-        Rights::Account => face.directory.buckets(&key.identity).await.map_err(unavailable)?,
-        Rights::Buckets(granted) => {
-            let mut entries = Vec::new();
-            for name in granted.keys() {
-                let found = face.directory.bucket(name).await.map_err(unavailable)?;
-                entries.extend(found.map(|found| crate::directory::BucketEntry { name: found.name, created: found.created }));
+    let mut entries =
+        match &key.rights {
+            Rights::Account => face.directory.buckets(&key.identity).await.map_err(unavailable)?,
+            Rights::Buckets(granted) => {
+                let mut entries = Vec::new();
+                for name in granted.keys() {
+                    let found = face.directory.bucket(name).await.map_err(unavailable)?;
+                    entries.extend(found.map(|found| crate::directory::BucketEntry {
+                        name: found.name,
+                        created: found.created,
+                    }));
+                }
+                entries
             }
-            entries
-        }
-    };
+        };
     entries.sort_by(|one, other| one.name.cmp(&other.name));
     let prefix = input.prefix.clone().unwrap_or_default();
     let after = input.continuation_token.clone().unwrap_or_default();
@@ -67,14 +78,18 @@ fn check_name(name: &str) -> S3Result<()> {
     is_fine.then_some(()).ok_or_else(|| s3_error!(InvalidBucketName, "The specified bucket is not valid."))
 }
 
-pub(crate) async fn create(face: &Face, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
+pub(crate) async fn create(
+    face: &Face,
+    request: S3Request<CreateBucketInput>,
+) -> S3Result<S3Response<CreateBucketOutput>> {
     let key = caller(face.directory.as_ref(), &request).await?.ok_or_else(denied)?;
     if key.rights != Rights::Account {
         return Err(denied());
     }
     let input = request.input;
     check_name(&input.bucket)?;
-    let region = input.create_bucket_configuration.as_ref().and_then(|config| config.location_constraint.as_ref());
+    let region =
+        input.create_bucket_configuration.as_ref().and_then(|config| config.location_constraint.as_ref());
     if let Some(region) = region
         && !region.as_str().is_empty()
         && !face.options.regions.iter().any(|known| known == region.as_str())
@@ -96,9 +111,13 @@ pub(crate) async fn create(face: &Face, request: S3Request<CreateBucketInput>) -
         OwnershipControls { rules }
     });
     if let Some(controls) = &ownership {
-        let is_enforced = controls.rules.iter().any(|rule| rule.object_ownership.as_str() == "BucketOwnerEnforced");
+        let is_enforced =
+            controls.rules.iter().any(|rule| rule.object_ownership.as_str() == "BucketOwnerEnforced");
         if is_enforced && acl.is_public() {
-            return Err(s3_error!(InvalidBucketAclWithObjectOwnership, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"));
+            return Err(s3_error!(
+                InvalidBucketAclWithObjectOwnership,
+                "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+            ));
         }
     }
     let found = match face.directory.create_bucket(&key.identity, &input.bucket).await {
@@ -146,7 +165,10 @@ async fn same_acl(
     Ok(current == *acl)
 }
 
-pub(crate) async fn delete(face: &Face, request: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
+pub(crate) async fn delete(
+    face: &Face,
+    request: S3Request<DeleteBucketInput>,
+) -> S3Result<S3Response<DeleteBucketOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:DeleteBucket", None)?;
     // A bucket that was made through the API goes through the API: its keys can't remove it.
@@ -164,11 +186,15 @@ pub(crate) async fn delete(face: &Face, request: S3Request<DeleteBucketInput>) -
     Ok(S3Response::with_status(DeleteBucketOutput::default(), StatusCode::NO_CONTENT))
 }
 
-pub(crate) async fn head(face: &Face, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
+pub(crate) async fn head(
+    face: &Face,
+    request: S3Request<HeadBucketInput>,
+) -> S3Result<S3Response<HeadBucketOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:ListBucket", Some(Right::Read))?;
     let region = gate.settings.region.clone().or_else(|| face.options.regions.first().cloned());
-    let mut response = S3Response::new(HeadBucketOutput { bucket_region: region, ..HeadBucketOutput::default() });
+    let mut response =
+        S3Response::new(HeadBucketOutput { bucket_region: region, ..HeadBucketOutput::default() });
     if gate.bucket_action("s3:GetBucketVersioning", None).is_ok() {
         // What Ceph's gateway tells an owner, too.
         let bucket = gate.bucket();
@@ -226,7 +252,10 @@ pub(crate) async fn put_versioning(
     let versioning = match configuration.status.as_ref().map(BucketVersioningStatus::as_str) {
         Some("Enabled") => Versioning::Enabled,
         Some("Suspended") if gate.settings.has_object_lock() => {
-            return Err(s3_error!(InvalidBucketState, "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."));
+            return Err(s3_error!(
+                InvalidBucketState,
+                "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
+            ));
         }
         Some("Suspended") => Versioning::Suspended,
         _ => return Err(s3_error!(MalformedXML, "the status is Enabled or Suspended")),

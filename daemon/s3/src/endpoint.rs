@@ -8,7 +8,9 @@ use crate::gate::Peer;
 use crate::limits::{Hasty, Seats};
 use crate::support::custom;
 use async_trait::async_trait;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, ORIGIN,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -46,7 +48,9 @@ struct Secrets(Arc<dyn Directory>);
 impl S3Auth for Secrets {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         let key = self.0.access_key(access_key).await.map_err(crate::support::unavailable)?;
-        let unknown = || s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.");
+        let unknown = || {
+            s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.")
+        };
         Ok(SecretKey::from(key.ok_or_else(unknown)?.secret))
     }
 }
@@ -173,7 +177,9 @@ impl Endpoint {
                     let form = crate::post::boundary(request.headers()).filter(|_| method == Method::POST);
                     let response = match (form, &bucket) {
                         (Some(boundary), Some(bucket)) => {
-                            crate::post::post(&self.face, request, &boundary, bucket).await.unwrap_or_else(rendered)
+                            crate::post::post(&self.face, request, &boundary, bucket)
+                                .await
+                                .unwrap_or_else(rendered)
                         }
                         _ => self.call(request).await,
                     };
@@ -228,8 +234,11 @@ impl Endpoint {
             Some(bucket) => self.cors_rules(bucket).await,
             None => Vec::new(),
         };
-        if !headers.contains_key(ORIGIN) {
-            return rendered(custom("BadRequest", StatusCode::BAD_REQUEST, "Insufficient information. Origin request header needed."));
+        for needed in [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD] {
+            if !headers.contains_key(&needed) {
+                let message = format!("Insufficient information. {needed} request header needed.");
+                return rendered(custom("BadRequest", StatusCode::BAD_REQUEST, message));
+            }
         }
         match cors::reply(&rules, "OPTIONS", headers, true) {
             Some(reply) => {
@@ -258,9 +267,13 @@ fn add_date(headers: &mut HeaderMap) {
 /// An upload of an object, by its method and path: its length must be told.
 fn is_upload(request: &Request<Body>, in_host: bool) -> bool {
     let path = request.uri().path().trim_start_matches('/');
-    let has_key = if in_host { !path.is_empty() } else { path.split_once('/').is_some_and(|(_, key)| !key.is_empty()) };
+    let has_key =
+        if in_host { !path.is_empty() } else { path.split_once('/').is_some_and(|(_, key)| !key.is_empty()) };
     let is_of_object = request.uri().query().is_none_or(|query| query.contains("partNumber="));
-    request.method() == Method::PUT && has_key && is_of_object && !request.headers().contains_key("x-amz-copy-source")
+    request.method() == Method::PUT
+        && has_key
+        && is_of_object
+        && !request.headers().contains_key("x-amz-copy-source")
 }
 
 /// A small upload in chunks that doesn't tell its length is given one; a large one is refused by the protocol layer.
@@ -271,7 +284,9 @@ async fn measured(mut request: Request<Body>, in_host: bool) -> S3Result<Request
     }
     let body = std::mem::take(request.body_mut());
     let collected = Limited::new(body, MAX_UNMEASURED).collect().await;
-    let bytes = collected.map_err(|_| s3_error!(MissingContentLength, "You must provide the Content-Length HTTP header."))?.to_bytes();
+    let bytes = collected
+        .map_err(|_| s3_error!(MissingContentLength, "You must provide the Content-Length HTTP header."))?
+        .to_bytes();
     request.headers_mut().remove("transfer-encoding");
     request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     *request.body_mut() = Body::from(bytes);
@@ -280,7 +295,8 @@ async fn measured(mut request: Request<Body>, in_host: bool) -> S3Result<Request
 
 /// Who a request says it comes from, before that is verified.
 fn claimed_key(request: &Request<Body>) -> String {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header =
+        request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let in_header = header.split("Credential=").nth(1);
     let in_query = request.uri().query().and_then(|query| query.split("X-Amz-Credential=").nth(1));
     let credential = in_header.or(in_query).unwrap_or_default();
@@ -298,26 +314,27 @@ fn refusal(request: &Request<Body>, in_host: bool) -> Option<S3Error> {
     }
     let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let query = request.uri().query().unwrap_or_default();
-    let value = |name: &str| {
-        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-    };
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     if header.starts_with(b"AWS ") || (value("Signature").is_some() && value("AWSAccessKeyId").is_some()) {
         return Some(s3_error!(
             InvalidRequest,
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
         ));
     }
-    if value("allow-unordered").is_some_and(|wanted| wanted == "true") && value("delimiter").is_some_and(|d| !d.is_empty()) {
+    if value("allow-unordered").is_some_and(|wanted| wanted == "true")
+        && value("delimiter").is_some_and(|d| !d.is_empty())
+    {
         return Some(s3_error!(InvalidArgument, "a list without order can't have a delimiter"));
     }
     if let Some(expires) = value("X-Amz-Expires") {
-        let refuse = |message: &str| {
-            Some(custom("AuthorizationQueryParametersError", StatusCode::FORBIDDEN, message))
-        };
+        let refuse =
+            |message: &str| Some(custom("AuthorizationQueryParametersError", StatusCode::FORBIDDEN, message));
         match expires.parse::<u64>() {
             Err(_) => return refuse("X-Amz-Expires should be a non-negative number"),
             Ok(seconds) if seconds > MAX_EXPIRY => {
-                return refuse("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds");
+                return refuse(
+                    "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
+                );
             }
             Ok(_) => {}
         }
@@ -376,7 +393,8 @@ async fn finished(response: Response<Body>, id: &str, resource: &str, method: &M
     };
     let text = String::from_utf8_lossy(&bytes);
     let resource = resource.replace('&', "&amp;").replace('<', "&lt;");
-    let more = format!("<Resource>{resource}</Resource><RequestId>{id}</RequestId><HostId>{id}</HostId></Error>");
+    let more =
+        format!("<Resource>{resource}</Resource><RequestId>{id}</RequestId><HostId>{id}</HostId></Error>");
     let text = text.replace("</Error>", &more);
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));

@@ -133,9 +133,14 @@ impl Reader {
                 name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().to_owned())
             })
         };
-        let disposition = header("content-disposition").ok_or_else(|| malformed("a part has no Content-Disposition"))?;
+        let disposition =
+            header("content-disposition").ok_or_else(|| malformed("a part has no Content-Disposition"))?;
         let name = parameter(&disposition, "name").ok_or_else(|| malformed("a part has no name"))?;
-        Ok(PartHeaders { name, filename: parameter(&disposition, "filename"), content_type: header("content-type") })
+        Ok(PartHeaders {
+            name,
+            filename: parameter(&disposition, "filename"),
+            content_type: header("content-type"),
+        })
     }
 
     /// Some of the file's bytes, and whether they were the last.
@@ -217,7 +222,11 @@ mod tests {
         let file: Vec<Result<Bytes, S3Error>> = form.into_file().collect().await;
         assert!(file.last().unwrap().is_err());
         let endless = "y".repeat(MAX_FIELDS * 2);
-        assert!(Form::read(body(&["--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n", &endless]), "x").await.is_err());
+        assert!(
+            Form::read(body(&["--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n", &endless]), "x")
+                .await
+                .is_err()
+        );
         assert!(Form::read(body(&["--x--\r\n\r\n\r\n"]), "x").await.is_err());
     }
 }

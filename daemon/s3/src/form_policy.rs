@@ -39,10 +39,14 @@ impl FormPolicy {
     pub(crate) fn parse(text: &str) -> S3Result<Self> {
         let bytes = BASE64_STANDARD.decode(text).map_err(|_| invalid("it is not base64"))?;
         let whole: Value = serde_json::from_slice(&bytes).map_err(|_| invalid("it is not JSON"))?;
-        let expiration = whole.get("expiration").and_then(Value::as_str).ok_or_else(|| invalid("expiration is missing"))?;
+        let expiration = whole
+            .get("expiration")
+            .and_then(Value::as_str)
+            .ok_or_else(|| invalid("expiration is missing"))?;
         let is_iso = expiration.contains('T') && expiration.ends_with('Z');
         let expiration = expiration.parse().ok().filter(|_| is_iso);
-        let expiration = expiration.ok_or_else(|| invalid("expiration is no ISO 8601 date that ends with Z"))?;
+        let expiration =
+            expiration.ok_or_else(|| invalid("expiration is no ISO 8601 date that ends with Z"))?;
         let conditions = whole.get("conditions").and_then(Value::as_array);
         let conditions = conditions.filter(|conditions| !conditions.is_empty());
         let mut parsed = Vec::new();
@@ -54,10 +58,13 @@ impl FormPolicy {
 
     /// The most bytes the file may have.
     pub(crate) fn most(&self) -> Option<u64> {
-        self.conditions.iter().filter_map(|condition| match condition {
-            Condition::Length(_, most) => Some(*most),
-            _ => None,
-        }).min()
+        self.conditions
+            .iter()
+            .filter_map(|condition| match condition {
+                Condition::Length(_, most) => Some(*most),
+                _ => None,
+            })
+            .min()
     }
 
     /// The least bytes the file may have.
@@ -91,8 +98,10 @@ impl FormPolicy {
             covered.insert(name.as_str());
         }
         let is_free = |name: &str| {
-            matches!(name, "policy" | "signature" | "awsaccesskeyid" | "x-amz-signature" | "file" | "bucket" | "submit")
-                || name.starts_with("x-ignore-")
+            matches!(
+                name,
+                "policy" | "signature" | "awsaccesskeyid" | "x-amz-signature" | "file" | "bucket" | "submit"
+            ) || name.starts_with("x-ignore-")
                 || name.starts_with("x-amz-checksum-")
         };
         match fields.keys().find(|name| !covered.contains(name.as_str()) && !is_free(name)) {
@@ -122,7 +131,8 @@ fn parse_condition(condition: &Value, parsed: &mut Vec<Condition>) -> S3Result<(
             };
             let name = || {
                 let name = first.as_str().and_then(|name| name.strip_prefix('$'));
-                name.map(str::to_ascii_lowercase).ok_or_else(|| invalid("a condition names a field as $field"))
+                name.map(str::to_ascii_lowercase)
+                    .ok_or_else(|| invalid("a condition names a field as $field"))
             };
             let number = |value: &Value| {
                 let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
@@ -132,7 +142,9 @@ fn parse_condition(condition: &Value, parsed: &mut Vec<Condition>) -> S3Result<(
                 Some("eq") => Condition::Equals(name()?, text(second)?),
                 Some("starts-with") => Condition::StartsWith(name()?, text(second)?),
                 Some("content-length-range") => Condition::Length(number(first)?, number(second)?),
-                _ => return Err(invalid("a condition's operator is eq, starts-with or content-length-range")),
+                _ => {
+                    return Err(invalid("a condition's operator is eq, starts-with or content-length-range"));
+                }
             });
             Ok(())
         }
@@ -159,8 +171,12 @@ impl Signed {
                 return Err(s3_error!(InvalidArgument, "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
             }
             let credential = field("x-amz-credential").ok_or_else(|| missing("X-Amz-Credential"))?;
-            let [key, date, region, "s3", "aws4_request"] = credential.split('/').collect::<Vec<_>>()[..] else {
-                return Err(s3_error!(InvalidArgument, "the credential is malformed: KEY/YYYYMMDD/REGION/s3/aws4_request"));
+            let [key, date, region, "s3", "aws4_request"] = credential.split('/').collect::<Vec<_>>()[..]
+            else {
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "the credential is malformed: KEY/YYYYMMDD/REGION/s3/aws4_request"
+                ));
             };
             let signature = field("x-amz-signature").ok_or_else(|| missing("X-Amz-Signature"))?;
             let signature = hex::decode(signature).map_err(|_| mismatch())?;
@@ -197,7 +213,8 @@ impl Signed {
                     let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).ok()?;
                     Some(mac.chain_update(text))
                 };
-                let step = |key: Vec<u8>, text: &str| Some(keyed(&key, text)?.finalize().into_bytes().to_vec());
+                let step =
+                    |key: Vec<u8>, text: &str| Some(keyed(&key, text)?.finalize().into_bytes().to_vec());
                 let key = step(format!("AWS4{secret}").into_bytes(), date)
                     .and_then(|key| step(key, region))
                     .and_then(|key| step(key, "s3"))

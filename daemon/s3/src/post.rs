@@ -1,8 +1,8 @@
 //! Uploads by a browser's form: the file flows, what stands before it is checked first.
 
+use crate::acl::Asked;
 use crate::checksum::Algorithm;
 use crate::describe::{Described, from_tag_set};
-use crate::acl::Asked;
 use crate::encryption::{self, CustomerKey};
 use crate::form::{Form, malformed};
 use crate::form_policy::{FormPolicy, Signed};
@@ -38,7 +38,8 @@ pub(crate) async fn post(
     let (parts, body) = request.into_parts();
     let mut form = Form::read(body, boundary).await?;
     let key = form.fields.get("key").filter(|key| !key.is_empty()).cloned();
-    let key = key.ok_or_else(|| s3_error!(InvalidArgument, "Bucket POST must contain a field named 'key'."))?;
+    let key =
+        key.ok_or_else(|| s3_error!(InvalidArgument, "Bucket POST must contain a field named 'key'."))?;
     let filename = form.filename.clone().unwrap_or_default();
     let key = key.replace("${filename}", &filename);
     form.fields.insert("key".to_owned(), key.clone());
@@ -71,7 +72,8 @@ async fn verified(face: &Face, signed: &Signed, fields: &BTreeMap<String, String
     let found = face.directory.access_key(signed.key()).await.map_err(unavailable)?;
     let secret = found.ok_or_else(|| s3_error!(InvalidAccessKeyId))?.secret;
     let policy = fields.get("policy");
-    let policy = policy.ok_or_else(|| s3_error!(InvalidArgument, "Bucket POST must contain a field named 'policy'."))?;
+    let policy = policy
+        .ok_or_else(|| s3_error!(InvalidArgument, "Bucket POST must contain a field named 'policy'."))?;
     signed.verify(policy, &secret)?;
     Ok(Credentials { access_key: signed.key().to_owned(), secret_key: SecretKey::from(secret) })
 }
@@ -80,12 +82,14 @@ type Fields = BTreeMap<String, String>;
 
 fn described(fields: &Fields) -> S3Result<Described> {
     let field = |name: &str| fields.get(name).cloned();
-    let metadata = fields.iter().filter_map(|(name, value)| {
-        Some((name.strip_prefix("x-amz-meta-")?.to_owned(), value.clone()))
-    });
+    let metadata = fields
+        .iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix("x-amz-meta-")?.to_owned(), value.clone())));
     let date = |name: &str, format| match fields.get(name) {
         None => Ok(None),
-        Some(text) => Timestamp::parse(format, text).map(Some).map_err(|error| s3_error!(error, InvalidArgument)),
+        Some(text) => {
+            Timestamp::parse(format, text).map(Some).map_err(|error| s3_error!(error, InvalidArgument))
+        }
     };
     Ok(Described {
         cache_control: field("cache-control"),
@@ -112,7 +116,9 @@ fn tags(fields: &Fields) -> S3Result<Vec<(String, String)>> {
 }
 
 fn checksum_field(fields: &Fields) -> Option<(Algorithm, String)> {
-    Algorithm::ALL.into_iter().find_map(|algorithm| Some((algorithm, fields.get(&algorithm.header())?.clone())))
+    Algorithm::ALL
+        .into_iter()
+        .find_map(|algorithm| Some((algorithm, fields.get(&algorithm.header())?.clone())))
 }
 
 async fn store(
@@ -124,7 +130,7 @@ async fn store(
 ) -> S3Result<(Version, Fields)> {
     let fields = form.fields.clone();
     let field = |name: &str| fields.get(name).map(String::as_str);
-    encryption::refuse_managed(field("x-amz-server-side-encryption"))?;
+    encryption::refuse_managed(field("x-amz-server-side-encryption"), false)?;
     let customer = CustomerKey::parse(
         field("x-amz-server-side-encryption-customer-algorithm"),
         field("x-amz-server-side-encryption-customer-key"),
@@ -148,7 +154,10 @@ async fn store(
     let body = StreamingBlob::wrap(Box::pin(form.into_file()));
     let ingested = ingest(gate.bucket(), Some(body), expected).await?;
     if ingested.staged.part().size < policy.map_or(0, FormPolicy::least) {
-        return Err(s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size"));
+        return Err(s3_error!(
+            EntityTooSmall,
+            "Your proposed upload is smaller than the minimum allowed size"
+        ));
     }
     if let Some((algorithm, value)) = ingested.checksum {
         let (algorithm, kind) = (algorithm.as_str().to_owned(), checksum::FULL_OBJECT.to_owned());
@@ -170,10 +179,17 @@ fn reply(gate: &Gate, version: &Version, fields: &Fields) -> S3Result<Response<B
         response.headers_mut().insert("x-amz-version-id", value(&id)?);
     }
     let redirect = fields.get("success_action_redirect").or_else(|| fields.get("redirect"));
-    if let Some(redirect) = redirect.filter(|redirect| redirect.starts_with("http://") || redirect.starts_with("https://")) {
+    if let Some(redirect) =
+        redirect.filter(|redirect| redirect.starts_with("http://") || redirect.starts_with("https://"))
+    {
         let joint = if redirect.contains('?') { '&' } else { '?' };
         let encode = urlencoding::encode;
-        let query = format!("bucket={}&key={}&etag={}", gate.name(), encode(&version.key).replace("%2F", "/"), encode(&etag));
+        let query = format!(
+            "bucket={}&key={}&etag={}",
+            gate.name(),
+            encode(&version.key).replace("%2F", "/"),
+            encode(&etag)
+        );
         response.headers_mut().insert(LOCATION, value(&format!("{redirect}{joint}{query}"))?);
         *response.status_mut() = StatusCode::SEE_OTHER;
         return Ok(response);

@@ -247,9 +247,15 @@ impl Precondition {
         };
         let checks = [
             (self.matches.as_ref().is_none_or(|matches| matches.names(&found.etag)), "If-Match"),
-            (self.modified_second.is_none_or(|second| found.modified.as_second() == second), "the modified time"),
+            (
+                self.modified_second.is_none_or(|second| found.modified.as_second() == second),
+                "the modified time",
+            ),
             (self.size.is_none_or(|size| found.size == size && !found.is_marker), "the size"),
-            (self.sequence.is_none_or(|sequence| found.sequence == sequence), "it is not the newest version any more"),
+            (
+                self.sequence.is_none_or(|sequence| found.sequence == sequence),
+                "it is not the newest version any more",
+            ),
         ];
         match checks.iter().find(|(holds, _)| !holds) {
             Some((_, what)) => Err(PreconditionFailed(what)),
