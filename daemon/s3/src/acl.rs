@@ -2,7 +2,9 @@
 
 use crate::directory::{Directory, Identity, IdentityName};
 use crate::support::unavailable;
-use s3s::dto::{AccessControlPolicy, Grant as GrantDto, Grantee as GranteeDto, Owner as OwnerDto, Permission, Type};
+use s3s::dto::{
+    AccessControlPolicy, Grant as GrantDto, Grantee as GranteeDto, Owner as OwnerDto, Permission, Type,
+};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 
@@ -75,11 +77,11 @@ pub(crate) struct Asked<'a> {
 impl Asked<'_> {
     fn headers(&self) -> [(Option<&str>, Right); 5] {
         [
-            (self.full_control, Right::FullControl),
             (self.read, Right::Read),
             (self.write, Right::Write),
             (self.read_acp, Right::ReadAcp),
             (self.write_acp, Right::WriteAcp),
+            (self.full_control, Right::FullControl),
         ]
     }
 
@@ -102,7 +104,8 @@ impl Acl {
         let mut acl = Self::private(owner);
         let group = |uri: &str, right| Grant { grantee: Grantee::Group(uri.to_owned()), right };
         let bucket_owner_may = |right| {
-            let grantee = Grantee::User { id: bucket_owner.id.clone(), name: bucket_owner.display_name.clone() };
+            let grantee =
+                Grantee::User { id: bucket_owner.id.clone(), name: bucket_owner.display_name.clone() };
             (bucket_owner.id != owner.id).then_some(Grant { grantee, right })
         };
         match name {
@@ -132,7 +135,10 @@ impl Acl {
         }
         if let Some(canned) = asked.canned {
             if !by_header.is_empty() {
-                return Err(s3_error!(InvalidRequest, "a canned list and grants by header exclude each other"));
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "a canned list and grants by header exclude each other"
+                ));
             }
             return Self::canned(canned, owner, bucket_owner);
         }
@@ -189,10 +195,13 @@ impl Acl {
         self.grants.iter().any(|grant| matches!(grant.grantee, Grantee::Group(_)))
     }
 
-    /// As the protocol shows it.
+    /// As the protocol shows it: groups first, then users.
     pub(crate) fn to_dto(&self) -> (OwnerDto, Vec<GrantDto>) {
         let owner = OwnerDto { id: Some(self.owner.clone()), display_name: Some(self.owner_name.clone()) };
-        let grants = self.grants.iter().map(|grant| GrantDto {
+        let is_group = |grant: &&Grant| matches!(grant.grantee, Grantee::Group(_));
+        let groups = self.grants.iter().filter(is_group);
+        let grants = groups.chain(self.grants.iter().filter(|grant| !is_group(grant)));
+        let grants = grants.map(|grant| GrantDto {
             grantee: Some(match &grant.grantee {
                 Grantee::User { id, name } => GranteeDto {
                     display_name: Some(name.clone()),
@@ -231,7 +240,9 @@ async fn user(name: IdentityName<'_>, directory: &dyn Directory) -> S3Result<Gra
     let found = directory.identity(name).await.map_err(unavailable)?;
     let identity = found.ok_or_else(|| match name {
         IdentityName::Id(_) => s3_error!(InvalidArgument, "Invalid id"),
-        IdentityName::Email(_) => s3_error!(UnresolvableGrantByEmailAddress, "no account has this e-mail address"),
+        IdentityName::Email(_) => {
+            s3_error!(UnresolvableGrantByEmailAddress, "no account has this e-mail address")
+        }
     })?;
     Ok(Grantee::User { id: identity.id, name: identity.display_name })
 }

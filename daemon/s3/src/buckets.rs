@@ -1,36 +1,50 @@
 //! Buckets themselves: making, finding, removing, versioning.
 
+use crate::Face;
 use crate::acl::{Acl, Asked, Right};
 use crate::directory::{DirectoryError, Rights};
 use crate::gate::{Gate, caller, denied};
 use crate::settings::{self, to_xml};
 use crate::support::{blocking, time, unavailable};
-use crate::Face;
 use http::StatusCode;
 use larder_storage_buckets::Versioning;
 use s3s::dto::{
-    Bucket as BucketDto, BucketVersioningStatus, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
-    DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketRequestPaymentInput,
-    GetBucketRequestPaymentOutput, GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput,
-    HeadBucketOutput, ListBucketsInput, ListBucketsOutput, ObjectLockConfiguration, ObjectLockEnabled, Owner,
-    OwnershipControls, OwnershipControlsRule, Payer, PutBucketVersioningInput, PutBucketVersioningOutput,
+    Bucket as BucketDto, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput,
+    CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
+    GetBucketLocationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
+    GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
+    ListBucketsOutput, ObjectLockConfiguration, ObjectLockEnabled, Owner, OwnershipControls,
+    OwnershipControlsRule, Payer, PutBucketVersioningInput, PutBucketVersioningOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-pub(crate) async fn list(face: &Face, request: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
-    let key = caller(face.directory.as_ref(), &request).await?.ok_or_else(denied)?;
-    let input = request.input;
-    let mut entries = match &key.rights {
-        Rights::Account => face.directory.buckets(&key.identity).await.map_err(unavailable)?,
-        Rights::Buckets(granted) => {
-            let mut entries = Vec::new();
-            for name in granted.keys() {
-                let found = face.directory.bucket(name).await.map_err(unavailable)?;
-                entries.extend(found.map(|found| crate::directory::BucketEntry { name: found.name, created: found.created }));
-            }
-            entries
-        }
+pub(crate) async fn list(
+    face: &Face,
+    request: S3Request<ListBucketsInput>,
+) -> S3Result<S3Response<ListBucketsOutput>> {
+    let Some(key) = caller(face.directory.as_ref(), &request).await? else {
+        // Who is nobody owns nothing.
+        return Ok(S3Response::new(ListBucketsOutput {
+            buckets: Some(Vec::new()),
+            ..ListBucketsOutput::default()
+        }));
     };
+    let input = request.input;
+    let mut entries =
+        match &key.rights {
+            Rights::Account => face.directory.buckets(&key.identity).await.map_err(unavailable)?,
+            Rights::Buckets(granted) => {
+                let mut entries = Vec::new();
+                for name in granted.keys() {
+                    let found = face.directory.bucket(name).await.map_err(unavailable)?;
+                    entries.extend(found.map(|found| crate::directory::BucketEntry {
+                        name: found.name,
+                        created: found.created,
+                    }));
+                }
+                entries
+            }
+        };
     entries.sort_by(|one, other| one.name.cmp(&other.name));
     let prefix = input.prefix.clone().unwrap_or_default();
     let after = input.continuation_token.clone().unwrap_or_default();
@@ -64,14 +78,18 @@ fn check_name(name: &str) -> S3Result<()> {
     is_fine.then_some(()).ok_or_else(|| s3_error!(InvalidBucketName, "The specified bucket is not valid."))
 }
 
-pub(crate) async fn create(face: &Face, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
+pub(crate) async fn create(
+    face: &Face,
+    request: S3Request<CreateBucketInput>,
+) -> S3Result<S3Response<CreateBucketOutput>> {
     let key = caller(face.directory.as_ref(), &request).await?.ok_or_else(denied)?;
     if key.rights != Rights::Account {
         return Err(denied());
     }
     let input = request.input;
     check_name(&input.bucket)?;
-    let region = input.create_bucket_configuration.as_ref().and_then(|config| config.location_constraint.as_ref());
+    let region =
+        input.create_bucket_configuration.as_ref().and_then(|config| config.location_constraint.as_ref());
     if let Some(region) = region
         && !region.as_str().is_empty()
         && !face.options.regions.iter().any(|known| known == region.as_str())
@@ -86,15 +104,20 @@ pub(crate) async fn create(face: &Face, request: S3Request<CreateBucketInput>) -
         read_acp: input.grant_read_acp.as_deref(),
         write_acp: input.grant_write_acp.as_deref(),
     };
+    let region = region.map(|region| region.as_str().to_owned()).filter(|region| !region.is_empty());
     let acl = Acl::asked(&asked, &key.identity, &key.identity, face.directory.as_ref()).await?;
     let ownership = input.object_ownership.map(|ownership| {
         let rules = vec![OwnershipControlsRule { object_ownership: ownership }];
         OwnershipControls { rules }
     });
     if let Some(controls) = &ownership {
-        let is_enforced = controls.rules.iter().any(|rule| rule.object_ownership.as_str() == "BucketOwnerEnforced");
+        let is_enforced =
+            controls.rules.iter().any(|rule| rule.object_ownership.as_str() == "BucketOwnerEnforced");
         if is_enforced && acl.is_public() {
-            return Err(s3_error!(InvalidBucketAclWithObjectOwnership, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"));
+            return Err(s3_error!(
+                InvalidBucketAclWithObjectOwnership,
+                "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+            ));
         }
     }
     let found = match face.directory.create_bucket(&key.identity, &input.bucket).await {
@@ -109,6 +132,7 @@ pub(crate) async fn create(face: &Face, request: S3Request<CreateBucketInput>) -
     let bucket = found.bucket;
     blocking(move || {
         bucket.set_setting(settings::ACL, Some(&acl.to_json()))?;
+        bucket.set_setting(settings::REGION, region.as_deref())?;
         if let Some(ownership) = &ownership {
             bucket.set_setting(settings::OWNERSHIP, Some(&to_xml(ownership)?))?;
         }
@@ -141,7 +165,10 @@ async fn same_acl(
     Ok(current == *acl)
 }
 
-pub(crate) async fn delete(face: &Face, request: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
+pub(crate) async fn delete(
+    face: &Face,
+    request: S3Request<DeleteBucketInput>,
+) -> S3Result<S3Response<DeleteBucketOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:DeleteBucket", None)?;
     // A bucket that was made through the API goes through the API: its keys can't remove it.
@@ -159,13 +186,23 @@ pub(crate) async fn delete(face: &Face, request: S3Request<DeleteBucketInput>) -
     Ok(S3Response::with_status(DeleteBucketOutput::default(), StatusCode::NO_CONTENT))
 }
 
-pub(crate) async fn head(face: &Face, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
+pub(crate) async fn head(
+    face: &Face,
+    request: S3Request<HeadBucketInput>,
+) -> S3Result<S3Response<HeadBucketOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:ListBucket", Some(Right::Read))?;
-    Ok(S3Response::new(HeadBucketOutput {
-        bucket_region: face.options.regions.first().cloned(),
-        ..HeadBucketOutput::default()
-    }))
+    let region = gate.settings.region.clone().or_else(|| face.options.regions.first().cloned());
+    let mut response =
+        S3Response::new(HeadBucketOutput { bucket_region: region, ..HeadBucketOutput::default() });
+    if gate.bucket_action("s3:GetBucketVersioning", None).is_ok() {
+        // What Ceph's gateway tells an owner, too.
+        let bucket = gate.bucket();
+        let usage = blocking(move || bucket.usage()).await?;
+        response.headers.insert("x-rgw-object-count", http::HeaderValue::from(usage.objects));
+        response.headers.insert("x-rgw-bytes-used", http::HeaderValue::from(usage.bytes));
+    }
+    Ok(response)
 }
 
 pub(crate) async fn location(
@@ -174,7 +211,8 @@ pub(crate) async fn location(
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:GetBucketLocation", None)?;
-    Ok(S3Response::new(GetBucketLocationOutput::default()))
+    let location_constraint = gate.settings.region.clone().map(BucketLocationConstraint::from);
+    Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
 }
 
 pub(crate) async fn request_payment(
@@ -214,7 +252,10 @@ pub(crate) async fn put_versioning(
     let versioning = match configuration.status.as_ref().map(BucketVersioningStatus::as_str) {
         Some("Enabled") => Versioning::Enabled,
         Some("Suspended") if gate.settings.has_object_lock() => {
-            return Err(s3_error!(InvalidBucketState, "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."));
+            return Err(s3_error!(
+                InvalidBucketState,
+                "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
+            ));
         }
         Some("Suspended") => Versioning::Suspended,
         _ => return Err(s3_error!(MalformedXML, "the status is Enabled or Suspended")),

@@ -1,12 +1,12 @@
 //! The documents of a bucket: access control list, policy, CORS, lifecycle, tags, public access, ownership, object lock.
 
+use crate::Face;
 use crate::acl::{Acl, Asked, Right};
 use crate::describe::{check_ownership, from_tag_set};
 use crate::gate::Gate;
 use crate::policy::Policy;
 use crate::settings::{self, Settings, to_xml};
 use crate::support::blocking;
-use crate::Face;
 use http::StatusCode;
 use larder_storage_buckets::Versioning;
 use s3s::dto::*;
@@ -24,7 +24,12 @@ async fn store(face: &Face, gate: &Gate, name: &'static str, text: Option<String
     outcome
 }
 
-async fn store_xml<T: xml::Serialize>(face: &Face, gate: &Gate, name: &'static str, document: &T) -> S3Result<()> {
+async fn store_xml<T: xml::Serialize>(
+    face: &Face,
+    gate: &Gate,
+    name: &'static str,
+    document: &T,
+) -> S3Result<()> {
     let text = to_xml(document).map_err(crate::support::from_bucket)?;
     store(face, gate, name, Some(text)).await
 }
@@ -36,14 +41,22 @@ fn not_found(code: S3ErrorCode, message: &'static str) -> S3Error {
 }
 
 /// Enters a bucket for one of its documents.
-async fn enter<T>(face: &Face, request: &S3Request<T>, bucket: &str, action: &str) -> S3Result<(Gate, Arc<Settings>)> {
+async fn enter<T>(
+    face: &Face,
+    request: &S3Request<T>,
+    bucket: &str,
+    action: &str,
+) -> S3Result<(Gate, Arc<Settings>)> {
     let gate = Gate::enter(face, request, bucket).await?;
     gate.bucket_action(action, None)?;
     let settings = Arc::clone(&gate.settings);
     Ok((gate, settings))
 }
 
-pub(crate) async fn get_acl(face: &Face, request: S3Request<GetBucketAclInput>) -> S3Result<S3Response<GetBucketAclOutput>> {
+pub(crate) async fn get_acl(
+    face: &Face,
+    request: S3Request<GetBucketAclInput>,
+) -> S3Result<S3Response<GetBucketAclOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:GetBucketAcl", Some(Right::ReadAcp))?;
     let acl = if gate.settings.acls_are_off() { Acl::private(&gate.found.owner) } else { gate.acl() };
@@ -51,7 +64,10 @@ pub(crate) async fn get_acl(face: &Face, request: S3Request<GetBucketAclInput>) 
     Ok(S3Response::new(GetBucketAclOutput { grants: Some(grants), owner: Some(owner) }))
 }
 
-pub(crate) async fn put_acl(face: &Face, request: S3Request<PutBucketAclInput>) -> S3Result<S3Response<PutBucketAclOutput>> {
+pub(crate) async fn put_acl(
+    face: &Face,
+    request: S3Request<PutBucketAclInput>,
+) -> S3Result<S3Response<PutBucketAclOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:PutBucketAcl", Some(Right::WriteAcp))?;
     let input = request.input;
@@ -66,7 +82,9 @@ pub(crate) async fn put_acl(face: &Face, request: S3Request<PutBucketAclInput>) 
     check_ownership(&gate, &asked)?;
     let owner = &gate.found.owner;
     let acl = match input.access_control_policy {
-        Some(policy) if !asked.is_something() => Acl::from_policy(policy, &owner.id, face.directory.as_ref()).await?,
+        Some(policy) if !asked.is_something() => {
+            Acl::from_policy(policy, &owner.id, face.directory.as_ref()).await?
+        }
         _ => Acl::asked(&asked, owner, owner, face.directory.as_ref()).await?,
     };
     gate.check_acl(&acl)?;
@@ -80,7 +98,8 @@ pub(crate) async fn get_policy(
 ) -> S3Result<S3Response<GetBucketPolicyOutput>> {
     let (_, settings) = enter(face, &request, &request.input.bucket, "s3:GetBucketPolicy").await?;
     let policy = settings.policy_text.clone();
-    let policy = policy.ok_or_else(|| not_found(S3ErrorCode::NoSuchBucketPolicy, "The bucket policy does not exist"))?;
+    let policy = policy
+        .ok_or_else(|| not_found(S3ErrorCode::NoSuchBucketPolicy, "The bucket policy does not exist"))?;
     Ok(S3Response::new(GetBucketPolicyOutput { policy: Some(policy) }))
 }
 
@@ -125,14 +144,22 @@ pub(crate) async fn policy_status(
     Ok(S3Response::new(GetBucketPolicyStatusOutput { policy_status }))
 }
 
-pub(crate) async fn get_cors(face: &Face, request: S3Request<GetBucketCorsInput>) -> S3Result<S3Response<GetBucketCorsOutput>> {
+pub(crate) async fn get_cors(
+    face: &Face,
+    request: S3Request<GetBucketCorsInput>,
+) -> S3Result<S3Response<GetBucketCorsOutput>> {
     let (_, settings) = enter(face, &request, &request.input.bucket, "s3:GetBucketCORS").await?;
     let cors = settings.cors.clone();
-    let cors = cors.ok_or_else(|| not_found(S3ErrorCode::NoSuchCORSConfiguration, "The CORS configuration does not exist"))?;
+    let cors = cors.ok_or_else(|| {
+        not_found(S3ErrorCode::NoSuchCORSConfiguration, "The CORS configuration does not exist")
+    })?;
     Ok(S3Response::new(GetBucketCorsOutput { cors_rules: Some(cors.cors_rules) }))
 }
 
-pub(crate) async fn put_cors(face: &Face, request: S3Request<PutBucketCorsInput>) -> S3Result<S3Response<PutBucketCorsOutput>> {
+pub(crate) async fn put_cors(
+    face: &Face,
+    request: S3Request<PutBucketCorsInput>,
+) -> S3Result<S3Response<PutBucketCorsOutput>> {
     let (gate, _) = enter(face, &request, &request.input.bucket, "s3:PutBucketCORS").await?;
     crate::cors::check(&request.input.cors_configuration)?;
     store_xml(face, &gate, settings::CORS, &request.input.cors_configuration).await?;
@@ -154,9 +181,13 @@ pub(crate) async fn get_lifecycle(
 ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
     let (_, settings) = enter(face, &request, &request.input.bucket, "s3:GetLifecycleConfiguration").await?;
     let lifecycle = settings.lifecycle.clone();
-    let missing = || not_found(S3ErrorCode::NoSuchLifecycleConfiguration, "The lifecycle configuration does not exist");
+    let missing =
+        || not_found(S3ErrorCode::NoSuchLifecycleConfiguration, "The lifecycle configuration does not exist");
     let rules = Some(lifecycle.ok_or_else(missing)?.rules);
-    Ok(S3Response::new(GetBucketLifecycleConfigurationOutput { rules, ..GetBucketLifecycleConfigurationOutput::default() }))
+    Ok(S3Response::new(GetBucketLifecycleConfigurationOutput {
+        rules,
+        ..GetBucketLifecycleConfigurationOutput::default()
+    }))
 }
 
 pub(crate) async fn put_lifecycle(
@@ -165,7 +196,8 @@ pub(crate) async fn put_lifecycle(
 ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
     let (gate, _) = enter(face, &request, &request.input.bucket, "s3:PutLifecycleConfiguration").await?;
     let given = request.input.lifecycle_configuration;
-    let mut lifecycle = given.ok_or_else(|| s3_error!(MalformedXML, "a lifecycle configuration is missing"))?;
+    let mut lifecycle =
+        given.ok_or_else(|| s3_error!(MalformedXML, "a lifecycle configuration is missing"))?;
     crate::lifecycle::check(&mut lifecycle)?;
     store_xml(face, &gate, settings::LIFECYCLE, &lifecycle).await?;
     Ok(S3Response::new(PutBucketLifecycleConfigurationOutput::default()))
@@ -216,7 +248,8 @@ pub(crate) async fn get_public_access(
     let (_, settings) = enter(face, &request, &request.input.bucket, "s3:GetBucketPublicAccessBlock").await?;
     let code = S3ErrorCode::Custom("NoSuchPublicAccessBlockConfiguration".into());
     let block = settings.public_access.clone();
-    let block = block.ok_or_else(|| not_found(code, "The public access block configuration was not found"))?;
+    let block =
+        block.ok_or_else(|| not_found(code, "The public access block configuration was not found"))?;
     Ok(S3Response::new(GetPublicAccessBlockOutput { public_access_block_configuration: Some(block) }))
 }
 
@@ -252,8 +285,12 @@ pub(crate) async fn get_ownership(
 ) -> S3Result<S3Response<GetBucketOwnershipControlsOutput>> {
     let (_, settings) = enter(face, &request, &request.input.bucket, "s3:GetBucketOwnershipControls").await?;
     let controls = settings.ownership.clone();
-    let missing = || not_found(S3ErrorCode::OwnershipControlsNotFoundError, "The bucket ownership controls were not found");
-    Ok(S3Response::new(GetBucketOwnershipControlsOutput { ownership_controls: Some(controls.ok_or_else(missing)?) }))
+    let missing = || {
+        not_found(S3ErrorCode::OwnershipControlsNotFoundError, "The bucket ownership controls were not found")
+    };
+    Ok(S3Response::new(GetBucketOwnershipControlsOutput {
+        ownership_controls: Some(controls.ok_or_else(missing)?),
+    }))
 }
 
 pub(crate) async fn put_ownership(
@@ -263,13 +300,20 @@ pub(crate) async fn put_ownership(
     let (gate, _) = enter(face, &request, &request.input.bucket, "s3:PutBucketOwnershipControls").await?;
     let controls = &request.input.ownership_controls;
     let known = ["BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"];
-    let is_fine = controls.rules.len() == 1 && controls.rules.iter().all(|rule| known.contains(&rule.object_ownership.as_str()));
+    let is_fine = controls.rules.len() == 1
+        && controls.rules.iter().all(|rule| known.contains(&rule.object_ownership.as_str()));
     if !is_fine {
-        return Err(s3_error!(MalformedXML, "one rule with BucketOwnerEnforced, BucketOwnerPreferred or ObjectWriter"));
+        return Err(s3_error!(
+            MalformedXML,
+            "one rule with BucketOwnerEnforced, BucketOwnerPreferred or ObjectWriter"
+        ));
     }
     let is_enforced = controls.rules[0].object_ownership.as_str() == "BucketOwnerEnforced";
     if is_enforced && gate.acl() != Acl::private(&gate.found.owner) {
-        return Err(s3_error!(InvalidBucketAclWithObjectOwnership, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"));
+        return Err(s3_error!(
+            InvalidBucketAclWithObjectOwnership,
+            "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+        ));
     }
     store_xml(face, &gate, settings::OWNERSHIP, controls).await?;
     Ok(S3Response::new(PutBucketOwnershipControlsOutput::default()))
@@ -288,7 +332,8 @@ pub(crate) async fn get_object_lock(
     face: &Face,
     request: S3Request<GetObjectLockConfigurationInput>,
 ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
-    let (_, settings) = enter(face, &request, &request.input.bucket, "s3:GetBucketObjectLockConfiguration").await?;
+    let (_, settings) =
+        enter(face, &request, &request.input.bucket, "s3:GetBucketObjectLockConfiguration").await?;
     let lock = settings.object_lock.clone();
     let code = S3ErrorCode::ObjectLockConfigurationNotFoundError;
     let missing = || not_found(code, "Object Lock configuration does not exist for this bucket");
@@ -300,11 +345,15 @@ pub(crate) async fn put_object_lock(
     face: &Face,
     request: S3Request<PutObjectLockConfigurationInput>,
 ) -> S3Result<S3Response<PutObjectLockConfigurationOutput>> {
-    let (gate, _) = enter(face, &request, &request.input.bucket, "s3:PutBucketObjectLockConfiguration").await?;
+    let (gate, _) =
+        enter(face, &request, &request.input.bucket, "s3:PutBucketObjectLockConfiguration").await?;
     let given = request.input.object_lock_configuration;
     let lock = given.ok_or_else(|| s3_error!(MalformedXML, "an object lock configuration is missing"))?;
     if gate.found.bucket.versioning() != Versioning::Enabled {
-        return Err(s3_error!(InvalidBucketState, "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration"));
+        return Err(s3_error!(
+            InvalidBucketState,
+            "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration"
+        ));
     }
     check_lock(&lock)?;
     store_xml(face, &gate, settings::OBJECT_LOCK, &lock).await?;
@@ -317,7 +366,8 @@ fn check_lock(lock: &ObjectLockConfiguration) -> S3Result<()> {
         return Err(malformed("ObjectLockEnabled is Enabled"));
     }
     let Some(rule) = &lock.rule else { return Ok(()) };
-    let retention = rule.default_retention.as_ref().ok_or_else(|| malformed("a rule has a default retention"))?;
+    let retention =
+        rule.default_retention.as_ref().ok_or_else(|| malformed("a rule has a default retention"))?;
     let mode = retention.mode.as_ref().map(ObjectLockRetentionMode::as_str);
     if !matches!(mode, Some("GOVERNANCE" | "COMPLIANCE")) {
         return Err(malformed("the mode is GOVERNANCE or COMPLIANCE"));
@@ -325,7 +375,8 @@ fn check_lock(lock: &ObjectLockConfiguration) -> S3Result<()> {
     match (retention.days, retention.years) {
         (Some(length), None) | (None, Some(length)) if length <= 0 => {
             let code = S3ErrorCode::Custom("InvalidRetentionPeriod".into());
-            let mut error = S3Error::with_message(code, "Default retention period must be a positive integer value");
+            let mut error =
+                S3Error::with_message(code, "Default retention period must be a positive integer value");
             error.set_status_code(StatusCode::BAD_REQUEST);
             Err(error)
         }

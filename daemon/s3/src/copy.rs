@@ -1,5 +1,6 @@
 //! Copying on the server: an object, or a range of one as a part.
 
+use crate::Face;
 use crate::checksum::{Algorithm, FULL_OBJECT, Hasher, show_checksum};
 use crate::describe::{algorithm_of, asked, described, shown_version};
 use crate::emit::Reading;
@@ -7,11 +8,10 @@ use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
 use crate::objects::{MAX_PUT, open};
 use crate::support::{blocking, etag, from_bucket, from_time, names, signed, time};
-use crate::Face;
 use larder_storage_buckets::{Checksum, Incoming, Precondition, Put, Staged, Version};
 use s3s::dto::{
-    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETagCondition, Timestamp,
-    UploadPartCopyInput, UploadPartCopyOutput,
+    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETagCondition,
+    Timestamp, UploadPartCopyInput, UploadPartCopyOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 use std::ops::Range;
@@ -48,7 +48,10 @@ impl Conditions<'_> {
             (None, None) => false,
         };
         match is_refused {
-            true => Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")),
+            true => Err(s3_error!(
+                PreconditionFailed,
+                "At least one of the pre-conditions you specified did not hold"
+            )),
             false => Ok(()),
         }
     }
@@ -122,8 +125,11 @@ fn customer_keys(input: &CopyObjectInput) -> S3Result<(Option<CustomerKey>, Opti
     Ok((source, target))
 }
 
-pub(crate) async fn copy(face: &Face, mut request: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
-    encryption::refuse_managed(request.input.server_side_encryption.as_ref().map(|kind| kind.as_str()))?;
+pub(crate) async fn copy(
+    face: &Face,
+    mut request: S3Request<CopyObjectInput>,
+) -> S3Result<S3Response<CopyObjectOutput>> {
+    encryption::refuse_managed(request.input.server_side_encryption.as_ref().map(|kind| kind.as_str()), false)?;
     let (source_key, target_key) = customer_keys(&request.input)?;
     let mut gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let (source_gate, source, reading) =
@@ -137,7 +143,10 @@ pub(crate) async fn copy(face: &Face, mut request: S3Request<CopyObjectInput>) -
     };
     conditions.check(&source)?;
     if signed(source.size) > MAX_PUT {
-        return Err(s3_error!(InvalidRequest, "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120"));
+        return Err(s3_error!(
+            InvalidRequest,
+            "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120"
+        ));
     }
     let replaces = replaces(input.metadata_directive.as_ref().map(|directive| directive.as_str()))?;
     let replaces_tags = replaces_tags(input.tagging_directive.as_ref().map(|directive| directive.as_str()))?;
@@ -159,7 +168,7 @@ pub(crate) async fn copy(face: &Face, mut request: S3Request<CopyObjectInput>) -
         None => algorithm_of(&source.record),
     };
     let described = described!(input);
-    let mut record = described.record(&mut gate, face, &input.key, &asked!(input)).await?;
+    let mut record = described.record(&mut gate, face, &input.key, &asked!(input, request.headers)).await?;
     if !replaces {
         record.headers = source.record.headers.clone();
         record.metadata = source.record.metadata.clone();
@@ -174,7 +183,8 @@ pub(crate) async fn copy(face: &Face, mut request: S3Request<CopyObjectInput>) -
         let (algorithm, kind) = (algorithm.as_str().to_owned(), FULL_OBJECT.to_owned());
         record.checksum = Some(Checksum { algorithm, kind, value: value.clone() });
     }
-    let put = Put { key: input.key.clone(), record, etag: None, precondition: precondition(&request.headers) };
+    let put =
+        Put { key: input.key.clone(), record, etag: None, precondition: precondition(&request.headers) };
     let bucket = gate.bucket();
     let version = blocking(move || bucket.put(staged, put)).await?;
     let mut result = CopyObjectResult {
@@ -234,7 +244,9 @@ fn part_range(text: Option<&str>, size: u64) -> S3Result<Range<u64>> {
     })?;
     match last < size {
         true => Ok(first..last + 1),
-        false => Err(s3_error!(InvalidRange, "Range specified is not valid for source object of size: {size}")),
+        false => {
+            Err(s3_error!(InvalidRange, "Range specified is not valid for source object of size: {size}"))
+        }
     }
 }
 

@@ -19,7 +19,10 @@ pub(crate) fn check(configuration: &CORSConfiguration) -> S3Result<()> {
     }
     for rule in &configuration.cors_rules {
         if let Some(method) = rule.allowed_methods.iter().find(|method| !METHODS.contains(&method.as_str())) {
-            return Err(s3_error!(InvalidRequest, "Found unsupported HTTP method in CORS config. Unsupported method is {method}"));
+            return Err(s3_error!(
+                InvalidRequest,
+                "Found unsupported HTTP method in CORS config. Unsupported method is {method}"
+            ));
         }
         let patterns = rule.allowed_origins.iter().chain(rule.allowed_headers.iter().flatten());
         if let Some(pattern) = patterns.clone().find(|pattern| pattern.matches('*').count() > 1) {
@@ -43,21 +46,30 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 /// The requested headers of a preflight.
 fn asked_headers(headers: &HeaderMap) -> Vec<String> {
-    let text = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text =
+        headers.get(ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok()).unwrap_or_default();
     text.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
 }
 
 fn allows_headers(rule: &CORSRule, asked: &[String]) -> bool {
-    let allowed: Vec<String> = rule.allowed_headers.iter().flatten().map(|name| name.to_ascii_lowercase()).collect();
+    let allowed: Vec<String> =
+        rule.allowed_headers.iter().flatten().map(|name| name.to_ascii_lowercase()).collect();
     asked.iter().all(|name| allowed.iter().any(|pattern| matches(pattern, name)))
 }
 
 /// The headers of a reply to a request with an `Origin`; none where no rule fits.
-pub(crate) fn reply(rules: &[CORSRule], method: &str, headers: &HeaderMap, is_preflight: bool) -> Option<HeaderMap> {
+pub(crate) fn reply(
+    rules: &[CORSRule],
+    method: &str,
+    headers: &HeaderMap,
+    is_preflight: bool,
+) -> Option<HeaderMap> {
     let origin = headers.get(ORIGIN)?.to_str().ok()?;
-    let method = match is_preflight {
-        true => headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()?,
-        false => method,
+    // A method that is asked for counts, also where the request isn't a preflight.
+    let method = match headers.get(ACCESS_CONTROL_REQUEST_METHOD) {
+        Some(asked) => asked.to_str().ok()?,
+        None if is_preflight => return None,
+        None => method,
     };
     let asked = asked_headers(headers);
     let rule = rules.iter().find(|rule| {

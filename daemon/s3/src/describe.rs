@@ -3,12 +3,12 @@
 use crate::acl::{Acl, Asked};
 use crate::checksum::Algorithm;
 use crate::gate::Gate;
-use crate::support::{custom, from_time, time};
+use crate::support::{from_time, time};
 use jiff::{Timestamp, ToSpan, Zoned};
 use larder_storage_buckets::{Record, Retention, RetentionMode, Version, Versioning};
 use s3s::dto::{
-    Expires, Metadata, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode, Tag,
-    TagSet, Timestamp as TimestampDto, TimestampFormat,
+    Expires, Metadata, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention,
+    ObjectLockRetentionMode, Tag, TagSet, Timestamp as TimestampDto, TimestampFormat,
 };
 use s3s::{S3Result, s3_error};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,12 +57,13 @@ macro_rules! described {
 
 /// What an input says of grants.
 macro_rules! asked {
-    ($input:expr) => {
+    ($input:expr, $headers:expr) => {
         $crate::acl::Asked {
             canned: $input.acl.as_ref().map(|acl| acl.as_str()),
             full_control: $input.grant_full_control.as_deref(),
             read: $input.grant_read.as_deref(),
-            write: None,
+            // The protocol layer doesn't know this one for objects.
+            write: $headers.get("x-amz-grant-write").and_then(|value| value.to_str().ok()),
             read_acp: $input.grant_read_acp.as_deref(),
             write_acp: $input.grant_write_acp.as_deref(),
         }
@@ -74,8 +75,9 @@ pub(crate) use {asked, described};
 impl Described {
     fn headers(&self) -> BTreeMap<String, String> {
         let encoding = self.content_encoding.as_deref().map(|encoding| {
-            let kept = encoding.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "aws-chunked");
-            kept.collect::<Vec<_>>().join(",")
+            let kept =
+                encoding.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "aws-chunked");
+            kept.collect::<Vec<_>>().join(", ")
         });
         let fields = [
             ("cache-control", self.cache_control.clone()),
@@ -94,7 +96,9 @@ impl Described {
         let Some(text) = &self.tagging else { return Ok(Vec::new()) };
         let decode = |text: &str| {
             let text = text.replace('+', " ");
-            urlencoding::decode(&text).map(|text| text.into_owned()).map_err(|error| s3_error!(error, InvalidArgument))
+            urlencoding::decode(&text)
+                .map(|text| text.into_owned())
+                .map_err(|error| s3_error!(error, InvalidArgument))
         };
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
         let tags = pairs.map(|pair| {
@@ -105,7 +109,13 @@ impl Described {
     }
 
     /// Comes to what is stored. Checks that the caller may set what it sets.
-    pub(crate) async fn record(self, gate: &mut Gate, face: &crate::Face, key: &str, asked: &Asked<'_>) -> S3Result<Record> {
+    pub(crate) async fn record(
+        self,
+        gate: &mut Gate,
+        face: &crate::Face,
+        key: &str,
+        asked: &Asked<'_>,
+    ) -> S3Result<Record> {
         let tags = self.tags()?;
         gate.tell_tags(&tags);
         gate.key_action("s3:PutObject", key)?;
@@ -119,9 +129,13 @@ impl Described {
         let acl = Acl::asked(asked, &writer, &gate.found.owner, face.directory.as_ref()).await?;
         gate.check_acl(&acl)?;
         let (retention, legal_hold) = self.lock(gate, key)?;
-        let metadata: BTreeMap<String, String> = self.metadata.clone().unwrap_or_default().into_iter().collect();
+        let metadata: BTreeMap<String, String> =
+            self.metadata.clone().unwrap_or_default().into_iter().collect();
         if metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_METADATA {
-            return Err(s3_error!(MetadataTooLarge, "Your metadata headers exceed the maximum allowed metadata size"));
+            return Err(s3_error!(
+                MetadataTooLarge,
+                "Your metadata headers exceed the maximum allowed metadata size"
+            ));
         }
         let owner = owner_of(gate, asked, writer.id);
         let acl = if owner == gate.found.owner.id && owner != acl.owner {
@@ -170,8 +184,8 @@ impl Described {
 
 /// Access control lists that are off can only be repeated.
 pub(crate) fn check_ownership(gate: &Gate, asked: &Asked<'_>) -> S3Result<()> {
-    let is_harmless = matches!(asked.canned, Some("bucket-owner-full-control" | "private"));
-    match gate.settings.acls_are_off() && !is_harmless {
+    let is_harmless = asked.canned == Some("bucket-owner-full-control");
+    match gate.settings.acls_are_off() && asked.is_something() && !is_harmless {
         true => Err(s3_error!(AccessControlListNotSupported, "The bucket does not allow ACLs")),
         false => Ok(()),
     }
@@ -180,7 +194,9 @@ pub(crate) fn check_ownership(gate: &Gate, asked: &Asked<'_>) -> S3Result<()> {
 fn owner_of(gate: &Gate, asked: &Asked<'_>, writer: String) -> String {
     match gate.settings.ownership() {
         "BucketOwnerEnforced" => gate.found.owner.id.clone(),
-        "BucketOwnerPreferred" if asked.canned == Some("bucket-owner-full-control") => gate.found.owner.id.clone(),
+        "BucketOwnerPreferred" if asked.canned == Some("bucket-owner-full-control") => {
+            gate.found.owner.id.clone()
+        }
         _ => writer,
     }
 }
@@ -229,10 +245,10 @@ fn default_retention(gate: &Gate) -> Option<Retention> {
     Some(Retention { mode, until: now.checked_add(span).ok()?.timestamp() })
 }
 
-/// Refuses tags that S3 doesn't allow.
-pub(crate) fn check_tags(tags: Vec<(String, String)>, most: usize) -> S3Result<Vec<(String, String)>> {
+/// Refuses tags that S3 doesn't allow. They are kept in the order of their names.
+pub(crate) fn check_tags(mut tags: Vec<(String, String)>, most: usize) -> S3Result<Vec<(String, String)>> {
     if tags.len() > most {
-        return Err(custom("BadRequest", http::StatusCode::BAD_REQUEST, format!("Object tags cannot be greater than {most}")));
+        return Err(s3_error!(InvalidTag, "Object tags cannot be greater than {most}"));
     }
     let names: BTreeSet<&str> = tags.iter().map(|(name, _)| name.as_str()).collect();
     if names.len() < tags.len() {
@@ -246,6 +262,7 @@ pub(crate) fn check_tags(tags: Vec<(String, String)>, most: usize) -> S3Result<V
             return Err(s3_error!(InvalidTag, "The TagValue you have provided is invalid"));
         }
     }
+    tags.sort();
     Ok(tags)
 }
 
@@ -294,19 +311,19 @@ macro_rules! show_version {
         $output.content_disposition = header("content-disposition");
         $output.content_encoding = header("content-encoding");
         $output.content_language = header("content-language");
-        $output.content_type = Some(header("content-type").unwrap_or_else(|| "binary/octet-stream".to_owned()));
-        $output.expires = header("expires").and_then(|text| {
-            s3s::dto::Timestamp::parse(s3s::dto::TimestampFormat::HttpDate, &text).ok()
-        });
+        $output.content_type =
+            Some(header("content-type").unwrap_or_else(|| "binary/octet-stream".to_owned()));
+        $output.expires = header("expires")
+            .and_then(|text| s3s::dto::Timestamp::parse(s3s::dto::TimestampFormat::HttpDate, &text).ok());
         $output.website_redirect_location = header("website-redirect");
         $output.e_tag = Some($crate::support::etag(&$version.etag));
         $output.last_modified = Some($crate::support::time($version.modified));
         $output.metadata = Some(record.metadata.clone().into_iter().collect());
         $output.storage_class = record.storage_class.clone().map(s3s::dto::StorageClass::from);
         $output.version_id = $crate::describe::shown_version($gate, $version);
-        $output.object_lock_legal_hold_status = record.legal_hold.map(|hold| {
-            s3s::dto::ObjectLockLegalHoldStatus::from_static(if hold { "ON" } else { "OFF" })
-        });
+        $output.object_lock_legal_hold_status = record
+            .legal_hold
+            .map(|hold| s3s::dto::ObjectLockLegalHoldStatus::from_static(if hold { "ON" } else { "OFF" }));
         if let Some(retention) = record.retention {
             let mode = $crate::describe::mode_name(retention.mode);
             $output.object_lock_mode = Some(s3s::dto::ObjectLockMode::from_static(mode));

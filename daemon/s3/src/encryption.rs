@@ -38,12 +38,19 @@ pub(crate) const AES256: &str = "AES256";
 
 impl CustomerKey {
     /// The key of a request's headers, if it brings one.
-    pub(crate) fn parse(algorithm: Option<&str>, key: Option<&str>, md5: Option<&str>) -> S3Result<Option<Self>> {
+    pub(crate) fn parse(
+        algorithm: Option<&str>,
+        key: Option<&str>,
+        md5: Option<&str>,
+    ) -> S3Result<Option<Self>> {
         let (key, md5) = match (algorithm, key, md5) {
             (None, None, None) => return Ok(None),
             (Some(AES256), Some(key), Some(md5)) => (key, md5),
             (Some(other), _, _) if other != AES256 => {
-                return Err(s3_error!(InvalidEncryptionAlgorithmError, "{other} is not supported: use AES256"));
+                return Err(s3_error!(
+                    InvalidEncryptionAlgorithmError,
+                    "{other} is not supported: use AES256"
+                ));
             }
             _ => {
                 return Err(s3_error!(
@@ -53,9 +60,14 @@ impl CustomerKey {
             }
         };
         let bytes = BASE64_STANDARD.decode(key).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        let bytes = bytes.ok_or_else(|| s3_error!(InvalidArgument, "The secret key was invalid for the specified algorithm."))?;
+        let bytes = bytes.ok_or_else(|| {
+            s3_error!(InvalidArgument, "The secret key was invalid for the specified algorithm.")
+        })?;
         if BASE64_STANDARD.encode(Md5::digest(bytes)) != md5 {
-            return Err(s3_error!(InvalidArgument, "The calculated MD5 hash of the key did not match the hash that was provided."));
+            return Err(s3_error!(
+                InvalidArgument,
+                "The calculated MD5 hash of the key did not match the hash that was provided."
+            ));
         }
         Ok(Some(Self { key: bytes, md5: md5.to_owned() }))
     }
@@ -80,7 +92,9 @@ impl CustomerKey {
 
     fn opens(&self, sealed: &str) -> bool {
         let Ok(sealed) = serde_json::from_str::<Sealed>(sealed) else { return false };
-        let (Some(mac), Ok(check)) = (self.hmac(&sealed.salt), hex::decode(&sealed.check)) else { return false };
+        let (Some(mac), Ok(check)) = (self.hmac(&sealed.salt), hex::decode(&sealed.check)) else {
+            return false;
+        };
         mac.verify_slice(&check).is_ok()
     }
 
@@ -99,22 +113,24 @@ pub(crate) fn check(sealed: Option<&str>, key: Option<&CustomerKey>) -> S3Result
     match (sealed, key) {
         (None, None) => Ok(()),
         (Some(sealed), Some(key)) if key.opens(sealed) => Ok(()),
-        (Some(_), Some(_)) => Err(s3_error!(AccessDenied, "the object was stored with another key")),
+        (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "The object was stored with another key.")),
         (Some(_), None) => Err(s3_error!(
             InvalidRequest,
             "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object."
         )),
-        (None, Some(_)) => Err(s3_error!(
-            InvalidRequest,
-            "The encryption parameters are not applicable to this object."
-        )),
+        (None, Some(_)) => {
+            Err(s3_error!(InvalidRequest, "The encryption parameters are not applicable to this object."))
+        }
     }
 }
 
 /// Refuses what asks for encryption that the server would keep the keys of.
-pub(crate) fn refuse_managed(asked: Option<&str>) -> S3Result<()> {
+pub(crate) fn refuse_managed(asked: Option<&str>, brings_key: bool) -> S3Result<()> {
     match asked {
         None => Ok(()),
+        Some(_) if brings_key => {
+            Err(s3_error!(InvalidArgument, "Server Side Encryption with a Customer provided key is incompatible with the encryption method specified"))
+        }
         Some(kind) => Err(s3_error!(
             NotImplemented,
             "server-side encryption {kind} is not supported: bring a key (SSE-C), or encrypt the volume"

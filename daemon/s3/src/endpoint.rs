@@ -8,7 +8,9 @@ use crate::gate::Peer;
 use crate::limits::{Hasty, Seats};
 use crate::support::custom;
 use async_trait::async_trait;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, ORIGIN,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -32,10 +34,10 @@ const HEADER_PATIENCE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(90);
 /// Documents that are read whole: deletions of 1,000 keys, lists of 10,000 parts.
 const MAX_DOCUMENT: usize = 4 << 20;
-/// A form's file is held in memory by the protocol layer.
-const MAX_FORM_FILE: u64 = 32 << 20;
 /// A presigned request is good for at most a week.
 const MAX_EXPIRY: u64 = 7 * 24 * 3600;
+/// What an upload may have that doesn't tell its length.
+const MAX_UNMEASURED: usize = 1 << 20;
 /// Errors are small documents.
 const MAX_ERROR: usize = 64 * 1024;
 
@@ -46,7 +48,9 @@ struct Secrets(Arc<dyn Directory>);
 impl S3Auth for Secrets {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         let key = self.0.access_key(access_key).await.map_err(crate::support::unavailable)?;
-        let unknown = || s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.");
+        let unknown = || {
+            s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.")
+        };
         Ok(SecretKey::from(key.ok_or_else(unknown)?.secret))
     }
 }
@@ -116,7 +120,6 @@ impl Endpoint {
         let face = Face::new(Arc::clone(&directory), options);
         let mut config = S3Config::default();
         config.xml_max_body_size = MAX_DOCUMENT;
-        config.post_object_max_file_size = MAX_FORM_FILE;
         let mut builder = S3ServiceBuilder::new(face.clone());
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         builder.set_auth(Secrets(directory));
@@ -154,18 +157,32 @@ impl Endpoint {
 
     /// Answers one request.
     pub async fn answer(&self, mut request: Request<Body>, peer: Peer) -> Response<Body> {
+        add_date(request.headers_mut());
         let id = uuid::Uuid::new_v4().simple().to_string().to_ascii_uppercase();
         let (method, resource) = (request.method().clone(), request.uri().path().to_owned());
         let origin = request.headers().contains_key(ORIGIN).then(|| request.headers().clone());
-        let bucket = self.bucket_of(&request);
+        let is_attributes = method == Method::GET && names_attributes(request.uri().query());
+        let (bucket, in_host) = self.bucket_of(&request);
         request.extensions_mut().insert(peer);
-        let mut response = match refusal(&request) {
+        let request = match measured(request, in_host).await {
+            Ok(request) => request,
+            Err(error) => return finished(rendered(error), &id, &resource, &method).await,
+        };
+        let mut response = match refusal(&request, in_host) {
             Some(error) => rendered(error),
             None if method == Method::OPTIONS => self.preflight(request.headers(), bucket.as_deref()).await,
             None => match self.seats.take(claimed_key(&request)) {
                 None => rendered(s3_error!(SlowDown, "Please reduce your request rate.")),
                 Some(seat) => {
-                    let response = self.call(request).await;
+                    let form = crate::post::boundary(request.headers()).filter(|_| method == Method::POST);
+                    let response = match (form, &bucket) {
+                        (Some(boundary), Some(bucket)) => {
+                            crate::post::post(&self.face, request, &boundary, bucket)
+                                .await
+                                .unwrap_or_else(rendered)
+                        }
+                        _ => self.call(request).await,
+                    };
                     drop(seat);
                     response
                 }
@@ -175,6 +192,9 @@ impl Endpoint {
             let rules = self.cors_rules(&bucket).await;
             let reply = cors::reply(&rules, method.as_str(), &headers, false);
             response.headers_mut().extend(reply.unwrap_or_default());
+        }
+        if is_attributes {
+            response = plain_etag(response).await;
         }
         finished(response, &id, &resource, &method).await
     }
@@ -190,13 +210,15 @@ impl Endpoint {
         }
     }
 
-    fn bucket_of(&self, request: &Request<Body>) -> Option<String> {
+    /// The bucket a request names, and whether by its host.
+    fn bucket_of(&self, request: &Request<Body>) -> (Option<String>, bool) {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         if let Some(bucket) = self.hosts.bucket(host) {
-            return Some(bucket.to_owned());
+            return (Some(bucket.to_owned()), true);
         }
         let first = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
-        urlencoding::decode(first).ok().map(|name| name.into_owned()).filter(|name| !name.is_empty())
+        let name = urlencoding::decode(first).ok().map(|name| name.into_owned());
+        (name.filter(|name| !name.is_empty()), false)
     }
 
     async fn cors_rules(&self, bucket: &str) -> Vec<s3s::dto::CORSRule> {
@@ -212,8 +234,11 @@ impl Endpoint {
             Some(bucket) => self.cors_rules(bucket).await,
             None => Vec::new(),
         };
-        if !headers.contains_key(ORIGIN) {
-            return rendered(custom("BadRequest", StatusCode::BAD_REQUEST, "Insufficient information. Origin request header needed."));
+        for needed in [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD] {
+            if !headers.contains_key(&needed) {
+                let message = format!("Insufficient information. {needed} request header needed.");
+                return rendered(custom("BadRequest", StatusCode::BAD_REQUEST, message));
+            }
         }
         match cors::reply(&rules, "OPTIONS", headers, true) {
             Some(reply) => {
@@ -226,9 +251,52 @@ impl Endpoint {
     }
 }
 
+/// A request may be dated by `Date` alone, in either format.
+fn add_date(headers: &mut HeaderMap) {
+    if headers.contains_key("x-amz-date") || !headers.contains_key(AUTHORIZATION) {
+        return;
+    }
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+    let date = date.map(|date| date.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string());
+    if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
+        headers.insert("x-amz-date", date);
+    }
+}
+
+/// An upload of an object, by its method and path: its length must be told.
+fn is_upload(request: &Request<Body>, in_host: bool) -> bool {
+    let path = request.uri().path().trim_start_matches('/');
+    let has_key =
+        if in_host { !path.is_empty() } else { path.split_once('/').is_some_and(|(_, key)| !key.is_empty()) };
+    let is_of_object = request.uri().query().is_none_or(|query| query.contains("partNumber="));
+    request.method() == Method::PUT
+        && has_key
+        && is_of_object
+        && !request.headers().contains_key("x-amz-copy-source")
+}
+
+/// A small upload in chunks that doesn't tell its length is given one; a large one is refused by the protocol layer.
+async fn measured(mut request: Request<Body>, in_host: bool) -> S3Result<Request<Body>> {
+    let has = |name: &str| request.headers().contains_key(name);
+    if !is_upload(&request, in_host) || !has("transfer-encoding") || has("x-amz-decoded-content-length") {
+        return Ok(request);
+    }
+    let body = std::mem::take(request.body_mut());
+    let collected = Limited::new(body, MAX_UNMEASURED).collect().await;
+    let bytes = collected
+        .map_err(|_| s3_error!(MissingContentLength, "You must provide the Content-Length HTTP header."))?
+        .to_bytes();
+    request.headers_mut().remove("transfer-encoding");
+    request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    *request.body_mut() = Body::from(bytes);
+    Ok(request)
+}
+
 /// Who a request says it comes from, before that is verified.
 fn claimed_key(request: &Request<Body>) -> String {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header =
+        request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let in_header = header.split("Credential=").nth(1);
     let in_query = request.uri().query().and_then(|query| query.split("X-Amz-Credential=").nth(1));
     let credential = in_header.or(in_query).unwrap_or_default();
@@ -236,26 +304,37 @@ fn claimed_key(request: &Request<Body>) -> String {
 }
 
 /// What is refused before the protocol layer sees it.
-fn refusal(request: &Request<Body>) -> Option<S3Error> {
+fn refusal(request: &Request<Body>, in_host: bool) -> Option<S3Error> {
+    let has = |name: &str| request.headers().contains_key(name);
+    if is_upload(request, in_host) && !has("content-length") && !has("transfer-encoding") {
+        return Some(s3_error!(MissingContentLength, "You must provide the Content-Length HTTP header."));
+    }
+    if request.headers().get("content-md5").is_some_and(HeaderValue::is_empty) {
+        return Some(s3_error!(InvalidDigest, "The Content-MD5 you specified is not valid."));
+    }
     let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let query = request.uri().query().unwrap_or_default();
-    let value = |name: &str| {
-        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-    };
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     if header.starts_with(b"AWS ") || (value("Signature").is_some() && value("AWSAccessKeyId").is_some()) {
         return Some(s3_error!(
             InvalidRequest,
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
         ));
     }
+    if value("allow-unordered").is_some_and(|wanted| wanted == "true")
+        && value("delimiter").is_some_and(|d| !d.is_empty())
+    {
+        return Some(s3_error!(InvalidArgument, "a list without order can't have a delimiter"));
+    }
     if let Some(expires) = value("X-Amz-Expires") {
-        let refuse = |message: &str| {
-            Some(custom("AuthorizationQueryParametersError", StatusCode::BAD_REQUEST, message))
-        };
+        let refuse =
+            |message: &str| Some(custom("AuthorizationQueryParametersError", StatusCode::FORBIDDEN, message));
         match expires.parse::<u64>() {
             Err(_) => return refuse("X-Amz-Expires should be a non-negative number"),
             Ok(seconds) if seconds > MAX_EXPIRY => {
-                return refuse("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds");
+                return refuse(
+                    "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
+                );
             }
             Ok(_) => {}
         }
@@ -270,6 +349,27 @@ fn rendered(error: S3Error) -> Response<Body> {
         *response.status_mut() = status;
         response
     })
+}
+
+fn names_attributes(query: Option<&str>) -> bool {
+    query.unwrap_or_default().split('&').any(|pair| pair == "attributes" || pair.starts_with("attributes="))
+}
+
+/// Attributes show an ETag without quotes, unlike everything else; the protocol layer has one way of writing them.
+async fn plain_etag(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let bytes = match Limited::new(body, MAX_DOCUMENT).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) => {
+            tracing::error!(error = &*error as &dyn std::error::Error, "attributes could not be written");
+            return rendered(s3_error!(InternalError));
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.replace("<ETag>&quot;", "<ETag>").replace("&quot;</ETag>", "</ETag>");
+    let text = text.replace("<ETag>\"", "<ETag>").replace("\"</ETag>", "</ETag>");
+    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    Response::from_parts(parts, Body::from(bytes::Bytes::from(text)))
 }
 
 /// Names the request; an error says its resource and id too.
@@ -293,7 +393,8 @@ async fn finished(response: Response<Body>, id: &str, resource: &str, method: &M
     };
     let text = String::from_utf8_lossy(&bytes);
     let resource = resource.replace('&', "&amp;").replace('<', "&lt;");
-    let more = format!("<Resource>{resource}</Resource><RequestId>{id}</RequestId><HostId>{id}</HostId></Error>");
+    let more =
+        format!("<Resource>{resource}</Resource><RequestId>{id}</RequestId><HostId>{id}</HostId></Error>");
     let text = text.replace("</Error>", &more);
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));

@@ -31,7 +31,10 @@ pub(crate) struct Gate {
 }
 
 /// The caller's key, none for somebody unknown.
-pub(crate) async fn caller<T>(directory: &dyn Directory, request: &S3Request<T>) -> S3Result<Option<AccessKey>> {
+pub(crate) async fn caller<T>(
+    directory: &dyn Directory,
+    request: &S3Request<T>,
+) -> S3Result<Option<AccessKey>> {
     let Some(credentials) = &request.credentials else { return Ok(None) };
     let key = directory.access_key(&credentials.access_key).await.map_err(unavailable)?;
     key.map(Some).ok_or_else(|| s3_error!(InvalidAccessKeyId))
@@ -39,11 +42,7 @@ pub(crate) async fn caller<T>(directory: &dyn Directory, request: &S3Request<T>)
 
 impl Gate {
     /// Comes to a bucket. A key of other buckets doesn't learn whether it exists.
-    pub(crate) async fn enter<T>(
-        face: &crate::Face,
-        request: &S3Request<T>,
-        bucket: &str,
-    ) -> S3Result<Self> {
+    pub(crate) async fn enter<T>(face: &crate::Face, request: &S3Request<T>, bucket: &str) -> S3Result<Self> {
         let key = caller(face.directory.as_ref(), request).await?;
         if let Some(AccessKey { rights: Rights::Buckets(buckets), .. }) = &key
             && !buckets.contains_key(bucket)
@@ -52,7 +51,12 @@ impl Gate {
         }
         let found = face.directory.bucket(bucket).await.map_err(unavailable)?;
         let found = found.ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))?;
-        let (name, engine, cache) = (found.name.clone(), Arc::clone(&found.bucket), Arc::clone(&face.settings));
+        let expected = request.headers.get("x-amz-expected-bucket-owner");
+        if expected.is_some_and(|expected| expected.as_bytes() != found.owner.id.as_bytes()) {
+            return Err(denied());
+        }
+        let (name, engine, cache) =
+            (found.name.clone(), Arc::clone(&found.bucket), Arc::clone(&face.settings));
         let settings = blocking(move || cache.of(&name, &engine)).await?;
         let values = match settings.policy.is_some() {
             true => values_of(&request.headers, &request.uri, request.extensions.get::<Peer>()),
@@ -77,18 +81,19 @@ impl Gate {
 
     /// Who owns what the caller puts.
     pub(crate) fn writer(&self) -> Identity {
-        let anonymous = || Identity { id: "anonymous".to_owned(), display_name: "anonymous".to_owned(), email: None };
+        // What somebody unknown puts belongs to whoever let them in.
         match &self.key {
             Some(AccessKey { rights: Rights::Account, identity, .. }) => identity.clone(),
-            Some(_) => self.found.owner.clone(),
-            None => anonymous(),
+            _ => self.found.owner.clone(),
         }
     }
 
     fn is_owner(&self) -> bool {
         match &self.key {
             Some(AccessKey { rights: Rights::Account, identity, .. }) => identity.id == self.found.owner.id,
-            Some(AccessKey { rights: Rights::Buckets(buckets), .. }) => buckets.contains_key(&self.found.name),
+            Some(AccessKey { rights: Rights::Buckets(buckets), .. }) => {
+                buckets.contains_key(&self.found.name)
+            }
             None => false,
         }
     }
@@ -133,7 +138,12 @@ impl Gate {
     }
 
     /// Whether something may be done with an object that is there. `right` is what its access control list must grant.
-    pub(crate) fn object_action(&self, action: &str, version: &Version, right: Option<Right>) -> S3Result<()> {
+    pub(crate) fn object_action(
+        &self,
+        action: &str,
+        version: &Version,
+        right: Option<Right>,
+    ) -> S3Result<()> {
         let resource = format!("{}/{}", self.found.name, version.key);
         let acl = version.record.acl.as_deref().and_then(Acl::from_json);
         let by_list = match (right, acl) {
@@ -192,10 +202,13 @@ impl Gate {
                 policy.judge(&Asking { caller: self.caller(), action, resource, values })
             }
         };
-        let is_for_owner = ["s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy"].contains(&action);
+        let is_for_owner =
+            ["s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy"].contains(&action);
         let is_restricted = || {
             let is_public = self.settings.policy.as_ref().is_some_and(crate::policy::Policy::is_public);
-            self.settings.public_access(|block| block.restrict_public_buckets) && is_public && !self.is_owner()
+            self.settings.public_access(|block| block.restrict_public_buckets)
+                && is_public
+                && !self.is_owner()
         };
         let is_allowed = match verdict {
             Verdict::Deny => is_for_owner && self.is_owner(),
@@ -245,7 +258,8 @@ fn values_of(headers: &HeaderMap, uri: &Uri, peer: Option<&Peer>) -> HashMap<Str
     }
     for pair in uri.query().unwrap_or_default().split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = urlencoding::decode(&value.replace('+', " ")).map(|value| value.into_owned()).unwrap_or_default();
+        let value =
+            urlencoding::decode(&value.replace('+', " ")).map(|value| value.into_owned()).unwrap_or_default();
         match name {
             "prefix" | "delimiter" | "max-keys" => tell(format!("s3:{name}"), value),
             "versionId" => tell("s3:versionid".to_owned(), value),

@@ -14,6 +14,8 @@ mod emit;
 mod encryption;
 mod endpoint;
 mod face;
+mod form;
+mod form_policy;
 mod gate;
 mod ingest;
 pub mod lifecycle;

@@ -26,7 +26,10 @@ pub(crate) fn check(lifecycle: &mut BucketLifecycleConfiguration) -> S3Result<()
             return Err(s3_error!(InvalidArgument, "ID length should not exceed allowed limit of {MAX_ID}"));
         }
         if !ids.insert(id.clone()) {
-            return Err(s3_error!(InvalidArgument, "Rule ID must be unique. Found same ID for more than one rule"));
+            return Err(s3_error!(
+                InvalidArgument,
+                "Rule ID must be unique. Found same ID for more than one rule"
+            ));
         }
         check_rule(rule)?;
     }
@@ -43,7 +46,9 @@ fn check_rule(rule: &LifecycleRule) -> S3Result<()> {
         return Err(s3_error!(NotImplemented, "there is one storage class: transitions are not supported"));
     }
     let days = |days: Option<i32>| match days {
-        Some(days) if days <= 0 => Err(s3_error!(InvalidArgument, "a number of days must be a positive integer")),
+        Some(days) if days <= 0 => {
+            Err(s3_error!(InvalidArgument, "a number of days must be a positive integer"))
+        }
         _ => Ok(()),
     };
     if let Some(expiration) = &rule.expiration {
@@ -54,7 +59,10 @@ fn check_rule(rule: &LifecycleRule) -> S3Result<()> {
             expiration.expired_object_delete_marker.is_some(),
         ];
         if kinds.iter().filter(|kind| **kind).count() != 1 {
-            return Err(s3_error!(MalformedXML, "an expiration has days, a date, or ExpiredObjectDeleteMarker"));
+            return Err(s3_error!(
+                MalformedXML,
+                "an expiration has days, a date, or ExpiredObjectDeleteMarker"
+            ));
         }
         if let Some(date) = &expiration.date
             && from_time(date).as_second() % 86_400 != 0
@@ -131,8 +139,8 @@ fn due(start: Timestamp, days: i32, day: SignedDuration) -> Timestamp {
     end.saturating_add(SignedDuration::from_secs(to_midnight)).unwrap_or(Timestamp::MAX)
 }
 
-/// What replies say of when an object goes.
-pub(crate) fn expiration_header(settings: &Settings, face: &Face, version: &Version) -> Option<String> {
+/// What replies say of when an object goes, in real days.
+pub(crate) fn expiration_header(settings: &Settings, version: &Version) -> Option<String> {
     let lifecycle = settings.lifecycle.as_ref()?;
     let candidates = lifecycle.rules.iter().filter(|rule| is_enabled(rule)).filter_map(|rule| {
         let filter = Filter::of(rule);
@@ -141,7 +149,7 @@ pub(crate) fn expiration_header(settings: &Settings, face: &Face, version: &Vers
             && filter.fits_tags(&version.record.tags);
         let expiration = rule.expiration.as_ref().filter(|_| fits)?;
         let when = match (expiration.days, &expiration.date) {
-            (Some(days), _) => due(version.modified, days, face.options.day),
+            (Some(days), _) => due(version.modified, days, SignedDuration::from_hours(24)),
             (None, Some(date)) => from_time(date),
             (None, None) => return None,
         };
@@ -171,7 +179,8 @@ pub async fn run(face: &Face) -> S3Result<Expired> {
             let settings = cache.of(&found.name, &found.bucket)?;
             run_bucket(&found, &settings, day)
         };
-        let done = tokio::task::spawn_blocking(work).await.map_err(|error| s3_error!(error, InternalError))?;
+        let done =
+            tokio::task::spawn_blocking(work).await.map_err(|error| s3_error!(error, InternalError))?;
         let done = done.map_err(from_bucket)?;
         expired.versions += done.versions;
         expired.uploads += done.uploads;
@@ -214,10 +223,14 @@ impl Run<'_> {
         let (mut count, mut seen) = (0, None);
         loop {
             let page = self.bucket.list_versions(&query)?;
-            let items: Vec<&Listed> = page.entries.iter().filter_map(|entry| match entry {
-                Entry::Item(item) => Some(item),
-                Entry::Prefix(_) => None,
-            }).collect();
+            let items: Vec<&Listed> = page
+                .entries
+                .iter()
+                .filter_map(|entry| match entry {
+                    Entry::Item(item) => Some(item),
+                    Entry::Prefix(_) => None,
+                })
+                .collect();
             for (index, item) in items.iter().enumerate() {
                 let is_alone = !items.get(index + 1).is_some_and(|next| next.key == item.key)
                     && (index + 1 < items.len() || !page.is_truncated);
@@ -259,7 +272,9 @@ impl Run<'_> {
         };
         match self.bucket.delete(delete) {
             Ok(_) => Ok(true),
-            Err(BucketError::PreconditionFailed(_) | BucketError::NoSuchKey | BucketError::Locked(_)) => Ok(false),
+            Err(BucketError::PreconditionFailed(_) | BucketError::NoSuchKey | BucketError::Locked(_)) => {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -278,13 +293,21 @@ impl Run<'_> {
     fn expires_marker(&self, item: &Listed) -> bool {
         let Some(expiration) = &self.rule.expiration else { return false };
         self.filter.tags.is_empty()
-            && (expiration.expired_object_delete_marker == Some(true) || self.is_due(item.modified, expiration.days))
+            && (expiration.expired_object_delete_marker == Some(true)
+                || self.is_due(item.modified, expiration.days))
     }
 
-    fn expires_noncurrent(&self, item: &Listed, since: Timestamp, noncurrent: i32) -> Result<bool, BucketError> {
+    fn expires_noncurrent(
+        &self,
+        item: &Listed,
+        since: Timestamp,
+        noncurrent: i32,
+    ) -> Result<bool, BucketError> {
         let Some(rule) = &self.rule.noncurrent_version_expiration else { return Ok(false) };
         let kept = rule.newer_noncurrent_versions.unwrap_or(0);
-        Ok(self.is_due(since, rule.noncurrent_days) && noncurrent > kept && (item.is_marker || self.fits(item)?))
+        Ok(self.is_due(since, rule.noncurrent_days)
+            && noncurrent > kept
+            && (item.is_marker || self.fits(item)?))
     }
 
     fn fits(&self, item: &Listed) -> Result<bool, BucketError> {

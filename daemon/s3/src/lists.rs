@@ -1,10 +1,10 @@
 //! Lists of objects, versions and uploads.
 
+use crate::Face;
 use crate::acl::Right;
 use crate::directory::IdentityName;
 use crate::gate::Gate;
 use crate::support::{blocking, etag, signed, time, unavailable};
-use crate::Face;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use larder_storage_buckets::{Entry, Listed, Page, Query};
@@ -137,7 +137,10 @@ fn next_of(page: &Page) -> Option<&str> {
     page.entries.last().filter(|_| page.is_truncated).map(Entry::key)
 }
 
-pub(crate) async fn list(face: &Face, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
+pub(crate) async fn list(
+    face: &Face,
+    request: S3Request<ListObjectsInput>,
+) -> S3Result<S3Response<ListObjectsOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:ListBucket", Some(Right::Read))?;
     let input = request.input;
@@ -152,11 +155,13 @@ pub(crate) async fn list(face: &Face, request: S3Request<ListObjectsInput>) -> S
     };
     let page = listed(&gate, query).await?;
     let owners = owners_of(face, &page).await?;
-    let contents = items(&page).map(|item| object(item, owners.get(&item.owner).cloned(), spelling)).collect();
+    let contents =
+        items(&page).map(|item| object(item, owners.get(&item.owner).cloned(), spelling)).collect();
     let has_delimiter = input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty());
     Ok(S3Response::new(ListObjectsOutput {
         name: Some(gate.name().to_owned()),
-        prefix: Some(spelling.spell(input.prefix.as_deref().unwrap_or_default())),
+        // The first version of the list leaves it as it came: its clients don't decode it.
+        prefix: Some(input.prefix.clone().unwrap_or_default()),
         marker: Some(spelling.spell(input.marker.as_deref().unwrap_or_default())),
         max_keys: Some(limit),
         is_truncated: Some(page.is_truncated),
@@ -206,7 +211,8 @@ pub(crate) async fn list_v2(
         Some(true) => owners_of(face, &page).await?,
         _ => HashMap::new(),
     };
-    let contents = items(&page).map(|item| object(item, owners.get(&item.owner).cloned(), spelling)).collect();
+    let contents =
+        items(&page).map(|item| object(item, owners.get(&item.owner).cloned(), spelling)).collect();
     Ok(S3Response::new(ListObjectsV2Output {
         name: Some(gate.name().to_owned()),
         prefix: Some(spelling.spell(input.prefix.as_deref().unwrap_or_default())),
@@ -322,10 +328,14 @@ pub(crate) async fn list_uploads(
             checksum_algorithm: algorithm.and_then(|known| known.into_iter().next()),
             checksum_type,
             initiated: Some(time(item.modified)),
-            initiator: owner.clone().map(|owner| Initiator { display_name: owner.display_name, id: owner.id }),
+            initiator: owner
+                .clone()
+                .map(|owner| Initiator { display_name: owner.display_name, id: owner.id }),
             key: Some(spelling.spell(&item.key)),
             owner,
-            storage_class: Some(item.class.clone().map_or_else(|| StorageClass::from_static("STANDARD"), StorageClass::from)),
+            storage_class: Some(
+                item.class.clone().map_or_else(|| StorageClass::from_static("STANDARD"), StorageClass::from),
+            ),
             upload_id: Some(item.id.clone()),
         }
     });

@@ -1,5 +1,6 @@
 //! Multipart uploads.
 
+use crate::Face;
 use crate::checksum::{self, Algorithm, given_checksum, show_checksum};
 use crate::describe::{algorithm_of, asked, described, shown_version};
 use crate::encryption::{self, AES256, CustomerKey};
@@ -7,15 +8,16 @@ use crate::gate::Gate;
 use crate::ingest::{Expected, ingest};
 use crate::objects::{MAX_PUT, etag_match};
 use crate::support::{blocking, etag, from_bucket, signed, time};
-use crate::Face;
 use http::StatusCode;
-use larder_storage_buckets::{BucketError, Checksum, Complete, MIN_PART, Part, Precondition, Upload};
+use larder_storage_buckets::{
+    BucketError, Checksum, Complete, MIN_PART, NULL_VERSION, Part, Precondition, Upload,
+};
 use md5::{Digest, Md5};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput,
-    CreateMultipartUploadOutput, Initiator, ListPartsInput, ListPartsOutput, Owner, Part as PartDto, StorageClass,
-    UploadPartInput, UploadPartOutput,
+    CreateMultipartUploadOutput, Initiator, ListPartsInput, ListPartsOutput, Owner, Part as PartDto,
+    StorageClass, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -23,10 +25,9 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 pub(crate) const MAX_PARTS: i32 = 10_000;
 
 pub(crate) fn part_number(number: i32) -> S3Result<u32> {
-    u32::try_from(number)
-        .ok()
-        .filter(|_| (1..=MAX_PARTS).contains(&number))
-        .ok_or_else(|| s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive"))
+    u32::try_from(number).ok().filter(|_| (1..=MAX_PARTS).contains(&number)).ok_or_else(|| {
+        s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive")
+    })
 }
 
 pub(crate) async fn create(
@@ -35,16 +36,17 @@ pub(crate) async fn create(
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
     let mut gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = &mut request.input;
-    encryption::refuse_managed(input.server_side_encryption.as_ref().map(|kind| kind.as_str()))?;
+    encryption::refuse_managed(input.server_side_encryption.as_ref().map(|kind| kind.as_str()), false)?;
     let customer = CustomerKey::parse(
         input.sse_customer_algorithm.as_deref(),
         input.sse_customer_key.as_deref(),
         input.sse_customer_key_md5.as_deref(),
     )?;
-    let algorithm = input.checksum_algorithm.as_ref().map(|named| Algorithm::parse(named.as_str())).transpose()?;
+    let algorithm =
+        input.checksum_algorithm.as_ref().map(|named| Algorithm::parse(named.as_str())).transpose()?;
     let kind = input.checksum_type.as_ref().map(|kind| kind.as_str().to_owned());
     let described = described!(input);
-    let mut record = described.record(&mut gate, face, &input.key, &asked!(input)).await?;
+    let mut record = described.record(&mut gate, face, &input.key, &asked!(input, request.headers)).await?;
     record.encryption = customer.as_ref().and_then(CustomerKey::seal);
     record.checksum = match (algorithm, kind) {
         (Some(algorithm), kind) => {
@@ -52,7 +54,9 @@ pub(crate) async fn create(
             algorithm.check_kind(&kind)?;
             Some(Checksum { algorithm: algorithm.as_str().to_owned(), kind, value: String::new() })
         }
-        (None, Some(_)) => return Err(s3_error!(InvalidRequest, "a checksum type needs a checksum algorithm")),
+        (None, Some(_)) => {
+            return Err(s3_error!(InvalidRequest, "a checksum type needs a checksum algorithm"));
+        }
         (None, None) => None,
     };
     let (bucket, key) = (gate.bucket(), input.key.clone());
@@ -96,11 +100,15 @@ pub(crate) async fn put_part(
     let given = given_checksum!(input);
     let named = Expected::algorithm_of(&request.headers)?;
     let of_upload = algorithm_of(&upload.record);
-    if let (Some(of_upload), Some(of_part)) = (of_upload, given.as_ref().map(|(algorithm, _)| *algorithm).or(named))
+    if let (Some(of_upload), Some(of_part)) =
+        (of_upload, given.as_ref().map(|(algorithm, _)| *algorithm).or(named))
         && of_upload != of_part
     {
         let (wanted, found) = (of_upload.as_str().to_lowercase(), of_part.as_str().to_lowercase());
-        return Err(s3_error!(InvalidRequest, "Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum Type: {found}"));
+        return Err(s3_error!(
+            InvalidRequest,
+            "Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum Type: {found}"
+        ));
     }
     let expected = Expected {
         length: input.content_length,
@@ -133,8 +141,12 @@ fn chosen(uploaded: Vec<Part>, named: &[CompletedPart]) -> S3Result<Vec<Part>> {
     let mut by_number: std::collections::HashMap<u32, Part> =
         uploaded.into_iter().map(|part| (part.number, part)).collect();
     let mut chosen: Vec<Part> = Vec::with_capacity(named.len());
-    for completed in named {
+    for (index, completed) in named.iter().enumerate() {
         let number = part_number(completed.part_number.unwrap_or(0))?;
+        // Of a number that is named twice the last counts: the part was sent again.
+        if named.get(index + 1).is_some_and(|next| next.part_number == completed.part_number) {
+            continue;
+        }
         if chosen.last().is_some_and(|last| last.number >= number) {
             return Err(from_bucket(BucketError::InvalidPartOrder));
         }
@@ -192,12 +204,20 @@ pub(crate) async fn complete(
     let (upload, uploaded): (Upload, Vec<Part>) = match found.await? {
         Ok(found) => found,
         // The same request again, for instance because the reply was lost.
-        Err((version, tag)) => return Ok(completed(&gate, input, &tag, Some(version), None)),
+        Err((id, tag)) => {
+            let (bucket, key, wanted) = (gate.bucket(), input.key.clone(), id.clone());
+            let version = blocking(move || bucket.find(&key, Some(&wanted))).await.ok();
+            let checksum = version.and_then(|version| version.record.checksum);
+            return Ok(completed(&gate, input, &tag, Some(id), checksum));
+        }
     };
     let parts = chosen(uploaded, &named)?;
     let size: u64 = parts.iter().map(|part| part.size).sum();
     if input.mpu_object_size.is_some_and(|expected| expected != signed(size)) {
-        return Err(s3_error!(InvalidRequest, "The provided 'x-amz-mp-object-size' header does not match what was computed"));
+        return Err(s3_error!(
+            InvalidRequest,
+            "The provided 'x-amz-mp-object-size' header does not match what was computed"
+        ));
     }
     let mut record = upload.record;
     record.checksum = checksum_of(record.checksum.as_ref(), input, &parts)?;
@@ -227,7 +247,7 @@ fn completed(
         key: Some(input.key.clone()),
         e_tag: Some(etag(tag)),
         location: Some(format!("/{}/{}", gate.name(), urlencoding::encode(&input.key))),
-        version_id: version.filter(|_| gate.found.bucket.versioning() != larder_storage_buckets::Versioning::Off),
+        version_id: version.filter(|id| id != NULL_VERSION),
         ..CompleteMultipartUploadOutput::default()
     };
     if let Some(checksum) = checksum
@@ -246,7 +266,11 @@ fn checksum_of(
 ) -> S3Result<Option<Checksum>> {
     let Some(of_upload) = of_upload else { return Ok(None) };
     if input.checksum_type.as_ref().is_some_and(|kind| kind.as_str() != of_upload.kind) {
-        return Err(s3_error!(InvalidRequest, "The upload was created with the {} checksum type", of_upload.kind));
+        return Err(s3_error!(
+            InvalidRequest,
+            "The upload was created with the {} checksum type",
+            of_upload.kind
+        ));
     }
     let algorithm = Algorithm::parse(&of_upload.algorithm)?;
     let computed = checksum::of_parts(algorithm, &of_upload.kind, parts);
@@ -254,7 +278,11 @@ fn checksum_of(
         // A composite value may be given without the number of its parts.
         let plain = computed.value.split('-').next().unwrap_or_default();
         if named != algorithm || (value != computed.value && value != plain) {
-            return Err(s3_error!(BadDigest, "The {} you specified did not match the calculated checksum.", named.as_str()));
+            return Err(s3_error!(
+                BadDigest,
+                "The {} you specified did not match the calculated checksum.",
+                named.as_str()
+            ));
         }
     }
     Ok(computed)
@@ -271,7 +299,10 @@ pub(crate) async fn abort(
     Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), StatusCode::NO_CONTENT))
 }
 
-pub(crate) async fn list_parts(face: &Face, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+pub(crate) async fn list_parts(
+    face: &Face,
+    request: S3Request<ListPartsInput>,
+) -> S3Result<S3Response<ListPartsOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = request.input;
     gate.key_action("s3:ListMultipartUploadParts", &input.key)?;
@@ -311,8 +342,15 @@ pub(crate) async fn list_parts(face: &Face, request: S3Request<ListPartsInput>) 
         parts: Some(parts.collect()),
         initiator: Some(Initiator { display_name: owner.display_name.clone(), id: owner.id.clone() }),
         owner: Some(Owner { display_name: owner.display_name, id: owner.id }),
-        storage_class: Some(upload.record.storage_class.map_or_else(|| StorageClass::from_static("STANDARD"), StorageClass::from)),
-        checksum_algorithm: checksum.as_ref().map(|checksum| ChecksumAlgorithm::from(checksum.algorithm.clone())),
+        storage_class: Some(
+            upload
+                .record
+                .storage_class
+                .map_or_else(|| StorageClass::from_static("STANDARD"), StorageClass::from),
+        ),
+        checksum_algorithm: checksum
+            .as_ref()
+            .map(|checksum| ChecksumAlgorithm::from(checksum.algorithm.clone())),
         checksum_type: checksum.map(|checksum| ChecksumType::from(checksum.kind)),
         ..ListPartsOutput::default()
     }))

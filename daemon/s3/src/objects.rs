@@ -1,20 +1,22 @@
 //! Putting, reading and deleting objects.
 
+use crate::Face;
 use crate::acl::Right;
-use crate::checksum::{FULL_OBJECT, Algorithm, given_checksum, show_checksum};
+use crate::checksum::{Algorithm, FULL_OBJECT, given_checksum, show_checksum};
 use crate::describe::{algorithm_of, asked, described, show_version, shown_version};
 use crate::emit::{self, Reading};
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::{Gate, denied};
 use crate::ingest::{Expected, ingest};
 use crate::support::{blocking, etag, from_bucket, from_time, names, signed};
-use crate::Face;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use larder_storage_buckets::{BucketError, Checksum, Content, Delete, EtagMatch, NULL_VERSION, Precondition, Put, Version};
+use larder_storage_buckets::{
+    BucketError, Checksum, Content, Delete, EtagMatch, NULL_VERSION, Precondition, Put, Version,
+};
 use s3s::dto::{
-    ChecksumType, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
-    ETagCondition, Error, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput,
-    PutObjectOutput, Timestamp,
+    ChecksumType, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
+    DeletedObject, ETagCondition, Error, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
+    PutObjectInput, PutObjectOutput, Timestamp,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use std::ops::Range;
@@ -30,10 +32,14 @@ pub(crate) fn etag_match(condition: &ETagCondition) -> EtagMatch {
     }
 }
 
-pub(crate) async fn put(face: &Face, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+pub(crate) async fn put(
+    face: &Face,
+    mut request: S3Request<PutObjectInput>,
+) -> S3Result<S3Response<PutObjectOutput>> {
     let mut gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = &mut request.input;
-    encryption::refuse_managed(input.server_side_encryption.as_ref().map(|kind| kind.as_str()))?;
+    let managed = input.server_side_encryption.as_ref().map(|kind| kind.as_str());
+    encryption::refuse_managed(managed, input.sse_customer_algorithm.is_some())?;
     if input.content_length.is_some_and(|length| length > MAX_PUT) {
         return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
     }
@@ -43,7 +49,7 @@ pub(crate) async fn put(face: &Face, mut request: S3Request<PutObjectInput>) -> 
         input.sse_customer_key_md5.as_deref(),
     )?;
     let described = described!(input);
-    let mut record = described.record(&mut gate, face, &input.key, &asked!(input)).await?;
+    let mut record = described.record(&mut gate, face, &input.key, &asked!(input, request.headers)).await?;
     record.encryption = key.as_ref().and_then(CustomerKey::seal);
     let precondition = Precondition {
         matches: input.if_match.as_ref().map(etag_match),
@@ -73,7 +79,7 @@ pub(crate) async fn put(face: &Face, mut request: S3Request<PutObjectInput>) -> 
         version_id: shown_version(&gate, &version),
         sse_customer_algorithm: key.as_ref().map(|_| AES256.to_owned()),
         sse_customer_key_md5: key.as_ref().map(CustomerKey::md5),
-        expiration: crate::lifecycle::expiration_header(&gate.settings, face, &version),
+        expiration: crate::lifecycle::expiration_header(&gate.settings, &version),
         ..PutObjectOutput::default()
     };
     if let Some((algorithm, value)) = ingested.checksum {
@@ -100,7 +106,8 @@ impl Conditions<'_> {
     fn check(&self, version: &Version) -> S3Result<()> {
         let modified = version.modified.as_second();
         let is_after = |time: &Timestamp| modified > from_time(time).as_second();
-        let failed = || s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold");
+        let failed =
+            || s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold");
         match (self.matches, self.unmodified_since) {
             (Some(condition), _) if !names(condition, &version.etag) => return Err(failed()),
             (None, Some(time)) if is_after(time) => return Err(failed()),
@@ -153,7 +160,11 @@ pub(crate) fn readable(
     let action = if id.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };
     let version = match found {
         Err(error @ (BucketError::NoSuchKey | BucketError::NoSuchVersion)) => {
-            return Err(gate.missing(from_bucket(error)));
+            let mut error = from_bucket(error);
+            let mut headers = HeaderMap::new();
+            headers.insert("x-amz-delete-marker", HeaderValue::from_static("false"));
+            error.set_headers(headers);
+            return Err(gate.missing(error));
         }
         found => found.map_err(from_bucket)?,
     };
@@ -173,10 +184,11 @@ pub(crate) async fn open(
 ) -> S3Result<(Version, Reading)> {
     let (bucket, key, wanted) = (gate.bucket(), key.to_owned(), id.clone());
     let found = tokio::task::spawn_blocking(move || bucket.read(&key, wanted.as_deref())).await;
-    let (found, content): (_, Option<Content>) = match found.map_err(|error| s3_error!(error, InternalError))? {
-        Ok((version, content)) => (Ok(version), Some(content)),
-        Err(error) => (Err(error), None),
-    };
+    let (found, content): (_, Option<Content>) =
+        match found.map_err(|error| s3_error!(error, InternalError))? {
+            Ok((version, content)) => (Ok(version), Some(content)),
+            Err(error) => (Err(error), None),
+        };
     let version = readable(gate, found, id.as_deref())?;
     encryption::check(version.record.encryption.as_deref(), customer.as_ref())?;
     let content = content.ok_or_else(denied)?;
@@ -195,7 +207,10 @@ fn wanted(version: &Version, range: Option<&s3s::dto::Range>, part: Option<i32>)
     let size = version.size;
     if let Some(number) = part {
         if range.is_some() {
-            return Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter"));
+            return Err(s3_error!(
+                InvalidRequest,
+                "Cannot specify both Range header and partNumber query parameter"
+            ));
         }
         let parts = &version.record.parts;
         let index = usize::try_from(number - 1).ok().filter(|index| *index < parts.len());
@@ -238,11 +253,17 @@ impl Wanted {
     }
 }
 
-pub(crate) async fn get(face: &Face, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+pub(crate) async fn get(
+    face: &Face,
+    request: S3Request<GetObjectInput>,
+) -> S3Result<S3Response<GetObjectOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = &request.input;
     if gate.key.is_none() && request.uri.query().is_some_and(|query| query.contains("response-")) {
-        return Err(s3_error!(InvalidRequest, "Request specific response headers cannot be used for anonymous GET requests."));
+        return Err(s3_error!(
+            InvalidRequest,
+            "Request specific response headers cannot be used for anonymous GET requests."
+        ));
     }
     let customer = CustomerKey::parse(
         input.sse_customer_algorithm.as_deref(),
@@ -263,7 +284,7 @@ pub(crate) async fn get(face: &Face, request: S3Request<GetObjectInput>) -> S3Re
     show_version!(output, &gate, &version);
     output.content_length = Some(signed(wanted.range.end - wanted.range.start));
     output.content_range = wanted.content_range(version.size);
-    output.expiration = crate::lifecycle::expiration_header(&gate.settings, face, &version);
+    output.expiration = crate::lifecycle::expiration_header(&gate.settings, &version);
     output.parts_count = parts_count(&version, wanted.part);
     output.sse_customer_algorithm = customer.as_ref().map(|_| AES256.to_owned());
     output.sse_customer_key_md5 = customer.as_ref().map(CustomerKey::md5);
@@ -276,12 +297,13 @@ pub(crate) async fn get(face: &Face, request: S3Request<GetObjectInput>) -> S3Re
     }
     let status = wanted.status();
     let mut range = wanted.range;
-    output.body = Some(if range.end - range.start <= emit::CHUNK as u64 && reading.content.parts().len() <= 1 {
-        let bytes = tokio::task::spawn_blocking(move || reading.next(&mut range)).await;
-        emit::whole(bytes.map_err(|error| s3_error!(error, InternalError))??)
-    } else {
-        reading.into_body(range)
-    });
+    output.body =
+        Some(if range.end - range.start <= emit::CHUNK as u64 && reading.content.parts().len() <= 1 {
+            let bytes = tokio::task::spawn_blocking(move || reading.next(&mut range)).await;
+            emit::whole(bytes.map_err(|error| s3_error!(error, InternalError))??)
+        } else {
+            reading.into_body(range)
+        });
     Ok(S3Response::with_status(output, status))
 }
 
@@ -290,7 +312,10 @@ fn parts_count(version: &Version, part: Option<usize>) -> Option<i32> {
     count.filter(|_| part.is_some() && version.record.is_multipart)
 }
 
-pub(crate) async fn head(face: &Face, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+pub(crate) async fn head(
+    face: &Face,
+    request: S3Request<HeadObjectInput>,
+) -> S3Result<S3Response<HeadObjectOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = &request.input;
     let customer = CustomerKey::parse(
@@ -316,7 +341,7 @@ pub(crate) async fn head(face: &Face, request: S3Request<HeadObjectInput>) -> S3
     show_version!(output, &gate, &version);
     output.content_length = Some(signed(wanted.range.end - wanted.range.start));
     output.content_range = wanted.content_range(version.size);
-    output.expiration = crate::lifecycle::expiration_header(&gate.settings, face, &version);
+    output.expiration = crate::lifecycle::expiration_header(&gate.settings, &version);
     output.parts_count = parts_count(&version, wanted.part);
     output.sse_customer_algorithm = customer.as_ref().map(|_| AES256.to_owned());
     output.sse_customer_key_md5 = customer.as_ref().map(CustomerKey::md5);
@@ -326,8 +351,11 @@ pub(crate) async fn head(face: &Face, request: S3Request<HeadObjectInput>) -> S3
         show_checksum!(output, algorithm, value);
         output.checksum_type = Some(ChecksumType::from(kind));
     }
-    let status = wanted.status();
-    Ok(S3Response::with_status(output, status))
+    let mut response = S3Response::with_status(output, wanted.status());
+    if !version.record.tags.is_empty() {
+        response.headers.insert("x-amz-tagging-count", HeaderValue::from(version.record.tags.len()));
+    }
+    Ok(response)
 }
 
 pub(crate) async fn delete(

@@ -100,7 +100,8 @@ pub(crate) struct Asking<'a> {
 
 impl Policy {
     pub(crate) fn parse(text: &str, bucket: &str) -> Result<Self, PolicyError> {
-        let whole: Value = serde_json::from_str(text).map_err(|error| PolicyError(format!("not JSON: {error}")))?;
+        let whole: Value =
+            serde_json::from_str(text).map_err(|error| PolicyError(format!("not JSON: {error}")))?;
         let whole = whole.as_object().ok_or_else(|| PolicyError("a policy is a JSON object".to_owned()))?;
         for key in whole.keys() {
             if !["Version", "Id", "Statement"].contains(&key.as_str()) {
@@ -135,7 +136,8 @@ impl Policy {
     pub(crate) fn is_public(&self) -> bool {
         let narrows = |condition: &Condition| {
             let is_fixed = condition.values.iter().all(|value| !value.contains(['*', '?']));
-            let names = ["aws:sourceip", "aws:sourcevpc", "aws:sourcevpce", "aws:principalorgid", "aws:userid"];
+            let names =
+                ["aws:sourceip", "aws:sourcevpc", "aws:sourcevpce", "aws:principalorgid", "aws:userid"];
             is_fixed && names.contains(&condition.key.as_str()) && !condition.if_exists
         };
         self.statements.iter().any(|statement| {
@@ -151,7 +153,15 @@ impl Statement {
         let map = value.as_object().ok_or_else(|| PolicyError("a statement is a JSON object".to_owned()))?;
         for key in map.keys() {
             let known = [
-                "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition",
+                "Sid",
+                "Effect",
+                "Principal",
+                "NotPrincipal",
+                "Action",
+                "NotAction",
+                "Resource",
+                "NotResource",
+                "Condition",
             ];
             if !known.contains(&key.as_str()) {
                 return refuse(format!("{key} is not known in a statement"));
@@ -163,6 +173,9 @@ impl Statement {
             _ => return refuse("Effect is Allow or Deny"),
         };
         let (principals, not_principals) = either(map, "Principal", "NotPrincipal")?;
+        if not_principals && effect == Effect::Allow {
+            return refuse("NotPrincipal goes with Deny only");
+        }
         let (actions, not_actions) = either(map, "Action", "NotAction")?;
         let (resources, not_resources) = either(map, "Resource", "NotResource")?;
         let actions = strings(actions, "Action")?;
@@ -198,7 +211,8 @@ impl Statement {
             }
         };
         let action = asking.action.to_ascii_lowercase();
-        let is_action = self.actions.iter().any(|known| matches_pattern(&known.to_ascii_lowercase(), &action));
+        let is_action =
+            self.actions.iter().any(|known| matches_pattern(&known.to_ascii_lowercase(), &action));
         let is_resource = self.resources.iter().any(|known| matches_pattern(known, asking.resource));
         is_caller != self.not_principals
             && is_action != self.not_actions
@@ -293,16 +307,41 @@ fn conditions(value: Option<&Value>) -> Result<Vec<Condition>, PolicyError> {
 /// Keys that are understood; the name of a tag keeps its case.
 fn known_key(key: &str) -> Result<String, PolicyError> {
     const KNOWN: &[&str] = &[
-        "aws:sourceip", "aws:securetransport", "aws:referer", "aws:useragent", "aws:username", "aws:userid",
-        "aws:currenttime", "aws:epochtime", "aws:principaltype",
-        "s3:prefix", "s3:delimiter", "s3:max-keys", "s3:versionid", "s3:x-amz-acl", "s3:x-amz-copy-source",
-        "s3:x-amz-metadata-directive", "s3:x-amz-server-side-encryption", "s3:x-amz-content-sha256",
-        "s3:x-amz-server-side-encryption-aws-kms-key-id", "s3:x-amz-storage-class", "s3:x-amz-grant-read",
+        "aws:sourceip",
+        "aws:securetransport",
+        "aws:referer",
+        "aws:useragent",
+        "aws:username",
+        "aws:userid",
+        "aws:currenttime",
+        "aws:epochtime",
+        "aws:principaltype",
+        "s3:prefix",
+        "s3:delimiter",
+        "s3:max-keys",
+        "s3:versionid",
+        "s3:x-amz-acl",
+        "s3:x-amz-copy-source",
+        "s3:x-amz-metadata-directive",
+        "s3:x-amz-server-side-encryption",
+        "s3:x-amz-content-sha256",
+        "s3:x-amz-server-side-encryption-aws-kms-key-id",
+        "s3:x-amz-storage-class",
+        "s3:x-amz-grant-read",
         "s3:x-amz-server-side-encryption-customer-algorithm",
-        "s3:x-amz-grant-write", "s3:x-amz-grant-read-acp", "s3:x-amz-grant-write-acp", "s3:x-amz-grant-full-control",
-        "s3:requestobjecttagkeys", "s3:object-lock-mode", "s3:object-lock-retain-until-date",
-        "s3:object-lock-legal-hold", "s3:object-lock-remaining-retention-days", "s3:signatureversion", "s3:authtype",
-        "s3:if-match", "s3:if-none-match",
+        "s3:x-amz-grant-write",
+        "s3:x-amz-grant-read-acp",
+        "s3:x-amz-grant-write-acp",
+        "s3:x-amz-grant-full-control",
+        "s3:requestobjecttagkeys",
+        "s3:object-lock-mode",
+        "s3:object-lock-retain-until-date",
+        "s3:object-lock-legal-hold",
+        "s3:object-lock-remaining-retention-days",
+        "s3:signatureversion",
+        "s3:authtype",
+        "s3:if-match",
+        "s3:if-none-match",
     ];
     let lower = key.to_ascii_lowercase();
     for tags in ["s3:existingobjecttag/", "s3:requestobjecttag/"] {
@@ -343,7 +382,11 @@ impl Operator {
     fn is_negative(self) -> bool {
         matches!(
             self,
-            Self::NotEquals | Self::NotEqualsIgnoreCase | Self::NotLike | Self::NotIpAddress | Self::NumberNotEquals
+            Self::NotEquals
+                | Self::NotEqualsIgnoreCase
+                | Self::NotLike
+                | Self::NotIpAddress
+                | Self::NumberNotEquals
         )
     }
 
@@ -352,7 +395,9 @@ impl Operator {
         let number = |text: &str| text.trim().parse::<f64>().ok();
         match self {
             Self::Equals | Self::NotEquals => known == value,
-            Self::EqualsIgnoreCase | Self::NotEqualsIgnoreCase | Self::Bool => known.eq_ignore_ascii_case(value),
+            Self::EqualsIgnoreCase | Self::NotEqualsIgnoreCase | Self::Bool => {
+                known.eq_ignore_ascii_case(value)
+            }
             Self::Like | Self::NotLike => matches_pattern(known, value),
             Self::IpAddress | Self::NotIpAddress => is_in_network(known, value),
             Self::NumberEquals | Self::NumberNotEquals => number(known) == number(value),
@@ -409,7 +454,8 @@ pub(crate) fn matches_pattern(pattern: &str, text: &str) -> bool {
 }
 
 fn is_in_network(network: &str, address: &str) -> bool {
-    let (network, bits) = network.split_once('/').map_or((network, None), |(net, bits)| (net, bits.parse::<u32>().ok()));
+    let (network, bits) =
+        network.split_once('/').map_or((network, None), |(net, bits)| (net, bits.parse::<u32>().ok()));
     let bits_of = |address: IpAddr| match address {
         IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, 32),
         IpAddr::V6(address) => (u128::from(address), 128),
@@ -456,16 +502,26 @@ mod tests {
         };
         assert!(with(r#"{"StringEquals":{"s3:prefix":"a"}}"#).is_ok());
         assert!(with(r#"{"BinaryEquals":{"s3:prefix":"a"}}"#).unwrap_err().0.contains("BinaryEquals"));
-        assert!(with(r#"{"StringEquals":{"aws:PrincipalOrgID":"a"}}"#).unwrap_err().0.contains("PrincipalOrgID"));
-        assert!(policy(r#"{"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::other/*"}"#).is_err());
+        assert!(
+            with(r#"{"StringEquals":{"aws:PrincipalOrgID":"a"}}"#).unwrap_err().0.contains("PrincipalOrgID")
+        );
+        assert!(
+            policy(r#"{"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::other/*"}"#)
+                .is_err()
+        );
         assert!(policy(r#"{"Effect":"Allow","Principal":{"Service":"x"},"Action":"s3:*","Resource":"arn:aws:s3:::b"}"#).is_err());
     }
 
     #[test]
     fn patterns_and_networks() {
-        for (pattern, text, expected) in
-            [("*", "", true), ("a*c", "abbc", true), ("a?c", "abc", true), ("a*", "b", false), ("*a*b", "xaxb", true), ("a", "ab", false)]
-        {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("a*c", "abbc", true),
+            ("a?c", "abc", true),
+            ("a*", "b", false),
+            ("*a*b", "xaxb", true),
+            ("a", "ab", false),
+        ] {
             assert_eq!(matches_pattern(pattern, text), expected, "{pattern} {text}");
         }
         assert!(is_in_network("10.0.0.0/8", "10.1.2.3") && !is_in_network("10.0.0.0/8", "11.1.2.3"));

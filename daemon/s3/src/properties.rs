@@ -1,27 +1,36 @@
 //! What is known of an object beside its bytes: tags, access control list, locks, attributes.
 
+use crate::Face;
 use crate::acl::{Acl, Asked, Right};
 use crate::checksum::show_checksum;
-use crate::describe::{self, algorithm_of, check_ownership, from_tag_set, retention_dto, shown_version, to_tag_set};
+use crate::describe::{
+    self, algorithm_of, check_ownership, from_tag_set, retention_dto, shown_version, to_tag_set,
+};
 use crate::encryption::CustomerKey;
 use crate::gate::Gate;
 use crate::objects::{open, version_id};
 use crate::support::{blocking, etag, from_time, signed, time};
-use crate::Face;
 use http::StatusCode;
 use larder_storage_buckets::{BucketError, RetentionMode, Version};
 use s3s::dto::{
-    Checksum as ChecksumDto, ChecksumType, DeleteObjectTaggingInput, DeleteObjectTaggingOutput, GetObjectAclInput,
-    GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts,
-    GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectRetentionInput, GetObjectRetentionOutput,
-    GetObjectTaggingInput, GetObjectTaggingOutput, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectPart,
-    PutObjectAclInput, PutObjectAclOutput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput,
-    PutObjectRetentionInput, PutObjectRetentionOutput, PutObjectTaggingInput, PutObjectTaggingOutput, StorageClass,
+    Checksum as ChecksumDto, ChecksumType, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
+    GetObjectAclInput, GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput,
+    GetObjectAttributesParts, GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectRetentionInput,
+    GetObjectRetentionOutput, GetObjectTaggingInput, GetObjectTaggingOutput, GetObjectTorrentInput,
+    GetObjectTorrentOutput, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectPart, PutObjectAclInput,
+    PutObjectAclOutput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput, PutObjectRetentionInput,
+    PutObjectRetentionOutput, PutObjectTaggingInput, PutObjectTaggingOutput, StorageClass,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 /// Finds a version and asks whether the caller may do this with it.
-async fn version_of(gate: &Gate, key: &str, id: Option<&String>, action: &str, right: Option<Right>) -> S3Result<Version> {
+async fn version_of(
+    gate: &Gate,
+    key: &str,
+    id: Option<&String>,
+    action: &str,
+    right: Option<Right>,
+) -> S3Result<Version> {
     let (bucket, key, id) = (gate.bucket(), key.to_owned(), version_id(id));
     let by_id = id.is_some();
     let found = blocking(move || bucket.find(&key, id.as_deref())).await;
@@ -51,7 +60,8 @@ pub(crate) async fn get_tags(
 ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = &request.input;
-    let action = if input.version_id.is_some() { "s3:GetObjectVersionTagging" } else { "s3:GetObjectTagging" };
+    let action =
+        if input.version_id.is_some() { "s3:GetObjectVersionTagging" } else { "s3:GetObjectTagging" };
     let version = version_of(&gate, &input.key, input.version_id.as_ref(), action, None).await?;
     Ok(S3Response::new(GetObjectTaggingOutput {
         tag_set: to_tag_set(&version.record.tags),
@@ -67,7 +77,8 @@ pub(crate) async fn put_tags(
     let input = request.input;
     let tags = from_tag_set(input.tagging.tag_set, 10)?;
     gate.tell_tags(&tags);
-    let action = if input.version_id.is_some() { "s3:PutObjectVersionTagging" } else { "s3:PutObjectTagging" };
+    let action =
+        if input.version_id.is_some() { "s3:PutObjectVersionTagging" } else { "s3:PutObjectTagging" };
     let version = version_of(&gate, &input.key, input.version_id.as_ref(), action, None).await?;
     update(&gate, &version, move |version| {
         version.record.tags.clone_from(&tags);
@@ -83,7 +94,8 @@ pub(crate) async fn delete_tags(
 ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = &request.input;
-    let action = if input.version_id.is_some() { "s3:DeleteObjectVersionTagging" } else { "s3:DeleteObjectTagging" };
+    let action =
+        if input.version_id.is_some() { "s3:DeleteObjectVersionTagging" } else { "s3:DeleteObjectTagging" };
     let version = version_of(&gate, &input.key, input.version_id.as_ref(), action, None).await?;
     update(&gate, &version, |version| {
         version.record.tags.clear();
@@ -101,9 +113,14 @@ pub(crate) async fn get_acl(
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = &request.input;
     let action = if input.version_id.is_some() { "s3:GetObjectVersionAcl" } else { "s3:GetObjectAcl" };
-    let version = version_of(&gate, &input.key, input.version_id.as_ref(), action, Some(Right::ReadAcp)).await?;
+    let version =
+        version_of(&gate, &input.key, input.version_id.as_ref(), action, Some(Right::ReadAcp)).await?;
     let (owner, grants) = acl_of(&gate, &version).to_dto();
-    Ok(S3Response::new(GetObjectAclOutput { grants: Some(grants), owner: Some(owner), ..GetObjectAclOutput::default() }))
+    Ok(S3Response::new(GetObjectAclOutput {
+        grants: Some(grants),
+        owner: Some(owner),
+        ..GetObjectAclOutput::default()
+    }))
 }
 
 /// The list of an object; where lists are off, the bucket owner's.
@@ -119,7 +136,8 @@ pub(crate) async fn put_acl(
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = request.input;
     let action = if input.version_id.is_some() { "s3:PutObjectVersionAcl" } else { "s3:PutObjectAcl" };
-    let version = version_of(&gate, &input.key, input.version_id.as_ref(), action, Some(Right::WriteAcp)).await?;
+    let version =
+        version_of(&gate, &input.key, input.version_id.as_ref(), action, Some(Right::WriteAcp)).await?;
     let asked = Asked {
         canned: input.acl.as_ref().map(|acl| acl.as_str()),
         full_control: input.grant_full_control.as_deref(),
@@ -131,7 +149,9 @@ pub(crate) async fn put_acl(
     check_ownership(&gate, &asked)?;
     let current = acl_of(&gate, &version);
     let acl = match input.access_control_policy {
-        Some(policy) if !asked.is_something() => Acl::from_policy(policy, &current.owner, face.directory.as_ref()).await?,
+        Some(policy) if !asked.is_something() => {
+            Acl::from_policy(policy, &current.owner, face.directory.as_ref()).await?
+        }
         _ => {
             let owner = crate::directory::Identity {
                 id: current.owner,
@@ -169,7 +189,10 @@ pub(crate) async fn get_retention(
     let version = version_of(&gate, &input.key, id, "s3:GetObjectRetention", None).await?;
     let retention = version.record.retention.map(retention_dto);
     let none = || {
-        let mut error = s3_error!(NoSuchObjectLockConfiguration, "The specified object does not have a ObjectLock configuration");
+        let mut error = s3_error!(
+            NoSuchObjectLockConfiguration,
+            "The specified object does not have a ObjectLock configuration"
+        );
         error.set_status_code(StatusCode::NOT_FOUND);
         error
     };
@@ -197,7 +220,8 @@ pub(crate) async fn put_retention(
     let bypass = input.bypass_governance_retention.unwrap_or(false) && gate.may_bypass(&input.key);
     update(&gate, &version, move |version| {
         if let Some(current) = version.record.retention.filter(|current| current.until > now) {
-            let is_longer = wanted.is_some_and(|wanted| wanted.until >= current.until && wanted.mode == current.mode);
+            let is_longer =
+                wanted.is_some_and(|wanted| wanted.until >= current.until && wanted.mode == current.mode);
             let may = is_longer || (current.mode == RetentionMode::Governance && bypass);
             may.then_some(()).ok_or(BucketError::Refused("the retention can't be shortened or weakened"))?;
         }
@@ -230,7 +254,8 @@ pub(crate) async fn put_legal_hold(
     require_lock(&gate)?;
     let input = &request.input;
     let status = input.legal_hold.as_ref().and_then(|hold| hold.status.as_ref());
-    let hold = describe::legal_hold(status.ok_or_else(|| s3_error!(MalformedXML, "a legal hold has a status"))?)?;
+    let hold =
+        describe::legal_hold(status.ok_or_else(|| s3_error!(MalformedXML, "a legal hold has a status"))?)?;
     let id = input.version_id.as_ref();
     let version = version_of(&gate, &input.key, id, "s3:PutObjectLegalHold", None).await?;
     update(&gate, &version, move |version| {
@@ -253,7 +278,13 @@ pub(crate) async fn attributes(
         input.sse_customer_key_md5.as_deref(),
     )?;
     let (version, _) = open(&gate, &input.key, version_id(input.version_id.as_ref()), customer).await?;
-    let wants = |name: &str| input.object_attributes.iter().any(|wanted| wanted.as_str() == name);
+    // One header names several, or several headers one each.
+    let wants = |name: &str| {
+        input
+            .object_attributes
+            .iter()
+            .any(|wanted| wanted.as_str().split(',').any(|wanted| wanted.trim() == name))
+    };
     let mut output = GetObjectAttributesOutput {
         last_modified: Some(time(version.modified)),
         version_id: shown_version(&gate, &version),
@@ -263,14 +294,14 @@ pub(crate) async fn attributes(
     };
     if wants("StorageClass") {
         let class = version.record.storage_class.clone();
-        output.storage_class = Some(class.map_or_else(|| StorageClass::from_static("STANDARD"), StorageClass::from));
+        output.storage_class =
+            Some(class.map_or_else(|| StorageClass::from_static("STANDARD"), StorageClass::from));
     }
     if wants("Checksum")
         && let (Some(algorithm), Some(checksum)) = (algorithm_of(&version.record), &version.record.checksum)
     {
         let mut shown = ChecksumDto::default();
-        let value = checksum.value.split('-').next().unwrap_or_default().to_owned();
-        show_checksum!(shown, algorithm, value);
+        show_checksum!(shown, algorithm, checksum.value.clone());
         shown.checksum_type = Some(ChecksumType::from(checksum.kind.clone()));
         output.checksum = Some(shown);
     }
@@ -278,6 +309,16 @@ pub(crate) async fn attributes(
         output.object_parts = Some(parts_of(&version, input.max_parts, input.part_number_marker));
     }
     Ok(S3Response::new(output))
+}
+
+/// There are no torrents; S3 has stopped making them.
+pub(crate) async fn torrent(
+    face: &Face,
+    request: S3Request<GetObjectTorrentInput>,
+) -> S3Result<S3Response<GetObjectTorrentOutput>> {
+    let gate = Gate::enter(face, &request, &request.input.bucket).await?;
+    version_of(&gate, &request.input.key, None, "s3:GetObjectTorrent", Some(Right::Read)).await?;
+    Err(s3_error!(NoSuchKey, "there is no torrent of the object"))
 }
 
 fn parts_of(version: &Version, max: Option<i32>, marker: Option<i32>) -> GetObjectAttributesParts {

@@ -19,6 +19,7 @@ pub(crate) const OBJECT_LOCK: &str = "object-lock";
 pub(crate) const OWNERSHIP: &str = "ownership";
 pub(crate) const POLICY: &str = "policy";
 pub(crate) const PUBLIC_ACCESS: &str = "public-access-block";
+pub(crate) const REGION: &str = "region";
 pub(crate) const TAGS: &str = "tags";
 
 /// The settings of a bucket.
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) policy_text: Option<String>,
     pub(crate) policy: Option<Policy>,
     pub(crate) public_access: Option<PublicAccessBlockConfiguration>,
+    /// The region the bucket was asked to be in.
+    pub(crate) region: Option<String>,
     pub(crate) tags: Option<Tagging>,
 }
 
@@ -49,6 +52,7 @@ impl Settings {
             policy_text: text(POLICY).map(str::to_owned),
             policy: policy.transpose().map_err(|error| damaged(&error.to_string()))?,
             public_access: text(PUBLIC_ACCESS).map(from_xml).transpose()?,
+            region: text(REGION).map(str::to_owned),
             tags: text(TAGS).map(from_xml).transpose()?,
         })
     }

@@ -88,7 +88,7 @@ fn delete_one(
     match (&delete.version, marker) {
         (Some(id), _) => delete_version(change, delete, id, now),
         (None, Some(marker)) => {
-            delete.precondition.check(rows::latest(change.index, &delete.key)?.as_ref())?;
+            delete.precondition.check_to_delete(rows::latest(change.index, &delete.key)?.as_ref())?;
             publish(change, &marker.version)?;
             if let Some(carrier) = &marker.version.record.carrier {
                 change.effects.small.push((carrier.id.clone(), marker.header.clone(), Vec::new()));
@@ -96,7 +96,7 @@ fn delete_one(
             Ok(Deleted { version: Some(marker.version.id.clone()), is_marker: true })
         }
         (None, None) => {
-            delete.precondition.check(rows::latest(change.index, &delete.key)?.as_ref())?;
+            delete.precondition.check_to_delete(rows::latest(change.index, &delete.key)?.as_ref())?;
             if let Some(version) = rows::by_id(change.index, &delete.key, NULL_VERSION)? {
                 withdraw(change, &version)?;
                 rows::refresh_latest(change.index, &delete.key)?;
@@ -108,7 +108,7 @@ fn delete_one(
 
 fn delete_version(change: &mut Change<'_>, delete: &Delete, id: &str, now: Timestamp) -> Result<Deleted> {
     let found = rows::by_id(change.index, &delete.key, id)?;
-    delete.precondition.check(found.as_ref())?;
+    delete.precondition.check_to_delete(found.as_ref())?;
     let Some(version) = found else {
         return Ok(Deleted { version: Some(id.to_owned()), is_marker: false });
     };

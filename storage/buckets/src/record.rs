@@ -236,6 +236,34 @@ impl Precondition {
     }
 }
 
+impl Precondition {
+    /// Fails unless everything holds of what is about to be deleted, delete markers included. What isn't there may always
+    /// be deleted.
+    pub(crate) fn check_to_delete(&self, found: Option<&Version>) -> crate::Result<()> {
+        use crate::BucketError::PreconditionFailed;
+        let Some(found) = found else {
+            let must_be = self.sequence.is_some();
+            return if must_be { Err(PreconditionFailed("it is gone")) } else { Ok(()) };
+        };
+        let checks = [
+            (self.matches.as_ref().is_none_or(|matches| matches.names(&found.etag)), "If-Match"),
+            (
+                self.modified_second.is_none_or(|second| found.modified.as_second() == second),
+                "the modified time",
+            ),
+            (self.size.is_none_or(|size| found.size == size && !found.is_marker), "the size"),
+            (
+                self.sequence.is_none_or(|sequence| found.sequence == sequence),
+                "it is not the newest version any more",
+            ),
+        ];
+        match checks.iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => Err(PreconditionFailed(what)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Whether a bucket keeps old versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Versioning {

@@ -96,7 +96,8 @@ impl Folder {
         fs::create_dir_all(&path).map_err(failed)?;
         let bucket = Bucket::open(&path, None, Arc::new(SystemClock)).map_err(failed)?;
         let owner = self.find(&owned.owner).ok_or_else(|| failed(format!("no account {}", owned.owner)))?;
-        let found = FoundBucket { name: name.to_owned(), owner, created: owned.created, bucket: Arc::new(bucket) };
+        let found =
+            FoundBucket { name: name.to_owned(), owner, created: owned.created, bucket: Arc::new(bucket) };
         self.open.lock().insert(name.to_owned(), found.clone());
         Ok(found)
     }

@@ -37,7 +37,10 @@ async fn main() -> Result<(), Failure> {
     let endpoint = Endpoint::new(Arc::new(directory), options);
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    tokio::spawn(expire(endpoint.clone(), std::time::Duration::from_secs(day.clamp(2, 7200).unsigned_abs() / 2)));
+    tokio::spawn(expire(
+        endpoint.clone(),
+        std::time::Duration::from_secs(day.clamp(2, 7200).unsigned_abs() / 2),
+    ));
     loop {
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
