@@ -1,6 +1,8 @@
 //! Where everything stands. Documents under ids; names and references as keys of their own.
 
-use crate::{AccountId, InstanceId, InstanceSnapshotId, Key, PoolId, Prefix, ProfileId, SnapshotId, VolumeId};
+use crate::{
+    AccountId, InstanceId, InstanceSnapshotId, Key, PoolId, Prefix, ProfileId, SnapshotId, VolumeId,
+};
 use larder_base::{Fingerprint, KeptId, ProjectName, Ticket};
 use uuid::Uuid;
 

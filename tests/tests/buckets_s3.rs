@@ -37,6 +37,12 @@ fn keys_open_their_bucket_as_far_as_their_role_goes() {
     assert_eq!(s3.get("photos/a/b.txt"), b"content");
     assert!(s3.send("GET", "photos?list-type=2", b"").text().contains("<Key>a/b.txt</Key>"));
 
+    // The bucket may also be the first label of the host.
+    let host = format!("photos.localhost:{}", s3.url.rsplit(':').next().unwrap());
+    let resolve = format!("{host}:127.0.0.1");
+    let styled = S3 { url: format!("http://{host}"), ..s3.clone() }.and("--resolve").and(&resolve);
+    assert_eq!(styled.get("a/b.txt"), b"content");
+
     let reader = s3.with(Pair::of(&reader));
     assert_eq!(reader.get("photos/a/b.txt"), b"content");
     for (method, path) in [("PUT", "photos/new"), ("DELETE", "photos/a/b.txt")] {

@@ -32,7 +32,9 @@ pub(crate) async fn serve(service: Arc<Service>, stopping: watch::Receiver<bool>
         // Told of again after each change of the configuration.
         let now = bound.borrow_and_update().clone();
         let day = day(&service).await;
-        let options = Options { day: SignedDuration::from_secs(day.cast_signed()), ..Options::default() };
+        let domains = now.as_ref().map(|now| now.domains()).unwrap_or_default();
+        let length = SignedDuration::from_secs(day.cast_signed());
+        let options = Options { day: length, domains, ..Options::default() };
         let endpoint = Endpoint::new(directory.clone(), options);
         let work = async {
             match now {

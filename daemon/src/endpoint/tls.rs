@@ -41,8 +41,10 @@ pub(super) fn server_config(certificate: &Path, key: &Path, clock: &dyn Clock) -
 
 fn make(certificate: &Path, key: &Path, clock: &dyn Clock) -> Result<()> {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let names = vec![name.clone(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    let mut params = CertificateParams::new(names)?;
+    // A bucket may be the label before a name.
+    let labels = [format!("*.{name}"), "*.localhost".to_owned()];
+    let names = [name.clone(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let mut params = CertificateParams::new([names.as_slice(), &labels].concat())?;
     let mut subject = DistinguishedName::new();
     subject.push(DnType::OrganizationName, "Larder");
     subject.push(DnType::CommonName, format!("root@{name}"));

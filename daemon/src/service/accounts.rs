@@ -183,11 +183,12 @@ impl Service {
             return Err(ServiceError::bad("invalid display name: at most 255 bytes, no control characters"));
         }
         let is_email = |text: &str| {
-            is_text(text)
-                && !text.contains(char::is_whitespace)
-                && text.split('@').all(|part| !part.is_empty())
+            let parts: Vec<&str> = text.split('@').collect();
+            let is_whole = parts.len() == 2 && parts.iter().all(|part| !part.is_empty());
+            is_whole && is_text(text) && !text.contains(char::is_whitespace)
         };
-        if !content.email.is_empty() && !(content.email.contains('@') && is_email(&content.email)) {
+        let is_fine = content.email.is_empty() || is_email(&content.email);
+        if !is_fine {
             return Err(ServiceError::bad(format!("invalid e-mail address {:?}", content.email)));
         }
         self.pool_document(&content.pool)?;

@@ -4,10 +4,11 @@ use super::manifest::{self, DescribedKey};
 use super::pack;
 use super::survey::{self, Wanted};
 use super::{BackupImport, NewBackup, objects};
+use crate::service::buckets::quota_of;
 use crate::service::{
     KeyPair, NewBucket, OpenPool, Result, Service, ServiceError, Task, VolumeRecord, bucket_name,
 };
-use larder_base::VolumeName;
+use larder_base::{ByteSize, VolumeName};
 use larder_catalog::documents::BucketRole;
 use larder_storage_buckets::Bucket;
 use larder_storage_driver::{Attached, Cx, ErrorKind, StorageError};
@@ -85,8 +86,7 @@ impl Service {
         let CheckedBucket { file, new, keys } = import;
         let usage = self.with_cx(task, |cx| pool.pool.usage(cx))?;
         let room = usage.total_bytes.saturating_sub(usage.used_bytes);
-        let quota =
-            crate::service::buckets::quota_of(&new.config)?.map_or(u64::MAX, |quota| quota.as_bytes());
+        let quota = quota_of(&new.config)?.map_or(u64::MAX, ByteSize::as_bytes);
         survey::survey(&file, &Wanted::Objects, room.min(quota), task)?;
         let clock = Arc::clone(&self.clock);
         self.create_filled_bucket(task, pool, new, &keys, |owner, cx: &Cx<'_>, into: &Attached| {

@@ -35,6 +35,15 @@ impl Bound {
         self.is_plaintext
     }
 
+    /// The names below which a label is a bucket, as in `bucket.localhost`.
+    pub fn domains(&self) -> Vec<String> {
+        let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let mut names = vec!["localhost".to_owned(), machine, self.wanted.host.clone()];
+        names.retain(|name| !name.is_empty() && name.parse::<std::net::IpAddr>().is_err());
+        names.dedup();
+        names
+    }
+
     /// Scheme, host and port. Where it listens on every address, the machine's name is the host.
     pub fn url(&self) -> String {
         let scheme = if self.is_plaintext { "http" } else { "https" };

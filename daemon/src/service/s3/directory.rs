@@ -322,7 +322,7 @@ impl Service {
             match self.s3_found(&record) {
                 Ok((bucket, _)) => found.push(bucket),
                 Err(error) => {
-                    tracing::warn!(bucket = record.volume.name, %error, "a bucket is not available")
+                    tracing::warn!(bucket = record.volume.name, %error, "a bucket is not available");
                 }
             }
         }
