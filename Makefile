@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench soak fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench soak crash-s3 fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ soak:
 	cargo build --bins --locked
 	LARDER_SOAK_SECONDS=$(or $(SECONDS),600) LARDER_SOAK_DRIVER=$(DRIVER) LARDER_SOAK_SEED=$(SEED) \
 		cargo test --package larder-tests --test soak --locked -- --nocapture
+
+## crash-s3  kill larderd while 32 clients put objects, CRASH_ROUNDS (50) times, and look at every byte
+crash-s3:
+	cargo build --locked --bin larderd
+	LARDER_CRASH_ROUNDS=$${CRASH_ROUNDS:-50} cargo test --locked -p larder-tests --test crash_s3 -- --nocapture
 
 ## fuzz    run every fuzz target for FUZZ_SECONDS (30)
 fuzz:

@@ -61,3 +61,7 @@ id_type!(
     /// A profile's id.
     ProfileId
 );
+id_type!(
+    /// A storage account's id.
+    AccountId
+);

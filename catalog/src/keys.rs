@@ -1,6 +1,8 @@
 //! Where everything stands. Documents under ids; names and references as keys of their own.
 
-use crate::{InstanceId, InstanceSnapshotId, Key, PoolId, Prefix, ProfileId, SnapshotId, VolumeId};
+use crate::{
+    AccountId, InstanceId, InstanceSnapshotId, Key, PoolId, Prefix, ProfileId, SnapshotId, VolumeId,
+};
 use larder_base::{Fingerprint, KeptId, ProjectName, Ticket};
 use uuid::Uuid;
 
@@ -222,4 +224,79 @@ pub fn instance_snapshots_of(instance: InstanceId) -> Prefix {
 /// All snapshots of all instances.
 pub fn instance_snapshots() -> Prefix {
     Prefix::of(["instance-snapshot"])
+}
+
+/// What a bucket has beside its volume.
+pub fn bucket(volume: VolumeId) -> Key {
+    Key::of(["bucket", &volume.to_string()])
+}
+
+/// All buckets.
+pub fn buckets() -> Prefix {
+    Prefix::of(["bucket"])
+}
+
+/// Points to the volume of a bucket by the name it has on the S3 endpoint.
+pub fn bucket_name(name: &str) -> Key {
+    Key::of(["bucket-name", name])
+}
+
+/// A bucket key's document.
+pub fn bucket_key(volume: VolumeId, id: Uuid) -> Key {
+    Key::of(["bucket-key", &volume.to_string(), &id.to_string()])
+}
+
+/// Points to a bucket key's id.
+pub fn bucket_key_name(volume: VolumeId, name: &str) -> Key {
+    Key::of(["bucket-key-name", &volume.to_string(), name])
+}
+
+/// All keys of one bucket.
+pub fn bucket_keys_of(volume: VolumeId) -> Prefix {
+    Prefix::of(["bucket-key", &volume.to_string()])
+}
+
+/// All keys of all buckets.
+pub fn bucket_keys() -> Prefix {
+    Prefix::of(["bucket-key"])
+}
+
+/// Says whose an access key is, a bucket's or an account's.
+pub fn access_key(access_key: &str) -> Key {
+    Key::of(["access-key", access_key])
+}
+
+/// An account's document.
+pub fn account(id: AccountId) -> Key {
+    Key::of(["account", &id.to_string()])
+}
+
+/// All accounts.
+pub fn accounts() -> Prefix {
+    Prefix::of(["account"])
+}
+
+/// Points to an account's id.
+pub fn account_name(name: &str) -> Key {
+    Key::of(["account-name", name])
+}
+
+/// Points to the id of the account with this e-mail address.
+pub fn account_email(email: &str) -> Key {
+    Key::of(["account-email", email])
+}
+
+/// A key pair of an account.
+pub fn account_key(account: AccountId, access_key: &str) -> Key {
+    Key::of(["account-key", &account.to_string(), access_key])
+}
+
+/// All key pairs of one account.
+pub fn account_keys_of(account: AccountId) -> Prefix {
+    Prefix::of(["account-key", &account.to_string()])
+}
+
+/// All key pairs of all accounts.
+pub fn account_keys() -> Prefix {
+    Prefix::of(["account-key"])
 }

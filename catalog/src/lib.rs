@@ -17,7 +17,7 @@ mod watch;
 
 pub use document::{Document, Stored, get_document, list_documents};
 pub use error::{CatalogError, Result};
-pub use id::{InstanceId, InstanceSnapshotId, PoolId, ProfileId, SnapshotId, VolumeId};
+pub use id::{AccountId, InstanceId, InstanceSnapshotId, PoolId, ProfileId, SnapshotId, VolumeId};
 pub use key::{Key, Prefix};
 pub use sqlite::SqliteCatalog;
 pub use transaction::{Cause, Guard, MAX_OPERATIONS, Transaction};

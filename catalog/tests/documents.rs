@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
 use larder_catalog::documents::{
-    Backup, Config, Image, ImageAlias, ImageFiles, Instance, InstanceSnapshot, InstanceState, Intent, Kept,
-    Pool, PoolStatus, Profile, Project, ServerConfig, Snapshot, UpdateSource, Volume, VolumeState, Warning,
-    WarningStatus,
+    AccountKey, Backup, Bucket, BucketGrant, BucketKey, BucketRole, Config, Image, ImageAlias, ImageFiles,
+    Instance, InstanceSnapshot, InstanceState, Intent, Kept, Pool, PoolStatus, Profile, Project,
+    ServerConfig, Snapshot, StorageAccount, UpdateSource, Volume, VolumeState, Warning, WarningStatus,
 };
 use larder_catalog::{
     Catalog, CatalogError, Document, Prefix, Revision, SqliteCatalog, Transaction, get_document, keys,
@@ -193,9 +193,43 @@ fn every_kind_of_document_is_stored_as_agreed_and_read_back() {
         devices: [("root".into(), config())].into(),
     };
     check(&profile, &mut told);
+    check_buckets(&mut told);
     for line in &told {
         assert!(GOLDEN.lines().any(|golden| golden == line), "not in documents.tsv:\n{}", told.join("\n"));
     }
+}
+
+fn check_buckets(told: &mut Vec<String>) {
+    let (volume, account) = (id(2).into(), id(12).into());
+    check(&Bucket { volume, name: "photos".into(), owner: Some(account) }, told);
+    let key = BucketKey {
+        id: id(13),
+        volume,
+        name: "admin".into(),
+        description: "d".into(),
+        role: BucketRole::ReadOnly,
+        access_key: "AK".into(),
+        sealed_secret: "1:AAAA".into(),
+    };
+    check(&key, told);
+    let owner = StorageAccount {
+        id: account,
+        name: "ann".into(),
+        display_name: "Ann".into(),
+        email: "ann@example.org".into(),
+        pool: "fast".into(),
+        quota: Some(7),
+        created_at: time(),
+    };
+    check(&owner, told);
+    let key = AccountKey {
+        account,
+        access_key: "AK".into(),
+        sealed_secret: "1:AAAA".into(),
+        created_at: time(),
+        grants: Some(vec![BucketGrant { volume, role: BucketRole::Admin }]),
+    };
+    check(&key, told);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One run of the daemon: from the lock on its folder to the last answer.
 
+use crate::endpoint;
 use crate::events::{Events, LogEvents};
 use crate::http::{self, App};
 use crate::memory;
@@ -63,6 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
     let follower =
         events.follow(Arc::clone(&catalog), catalog.revision()?, move || told_over.load(Ordering::SeqCst))?;
     service.prepare()?;
+    service.open_s3_endpoint()?;
     let starting = Arc::clone(&service);
     std::thread::Builder::new().name("autostart".to_owned()).spawn(move || starting.start_instances())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -121,6 +123,7 @@ async fn serve(
         stop: Arc::clone(&stop),
     };
     let (stopping, is_stopping) = watch::channel(false);
+    let objects = tokio::spawn(endpoint::serve(Arc::clone(&service), is_stopping.clone()));
     let asked = Arc::new(Notify::new());
     let answering = tokio::spawn(http::serve(listener, http::router(app), Arc::clone(&asked), is_stopping));
     let resting = tokio::spawn(memory::give_back_when_quiet(Arc::clone(&service), asked));
@@ -138,6 +141,7 @@ async fn serve(
     service.stop_housekeeping();
     operations.close().await;
     stopping.send_replace(true);
+    objects.await.context("the S3 endpoint's task panicked")?;
     answering.await.context("the socket's task panicked")
 }
 

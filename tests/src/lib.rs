@@ -3,6 +3,7 @@
 mod clients;
 mod http;
 mod images;
+mod s3;
 mod server;
 mod tar;
 mod websocket;
@@ -10,6 +11,7 @@ mod websocket;
 pub use clients::{RealClient, require_containers};
 pub use http::{Reply, request};
 pub use images::{ImageServer, TestImage, form, tar};
+pub use s3::{Answer, Pair, S3};
 pub use server::{Larderd, program, require, skip};
 pub use tar::Tar;
 pub use websocket::WebSocket;

@@ -409,3 +409,41 @@ fn the_real_incus_client_hears_what_happens() {
     );
     assert_eq!(event["metadata"]["source"], "/1.0/profiles/default");
 }
+
+#[test]
+fn the_real_incus_client_drives_buckets_and_their_keys() {
+    let daemon = Larderd::start();
+    let Some(incus) = RealClient::incus("the_real_incus_client_drives_buckets_and_their_keys", &daemon)
+    else {
+        return;
+    };
+    let made = incus.run(&["storage", "bucket", "create", "default", "photos", "size=1GiB"]);
+    assert!(made.contains("Admin access key: ") && made.contains("Admin secret key: "), "{made}");
+    assert!(incus.refuse(&["storage", "bucket", "create", "default", "photos"]).contains("already exists"));
+    let buckets = incus.json(&["storage", "bucket", "list", "default"]);
+    assert_eq!((names(&buckets), &buckets[0]["config"]["size"]), (vec!["photos"], &json!("1GiB")));
+    assert_eq!(names(&incus.json(&["storage", "bucket", "list", "default", "--all-projects"])), ["photos"]);
+    incus.run(&["storage", "bucket", "set", "default", "photos", "user.note=kept"]);
+    assert_eq!(incus.run(&["storage", "bucket", "get", "default", "photos", "user.note"]).trim(), "kept");
+    incus.run(&["storage", "bucket", "unset", "default", "photos", "user.note"]);
+    assert!(incus.run(&["storage", "bucket", "show", "default", "photos"]).contains("size: 1GiB"));
+    let key = ["storage", "bucket", "key", "create", "default", "photos", "reader", "--role=read-only"];
+    let made = incus.run(&[&key[..], &["--access-key=READER", "--secret-key=a/b+c=d/e"]].concat());
+    assert!(made.contains("READER") && made.contains("a/b+c=d/e"), "{made}");
+    assert_eq!(
+        names(&incus.json(&["storage", "bucket", "key", "list", "default", "photos"])),
+        ["admin", "reader"]
+    );
+    assert!(
+        incus.run(&["storage", "bucket", "key", "show", "default", "photos", "reader"]).contains("read-only")
+    );
+    incus.run(&["storage", "bucket", "key", "delete", "default", "photos", "reader"]);
+    let file = daemon.scratch().join("photos.tar.gz");
+    incus.run(&["storage", "bucket", "export", "default", "photos", text(&file)]);
+    incus.run(&["storage", "bucket", "import", "default", text(&file), "back"]);
+    assert_eq!(names(&incus.json(&["storage", "bucket", "list", "default"])), ["back", "photos"]);
+    for bucket in ["back", "photos"] {
+        incus.run(&["storage", "bucket", "delete", "default", bucket]);
+    }
+    assert_eq!(incus.json(&["storage", "bucket", "list", "default"]), json!([]));
+}

@@ -146,3 +146,73 @@ fn images_are_imported_named_told_of_exported_and_copied() {
     assert!(run(&daemon, &["image", "info", "mine"]).contains(&newer));
     assert!(refuse(&daemon, &["image", "copy", "demo:nothing", "local:"]).contains("nothing"));
 }
+
+#[test]
+fn buckets_and_their_keys_are_made_shown_edited_and_deleted() {
+    let daemon = Larderd::start();
+    let made = run(&daemon, &["storage", "bucket", "create", "default", "photos", "size=1GiB"]);
+    assert!(made.contains("Access key: ") && made.contains("Secret key: "), "{made}");
+    assert_eq!(names(&daemon, &["storage", "bucket", "list", "default"]), ["photos"]);
+    let table = run(&daemon, &["storage", "bucket", "list"]);
+    assert!(table.contains("POOL") && table.contains("photos") && table.contains("1GiB"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    run(&daemon, &["storage", "bucket", "set", "default", "photos", "user.note=kept"]);
+    assert_eq!(run(&daemon, &["storage", "bucket", "get", "default", "photos", "user.note"]).trim(), "kept");
+    run(&daemon, &["storage", "bucket", "unset", "default", "photos", "user.note"]);
+    let secret = daemon.scratch().join("secret");
+    std::fs::write(&secret, "a/b+c=d/e\n").unwrap();
+    let secret = secret.display().to_string();
+    let made = run(
+        &daemon,
+        &[
+            "storage",
+            "bucket",
+            "key",
+            "create",
+            "default",
+            "photos",
+            "reader",
+            "--access-key",
+            "READER",
+            "--secret-key-file",
+            &secret,
+        ],
+    );
+    assert!(made.contains("Access key: READER") && made.contains("Secret key: a/b+c=d/e"), "{made}");
+    assert_eq!(
+        names(&daemon, &["storage", "bucket", "key", "list", "default", "photos"]),
+        ["admin", "reader"]
+    );
+    let shown = run(&daemon, &["storage", "bucket", "key", "show", "default", "photos", "reader"]);
+    assert!(shown.contains("role: read-only"), "{shown}");
+    run(&daemon, &["storage", "bucket", "key", "delete", "default", "photos", "reader"]);
+    run(&daemon, &["storage", "bucket", "snapshot", "default", "photos", "s0"]);
+    assert_eq!(
+        names(&daemon, &["storage", "bucket", "snapshot", "list", "default", "photos"]),
+        ["photos/s0"]
+    );
+    run(&daemon, &["storage", "bucket", "restore", "default", "photos", "s0"]);
+    let copied = run(&daemon, &["storage", "bucket", "copy", "default/photos/s0", "default/copied"]);
+    assert!(copied.contains("Secret key: "), "{copied}");
+    let file = daemon.scratch().join("photos.tar").display().to_string();
+    run(&daemon, &["storage", "bucket", "export", "default", "photos", &file, "--compression", "none"]);
+    run(&daemon, &["storage", "bucket", "import", "default", &file, "back"]);
+    assert_eq!(names(&daemon, &["storage", "bucket", "list", "default"]), ["back", "copied", "photos"]);
+    for bucket in ["back", "copied", "photos"] {
+        run(&daemon, &["storage", "bucket", "delete", "default", bucket]);
+    }
+    assert!(refuse(&daemon, &["storage", "bucket", "show", "default", "photos"]).contains("not found"));
+
+    let account =
+        ["storage", "account", "create", "ann", "--pool", "default", "--email", "a@b", "--quota", "1GiB"];
+    assert!(run(&daemon, &account).contains("Access key: "));
+    assert_eq!(names(&daemon, &["storage", "account", "list"]), ["ann"]);
+    run(&daemon, &["storage", "account", "quota", "ann", "none"]);
+    run(&daemon, &["storage", "bucket", "create", "default", "shared"]);
+    run(&daemon, &["storage", "account", "key", "add", "ann", "--access-key", "SECOND"]);
+    run(&daemon, &["storage", "account", "grant", "ann", "SECOND", "shared:read-only"]);
+    assert!(run(&daemon, &["storage", "account", "key", "list", "ann"]).contains("shared"));
+    run(&daemon, &["storage", "account", "grant", "ann", "SECOND", "--all"]);
+    run(&daemon, &["storage", "account", "key", "remove", "ann", "SECOND"]);
+    run(&daemon, &["storage", "account", "delete", "ann"]);
+}

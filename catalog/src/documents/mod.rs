@@ -1,11 +1,13 @@
 //! The kinds of documents.
 
+mod bucket;
 mod image;
 mod instance;
 mod pool;
 mod server;
 mod volume;
 
+pub use bucket::{AccessKeyHome, AccountKey, Bucket, BucketGrant, BucketKey, BucketRole, StorageAccount};
 pub use image::{Image, ImageAlias, ImageFiles, UpdateSource};
 pub use instance::{Instance, InstanceSnapshot, InstanceState, Profile};
 pub use pool::{Pool, PoolStatus};

@@ -1,7 +1,11 @@
 //! The commands, one file each.
 
+mod account;
 mod admin;
 mod backup;
+mod bucket;
+mod bucket_key;
+mod bucket_snapshot;
 mod completion;
 mod config;
 mod console;

@@ -1,7 +1,7 @@
 //! `larder storage`: pools.
 
 use super::resource::{KeyArgs, Resource, SetArgs};
-use super::{Context, volume};
+use super::{Context, account, bucket, volume};
 use crate::client::ApiPath;
 use crate::fields::{Fields, pairs, texts};
 use crate::output::{self, Column, Format, choose, human};
@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::json;
 
-/// Manage storage pools and volumes
+/// Manage storage pools, volumes and buckets
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageCommand {
     /// List storage pools
@@ -35,6 +35,10 @@ pub(crate) enum StorageCommand {
     Delete(PoolArgs),
     #[command(subcommand, visible_alias = "vol")]
     Volume(volume::VolumeCommand),
+    #[command(subcommand)]
+    Bucket(bucket::BucketCommand),
+    #[command(subcommand)]
+    Account(account::AccountCommand),
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +120,8 @@ pub(crate) async fn run(context: &Context, command: StorageCommand) -> Result<()
         StorageCommand::Edit(args) => pool(context, &args)?.edit(context).await,
         StorageCommand::Delete(args) => pool(context, &args)?.delete(context).await,
         StorageCommand::Volume(command) => volume::run(context, command).await,
+        StorageCommand::Bucket(command) => bucket::run(context, command).await,
+        StorageCommand::Account(command) => account::run(context, command).await,
     }
 }
 

@@ -152,7 +152,7 @@ fn the_commands_are_these() {
     config: Manage the configuration of instances and of the server
     profile: Manage profiles
     image: Manage images
-    storage: Manage storage pools and volumes
+    storage: Manage storage pools, volumes and buckets
     project: Manage projects
     operation: Manage background operations
     warning: Manage warnings

@@ -23,6 +23,8 @@ mod project;
 mod resources;
 mod response;
 mod server;
+mod storage_account;
+mod storage_bucket;
 mod storage_pool;
 mod storage_volume;
 mod volume_backup;
@@ -61,6 +63,14 @@ pub use resources::{
 };
 pub use response::{Response, ResponseKind};
 pub use server::{ConfigPatch, Server, ServerEnvironment, ServerPut, ServerStorageDriver, ServerUntrusted};
+pub use storage_account::{
+    StorageAccount, StorageAccountGrant, StorageAccountKey, StorageAccountKeyPut, StorageAccountKeysPost,
+    StorageAccountPut, StorageAccountsPost,
+};
+pub use storage_bucket::{
+    StorageBucket, StorageBucketBackup, StorageBucketBackupsPost, StorageBucketFull, StorageBucketKey,
+    StorageBucketKeyPut, StorageBucketKeysPost, StorageBucketPut, StorageBucketSource, StorageBucketsPost,
+};
 pub use storage_pool::{ResourcesStoragePool, StoragePool, StoragePoolPut, StoragePoolsPost, Usage};
 pub use storage_volume::{
     StorageVolume, StorageVolumeFull, StorageVolumePost, StorageVolumePostTarget, StorageVolumePut,

@@ -1,9 +1,11 @@
 //! Stored backups of volumes and instances, and volumes from uploaded files.
 
 use super::glue::{App, Body, Upload, about, accepted, blocking, download, header, list, start, sync};
-use super::volumes::{Found, find_custom};
+use super::volumes::{Found, find_custom, place};
 use super::{ApiError, Query, Reply, families};
-use crate::service::{BackupImport, ImportKind, NewBackup, Result, Service, ServiceError, Task, url};
+use crate::service::{
+    BackupImport, ImportKind, NewBackup, Result, Service, ServiceError, Task, bucket_name, url,
+};
 use axum::body::Body as HttpBody;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -53,7 +55,7 @@ impl Subject {
     fn url(&self, backup: &str, query: &Query) -> String {
         match self {
             Self::Volume(pool, kind, name) => {
-                url(&["storage-pools", pool, "volumes", kind, name, "backups", backup], &query.project)
+                url(&place(pool, kind, name, &["backups", backup]), &query.project)
             }
             Self::Instance(name) => url(&["instances", name, "backups", backup], &query.project),
         }
@@ -339,6 +341,43 @@ pub(crate) async fn import(app: App, pool: String, query: Query, headers: Header
         outcome
     };
     let operation = start(&app, &query, "Importing storage volume", "storage_volumes", &location, work)?;
+    accepted(&operation)
+}
+
+/// POST `…/buckets` with bytes: a bucket from a backup, as an operation.
+pub(crate) async fn import_bucket(
+    app: App,
+    pool: String,
+    query: Query,
+    headers: HeaderMap,
+    body: Upload,
+) -> Reply {
+    let name = header(&headers, "name").map(bucket_name).transpose()?;
+    let (wanted, given) = (query.clone(), name.clone());
+    let (open, project, folder) = blocking(&app, move |service| {
+        let (open, project) = (service.open_pool(&pool)?, service.bucket_project(&wanted.project)?);
+        if let Some(name) = &given {
+            // Before the upload; once more after it.
+            service.bucket_name_must_be_free(name.as_str())?;
+        }
+        Ok((open, project, service.directories().backups()))
+    })
+    .await?;
+    let spooled = body.spooled(&folder).await?;
+    let import = BackupImport { file: spooled.path().to_owned(), kind: ImportKind::Backup, project, name };
+    let (open, import) = blocking(&app, move |service| {
+        let import = service.check_bucket_import(&open, import)?;
+        Ok((open, import))
+    })
+    .await?;
+    let location =
+        url(&["storage-pools", &open.document.name, "buckets", import.name().as_str()], &query.project);
+    let work = move |service: &Service, task: &Task| {
+        let outcome = service.import_bucket(task, &open, import);
+        drop(spooled);
+        outcome
+    };
+    let operation = start(&app, &query, "Importing storage bucket", "storage_buckets", &location, work)?;
     accepted(&operation)
 }
 

@@ -1,6 +1,6 @@
 //! What every handler is written with: the shared state, request bodies, and the bridge to blocking use-cases.
 
-pub(crate) use super::reply::{accepted, created, done, download, sync, sync_with_etag};
+pub(crate) use super::reply::{accepted, created, created_with, done, download, sync, sync_with_etag};
 
 use super::reply::etag_of;
 use super::{ApiError, Query, Reply, filter};

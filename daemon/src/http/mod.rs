@@ -1,6 +1,10 @@
 //! The REST API: each handler parses, calls the service, and renders. No decisions here.
 
+mod accounts;
 mod backups;
+mod bucket_keys;
+mod bucket_parts;
+mod buckets;
 mod events;
 mod families;
 mod filter;

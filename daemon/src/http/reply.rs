@@ -84,7 +84,12 @@ pub(crate) fn done() -> Reply {
 
 /// Made, at `location`.
 pub(crate) fn created(location: &str) -> Reply {
-    let mut response = json(StatusCode::CREATED, &Envelope::sync(Value::Object(serde_json::Map::new())));
+    created_with(location, &Value::Object(serde_json::Map::new()))
+}
+
+/// Made, at `location`, with what only the maker is told.
+pub(crate) fn created_with<T: Serialize>(location: &str, metadata: &T) -> Reply {
+    let mut response = json(StatusCode::CREATED, &Envelope::sync(metadata));
     locate(&mut response, location);
     Ok(response)
 }

@@ -2,14 +2,14 @@
 
 use super::glue::{App, sync};
 use super::{
-    ApiError, Reply, backups, events, image_aliases, images, instance_backups, instance_console,
-    instance_exec, instance_files, instance_snapshots, instances, metadata, operations, pools, profiles,
-    projects, resources, server, sftp, snapshots, volumes, warnings,
+    ApiError, Reply, accounts, backups, bucket_keys, bucket_parts, buckets, events, image_aliases, images,
+    instance_backups, instance_console, instance_exec, instance_files, instance_snapshots, instances,
+    metadata, operations, pools, profiles, projects, resources, server, sftp, snapshots, volumes, warnings,
 };
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 
 /// All of the REST API.
 pub(crate) fn router(app: App) -> Router {
@@ -21,6 +21,8 @@ pub(crate) fn router(app: App) -> Router {
         .merge(of_profiles())
         .merge(of_pools())
         .merge(of_volumes())
+        .merge(of_buckets())
+        .merge(of_accounts())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
@@ -168,6 +170,48 @@ fn of_volumes() -> Router<App> {
         .route(&below("backups"), get(backups::get_all).post(backups::post))
         .route(&below("backups/{backup}"), get(backups::get).post(backups::rename).delete(backups::delete))
         .route(&below("backups/{backup}/export"), get(backups::export))
+}
+
+fn of_buckets() -> Router<App> {
+    const BUCKET: &str = "/1.0/storage-pools/{pool}/buckets/{bucket}";
+    let below = |rest: &str| format!("{BUCKET}/{rest}");
+    Router::new()
+        .route("/1.0/storage-pools/{pool}/buckets", get(buckets::get_all).post(buckets::post))
+        .route(BUCKET, get(buckets::get).put(buckets::put).patch(buckets::patch).delete(buckets::delete))
+        .route(&below("snapshots"), get(bucket_parts::get_snapshots).post(bucket_parts::post_snapshot))
+        .route(
+            &below("snapshots/{snapshot}"),
+            get(bucket_parts::get_snapshot)
+                .put(bucket_parts::put_snapshot)
+                .post(bucket_parts::rename_snapshot)
+                .delete(bucket_parts::delete_snapshot),
+        )
+        .route(&below("backups"), get(bucket_parts::get_backups).post(bucket_parts::post_backup))
+        .route(
+            &below("backups/{backup}"),
+            get(bucket_parts::get_backup)
+                .post(bucket_parts::rename_backup)
+                .delete(bucket_parts::delete_backup),
+        )
+        .route(&below("backups/{backup}/export"), get(bucket_parts::export))
+        .route("/1.0/storage-pools/{pool}/volumes/bucket", any(bucket_parts::no_volume))
+        .route("/1.0/storage-pools/{pool}/volumes/bucket/{*rest}", any(bucket_parts::no_volume))
+        .route(&below("keys"), get(bucket_keys::get_all).post(bucket_keys::post))
+        .route(&below("keys/{key}"), get(bucket_keys::get).put(bucket_keys::put).delete(bucket_keys::delete))
+}
+
+fn of_accounts() -> Router<App> {
+    Router::new()
+        .route("/1.0/storage-accounts", get(accounts::get_all).post(accounts::post))
+        .route(
+            "/1.0/storage-accounts/{name}",
+            get(accounts::get).put(accounts::put).patch(accounts::patch).delete(accounts::delete),
+        )
+        .route("/1.0/storage-accounts/{name}/keys", get(accounts::get_keys).post(accounts::post_key))
+        .route(
+            "/1.0/storage-accounts/{name}/keys/{access_key}",
+            get(accounts::get_key).put(accounts::put_key).delete(accounts::delete_key),
+        )
 }
 
 /// GET `/`.

@@ -1,7 +1,7 @@
 //! `…/volumes/{type}/{name}/snapshots`.
 
 use super::glue::{App, Body, Matched, accepted, blocking, done, list, matched, start, sync_with_etag};
-use super::volumes::{find_custom, find_record};
+use super::volumes::{find_custom, find_record, place};
 use super::{Query, Reply};
 use crate::service::{NewSnapshot, Result, Service, ServiceError, url};
 use axum::extract::{Path, State};
@@ -25,7 +25,7 @@ fn find_snapshot(service: &Service, volume: &Volume, name: &str) -> Result<Snaps
 }
 
 fn url_of(pool: &str, kind: &str, volume: &str, snapshot: &str, project: &str) -> String {
-    url(&["storage-pools", pool, "volumes", kind, volume, "snapshots", snapshot], &project)
+    url(&place(pool, kind, volume, &["snapshots", snapshot]), &project)
 }
 
 /// GET `…/snapshots`.

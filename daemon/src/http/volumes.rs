@@ -53,7 +53,13 @@ pub(crate) fn find_record(
     found.ok_or_else(|| ServiceError::not_found(format!("{kind} volume {name:?} on pool {:?}", pool.name)))
 }
 
-/// Only custom volumes are changed through this interface.
+/// Where a volume, or a bucket, is reached.
+pub(crate) fn place<'a>(pool: &'a str, kind: &'a str, name: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+    let own = if kind == "bucket" { vec!["buckets", name] } else { vec!["volumes", kind, name] };
+    [&["storage-pools", pool], own.as_slice(), rest].concat()
+}
+
+/// Only custom volumes, and buckets at their own place, are changed through this interface.
 pub(crate) fn find_custom(
     service: &Service,
     pool: &str,
@@ -62,7 +68,8 @@ pub(crate) fn find_custom(
     project: &str,
 ) -> Result<Found> {
     let found = find(service, pool, kind, name, project)?;
-    if found.record.volume.kind != VolumeKind::Custom.as_str() {
+    let changeable = [VolumeKind::Custom, VolumeKind::Bucket].map(VolumeKind::as_str);
+    if !changeable.contains(&found.record.volume.kind.as_str()) {
         let message = format!(
             "{} volumes are changed through what they belong to; only custom volumes are changed here",
             found.record.volume.kind
@@ -218,7 +225,9 @@ fn collect(
     for record in service.store().volumes()? {
         let volume = record.volume;
         let Some(pool) = by_id.get(&volume.pool) else { continue };
-        let is_wanted = kind.is_none_or(|kind| kind.as_str() == volume.kind)
+        // A bucket is listed as what it is, not as the volume that holds it.
+        let is_wanted = volume.kind != VolumeKind::Bucket.as_str()
+            && kind.is_none_or(|kind| kind.as_str() == volume.kind)
             && (query.all_projects || effective.get(volume.kind.as_str()) == Some(&volume.project))
             && !matches!(volume.state, VolumeState::Creating | VolumeState::Deleting);
         if !is_wanted {

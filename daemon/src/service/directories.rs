@@ -52,6 +52,16 @@ impl Directories {
         self.root.join("catalog").join("larder.db")
     }
 
+    /// The key that secrets are sealed with.
+    pub fn secret_key(&self) -> PathBuf {
+        self.root.join("secret.key")
+    }
+
+    /// Certificate and private key of the endpoints that speak TLS.
+    pub fn server_certificate(&self) -> (PathBuf, PathBuf) {
+        (self.root.join("server.crt"), self.root.join("server.key"))
+    }
+
     /// Mount points of the pools.
     pub fn storage_pools(&self) -> PathBuf {
         self.root.join("storage-pools")

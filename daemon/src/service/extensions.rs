@@ -12,6 +12,11 @@ pub const EXTENSIONS: &[&str] = &[
     "storage_volume_project_move",
     "storage_volumes_all_projects",
     "storage_volumes_all",
+    "storage_buckets",
+    "storage_buckets_create_credentials",
+    "storage_buckets_all_projects",
+    "storage_bucket_full",
+    "storage_bucket_backup",
     "storage_block_volumes",
     "custom_block_volumes",
     "custom_volume_backup",
@@ -78,4 +83,6 @@ pub const EXTENSIONS: &[&str] = &[
     "instance_pool_move",
     "instance_project_move",
     "larder_catalog_backup",
+    "larder_storage_accounts",
+    "larder_bucket_snapshots",
 ];

@@ -1,7 +1,9 @@
 //! What the daemon does: each use-case checks everything, records what it is about to do in one catalog transaction, lets
 //! the pool work, and records the outcome in another. Nothing here knows HTTP.
 
+mod accounts;
 mod backups;
+mod buckets;
 mod copies;
 mod crash;
 mod directories;
@@ -16,6 +18,8 @@ mod profiles;
 mod projects;
 mod reconcile;
 mod refresh;
+mod s3;
+mod sealing;
 mod server;
 mod snapshots;
 mod store;
@@ -24,8 +28,10 @@ mod volumes;
 mod warnings;
 mod work;
 
+pub use accounts::{AccountContent, NewAccount, account_url};
 pub(crate) use backups::check_manifest;
-pub use backups::{BackupImport, ImportKind, InstanceImport, NewBackup};
+pub use backups::{BackupImport, CheckedBucket, ImportKind, InstanceImport, NewBackup};
+pub use buckets::{BucketKeyChange, KeyPair, NewBucket, NewBucketKey, bucket_name};
 pub use copies::VolumeSource;
 pub use directories::Directories;
 pub use error::{Kind, Result, ServiceError};
@@ -38,6 +44,7 @@ pub use instances::{
 pub use pools::{NewPool, OpenPool};
 pub use profiles::{ProfileContent, profile_url};
 pub use projects::project_keys;
+pub use s3::{Bound, S3Directory};
 pub use server::SERVER_KEYS;
 pub use snapshots::NewSnapshot;
 use store::storage_id;
@@ -49,7 +56,7 @@ pub use work::{Identity, Requestor, Task};
 use larder_base::host::Host;
 use larder_base::{Cancel, Clock, Ticket};
 use larder_catalog::documents::Volume;
-use larder_storage_driver::Cx;
+use larder_storage_driver::{Config, Cx};
 use larder_storage_pool::{Locks, Pool};
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -71,6 +78,9 @@ pub struct Service {
     instances: instances::Instances,
     /// Told when work that nobody asked for shall end.
     stopping: Cancel,
+    sealer: sealing::Sealer,
+    buckets: buckets::OpenBuckets,
+    endpoint: s3::Endpoint,
 }
 
 impl Service {
@@ -86,6 +96,7 @@ impl Service {
         let host = crash::CrashHost::over(host);
         let images = images::Images::open(&directories.images(), &clock)?;
         let instances = instances::Instances::new(&directories.run());
+        let sealer = sealing::Sealer::new(directories.secret_key());
         Ok(Self {
             store: Store::new(catalog, Arc::clone(&clock)),
             pools: RwLock::default(),
@@ -98,6 +109,9 @@ impl Service {
             images,
             instances,
             stopping: Cancel::new(),
+            sealer,
+            buckets: buckets::OpenBuckets::default(),
+            endpoint: s3::Endpoint::default(),
         })
     }
 
@@ -133,11 +147,18 @@ impl Service {
 
     /// The URL of a volume, with its project where that is not the default.
     pub fn volume_url(&self, pool: &str, volume: &Volume) -> String {
+        if volume.kind == "bucket" {
+            return self.bucket_url(pool, volume);
+        }
         url(&["storage-pools", pool, "volumes", &volume.kind, &volume.name], &volume.project)
     }
 
     fn snapshot_url(&self, pool: &OpenPool, volume: &Volume, snapshot: &str) -> String {
         let pool = &pool.document.name;
+        if volume.kind == "bucket" {
+            let parts = ["storage-pools", pool, "buckets", &volume.name, "snapshots", snapshot];
+            return url(&parts, &volume.project);
+        }
         url(
             &["storage-pools", pool, "volumes", &volume.kind, &volume.name, "snapshots", snapshot],
             &volume.project,
@@ -158,8 +179,9 @@ impl Service {
         self.stopping.cancel();
     }
 
-    /// Closes every pool.
+    /// Closes every bucket and pool.
     pub fn shut_down(&self) {
+        self.close_buckets();
         let task = Task::quiet(Requestor::default());
         for (name, pool) in self.pools.write().drain() {
             if let Err(error) = self.with_cx(&task, |cx| pool.close(cx)) {

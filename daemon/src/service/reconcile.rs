@@ -8,7 +8,7 @@ use larder_base::{PoolName, SnapshotName};
 use larder_catalog::documents::{
     Intent as IntentDocument, Pool as PoolDocument, PoolStatus, Snapshot, Volume, VolumeState,
 };
-use larder_storage_driver::{Place, VolumeId, VolumeSpec};
+use larder_storage_driver::{Place, VolumeId, VolumeKind, VolumeSpec};
 use larder_storage_pool::{Intent, Pool, Recovered, Settled};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -235,10 +235,11 @@ impl Service {
         }
         let live: BTreeSet<Place> = recovered.live.iter().cloned().collect();
         let url = |place: &Place| {
-            format!(
-                "/1.0/storage-pools/{}/volumes/{}/{}",
-                document.name, place.volume.kind, place.volume.name
-            )
+            let VolumeId { kind, name, .. } = &place.volume;
+            match kind {
+                VolumeKind::Bucket => format!("/1.0/storage-pools/{}/buckets/{name}", document.name),
+                _ => format!("/1.0/storage-pools/{}/volumes/{kind}/{name}", document.name),
+            }
         };
         for place in live.difference(&known) {
             let message = format!("{place} is on the pool but not in the catalog; it is left alone");
@@ -271,7 +272,7 @@ fn plan_of(intent: &IntentDocument) -> Result<Plan> {
 fn specs_of(records: &[VolumeRecord]) -> Result<BTreeMap<VolumeId, VolumeSpec>> {
     let spec = |record: &VolumeRecord| {
         let id = record.storage_id()?;
-        let size = super::volumes::size_of(&record.volume.config)?;
+        let size = super::volumes::storage_size(&record.volume)?;
         Ok((id.clone(), VolumeSpec { id, size, config: record.volume.config.clone() }))
     };
     records.iter().map(spec).collect()

@@ -47,12 +47,35 @@ pub const SERVER_KEYS: &[ConfigKey] = &[
         "How new image files are compressed",
     ),
     key(
+        "core.storage_buckets_address",
+        KeyType::Text,
+        "",
+        "Where the S3 endpoint listens, such as :8555; empty for nowhere",
+    ),
+    key(
+        "core.storage_buckets_plaintext",
+        KeyType::Boolean,
+        "false",
+        "Whether the S3 endpoint speaks HTTP without TLS; on a loopback address alone",
+    ),
+    key(
+        "storage.buckets_lifecycle_day_seconds",
+        KeyType::Integer,
+        "86400",
+        "How many seconds a day of a bucket's lifecycle rule lasts; for tests",
+    ),
+    key(
         "backups.compression_algorithm",
         KeyType::OneOf(&["none", "gzip", "bzip2", "lzma", "xz", "zstd"]),
         "gzip",
         "How backups are compressed where the request does not say",
     ),
 ];
+
+/// Whether a boolean key says yes.
+pub(super) fn is_true(value: &str) -> bool {
+    ["true", "1", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
+}
 
 impl Service {
     /// The server's configuration.
@@ -77,7 +100,13 @@ impl Service {
             })?;
         }
         let cause = cause_of(task, "config-updated", "/1.0", &ProjectName::default_project());
-        self.store.put_server_config(&config, Some(cause))
+        if let Some(text) = config.get(super::s3::LIFECYCLE_DAY)
+            && !text.parse::<u64>().is_ok_and(|seconds| seconds > 0)
+        {
+            let message = format!("{} must be a number above 0, not {text:?}", super::s3::LIFECYCLE_DAY);
+            return Err(ServiceError::bad(message));
+        }
+        self.move_s3_endpoint(&config, || self.store.put_server_config(&config, Some(cause)))
     }
 
     /// A copy of the catalog as it is now, taken while work goes on, at `path`, which must not exist.

@@ -4,6 +4,7 @@ use super::crash::{Point, point};
 use super::lifetime;
 use super::pools::OpenPool;
 use super::store::{VolumeRecord, cause_of};
+use super::volumes::action;
 use super::work::{Plan, Then};
 use super::{Result, Service, ServiceError, Task};
 use jiff::Timestamp;
@@ -54,6 +55,7 @@ impl Service {
             storage: Intent::Snapshot { volume: id.clone(), snapshot: name.clone() },
             then: Then::SnapshotIsMade { snapshot: snapshot.id.as_uuid() },
         };
+        let _still = if record.is_bucket() { Some(self.stop_writes(task, record)?) } else { None };
         self.store.begin_snapshot(&self.ticket(task), record, &snapshot, &plan)?;
         point(Point::Intent);
         if let Err(error) = self.with_cx(task, |cx| pool.pool.snapshot(cx, &id, &name)) {
@@ -64,7 +66,7 @@ impl Service {
         }
         point(Point::Act);
         let url = self.snapshot_url(pool, &record.volume, name.as_str());
-        let cause = cause_of(task, "storage-volume-snapshot-created", &url, &record.volume.project);
+        let cause = cause_of(task, &action(&record.volume, "snapshot-created"), &url, &record.volume.project);
         self.store.snapshot_is_made(&self.ticket(task), &snapshot, Some(cause))?;
         point(Point::Commit);
         Ok(())
@@ -109,6 +111,7 @@ impl Service {
             ServiceError::not_found(format!("snapshot {name:?} of volume {:?}", record.volume.name))
         })?;
         self.must_be_unused(record)?;
+        let _closed = if record.is_bucket() { Some(self.close_bucket(task, pool, record)?) } else { None };
         let removed = self.in_the_way_of(task, pool, record, name)?;
         for younger in &removed {
             self.delete_snapshot(task, pool, record, younger)?;
@@ -125,14 +128,14 @@ impl Service {
         let record = self.store.begin_change(&self.ticket(task), record, &marked, &plan)?;
         point(Point::Intent);
         let spec =
-            VolumeSpec { id, size: super::volumes::size_of(&marked.config)?, config: marked.config.clone() };
+            VolumeSpec { id, size: super::volumes::storage_size(&marked)?, config: marked.config.clone() };
         let outcome = self.with_cx(task, |cx| pool.pool.restore(cx, &spec, &snapshot_name, is_newest));
         point(Point::Act);
         let ready = Volume { state: VolumeState::Ready, ..marked };
         match outcome {
             Ok(()) => {
                 let url = self.volume_url(&pool.document.name, &ready);
-                let mut cause = cause_of(task, "storage-volume-restored", &url, &ready.project);
+                let mut cause = cause_of(task, &action(&ready, "restored"), &url, &ready.project);
                 cause.context = serde_json::json!({ "snapshot": name });
                 self.store.end_change(&self.ticket(task), &record, &ready, Some(cause))
             }
@@ -168,7 +171,7 @@ impl Service {
             Ok(()) => {
                 let url = self.snapshot_url(pool, &record.volume, name.as_str());
                 let mut cause =
-                    cause_of(task, "storage-volume-snapshot-renamed", &url, &record.volume.project);
+                    cause_of(task, &action(&record.volume, "snapshot-renamed"), &url, &record.volume.project);
                 cause.context = serde_json::json!({ "old_name": snapshot.name });
                 self.store.end_snapshot_rename(&self.ticket(task), snapshot, name.as_str(), Some(cause))
             }
@@ -199,7 +202,7 @@ impl Service {
             self.expiry_must_be_ahead(changed.expires_at, &changed.name)?;
         }
         let url = self.snapshot_url(pool, &record.volume, &changed.name);
-        let cause = cause_of(task, "storage-volume-snapshot-updated", &url, &record.volume.project);
+        let cause = cause_of(task, &action(&record.volume, "snapshot-updated"), &url, &record.volume.project);
         self.store.change_snapshot(changed, Some(cause))
     }
 
@@ -230,7 +233,7 @@ impl Service {
         };
         point(Point::Act);
         let url = self.snapshot_url(pool, &record.volume, &snapshot.name);
-        let cause = cause_of(task, "storage-volume-snapshot-deleted", &url, &record.volume.project);
+        let cause = cause_of(task, &action(&record.volume, "snapshot-deleted"), &url, &record.volume.project);
         self.store.snapshot_is_gone(Some(&self.ticket(task)), snapshot, Some(cause))?;
         point(Point::Commit);
         if let Some(trashed) = trashed {

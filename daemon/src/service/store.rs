@@ -1,6 +1,8 @@
 //! What exists, in the words of the use-cases: the only part of the daemon that speaks to the catalog. Each change is
 //! one transaction that writes documents, the keys that name and refer to them, intents and the cause together.
 
+mod accounts;
+mod buckets;
 mod images;
 pub(super) mod instances;
 mod pools;
@@ -38,6 +40,11 @@ pub struct VolumeRecord {
 impl VolumeRecord {
     fn new(stored: Stored<Volume>) -> Self {
         Self { before: stored.document.clone(), volume: stored.document, revision: stored.revision }
+    }
+
+    /// Whether it holds a bucket.
+    pub fn is_bucket(&self) -> bool {
+        self.volume.kind == VolumeKind::Bucket.as_str()
     }
 
     /// The volume as storage knows it.

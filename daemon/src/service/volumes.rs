@@ -127,6 +127,18 @@ impl Service {
     ) -> Result<()> {
         self.store.begin_volume(&pool.document, volume)?;
         point(Point::Intent);
+        self.make_begun(task, pool, volume, snapshots, work)
+    }
+
+    /// The same from where the volume is recorded as being created.
+    pub(super) fn make_begun(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        volume: &Volume,
+        snapshots: &[Snapshot],
+        work: impl FnOnce(&larder_storage_driver::Cx<'_>) -> larder_storage_driver::Result<()>,
+    ) -> Result<()> {
         if let Err(error) = self.with_cx(task, work) {
             self.store.forget_volume(volume.id)?;
             return Err(error.into());
@@ -140,7 +152,7 @@ impl Service {
 
     fn created_cause(&self, task: &Task, pool: &OpenPool, volume: &Volume) -> Cause {
         let url = self.volume_url(&pool.document.name, volume);
-        cause_of(task, "storage-volume-created", &url, &volume.project)
+        cause_of(task, &action(volume, "created"), &url, &volume.project)
     }
 
     /// Changes keys and description. A new size is applied first.
@@ -156,12 +168,15 @@ impl Service {
         config.retain(|_, value| !value.is_empty());
         check_config(&config, KeyScope::Volume, driver.config_keys(), driver.name())?;
         check_immutable(driver.config_keys(), KeyScope::Volume, &record.volume.config, &config)?;
-        let (old, new) = (size_of(&record.volume.config)?, size_of(&config)?);
+        let (old, new) = (
+            storage_size(&record.volume)?,
+            storage_size(&Volume { config: config.clone(), ..record.volume.clone() })?,
+        );
         let id = record.storage_id()?;
         let mut volume = Volume { config, description: change.description, ..record.volume.clone() };
         let cause = cause_of(
             task,
-            "storage-volume-updated",
+            &action(&volume, "updated"),
             &self.volume_url(&pool.document.name, &volume),
             &volume.project,
         );
@@ -246,7 +261,7 @@ impl Service {
         };
         point(Point::Act);
         let url = self.volume_url(&pool.document.name, &record.volume);
-        let cause = cause_of(task, "storage-volume-deleted", &url, &record.volume.project);
+        let cause = cause_of(task, &action(&record.volume, "deleted"), &url, &record.volume.project);
         let backups = self.store.backups_of(&record.volume)?;
         self.store.volume_is_gone(&self.ticket(task), record.volume.id, Some(cause))?;
         point(Point::Commit);
@@ -269,10 +284,26 @@ impl Service {
     /// Notes a size that nothing enforces.
     fn warn_about_size(&self, pool: &OpenPool, volume: &Volume) -> Result<()> {
         let unenforced = pool.pool.capabilities().quota == larder_storage_driver::Quota::None;
-        if unenforced && volume.content == "filesystem" && volume.config.contains_key("size") {
+        // A bucket's size is enforced where its objects come in.
+        let is_bucket = volume.kind == VolumeKind::Bucket.as_str();
+        if unenforced && !is_bucket && volume.content == "filesystem" && volume.config.contains_key("size") {
             self.warnings().note_unenforced_size(&pool.document, volume)?;
         }
         Ok(())
+    }
+}
+
+/// The lifecycle event of what happened to a volume.
+pub(super) fn action(volume: &Volume, what: &str) -> String {
+    let kind = if volume.kind == VolumeKind::Bucket.as_str() { "bucket" } else { "volume" };
+    format!("storage-{kind}-{what}")
+}
+
+/// How large the pool makes a volume: what `size` says, and for a bucket's room beside it.
+pub(super) fn storage_size(volume: &Volume) -> Result<Option<ByteSize>> {
+    match volume.kind == VolumeKind::Bucket.as_str() {
+        true => Ok(super::buckets::quota_of(&volume.config)?.map(super::buckets::volume_size)),
+        false => size_of(&volume.config),
     }
 }
 

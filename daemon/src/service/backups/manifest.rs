@@ -25,9 +25,26 @@ pub(super) struct Described {
     pub(super) snapshots: Option<Vec<Described>>,
 }
 
+/// What is read of a bucket's key; a backup of ours has none, because secrets stay at home.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct DescribedKey {
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) role: String,
+    #[serde(rename = "access-key")]
+    pub(super) access_key: String,
+    #[serde(rename = "secret-key")]
+    pub(super) secret_key: String,
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Parts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bucket: Option<Described>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bucket_keys: Option<Vec<DescribedKey>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     volume: Option<Described>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,10 +129,54 @@ pub(super) fn write(pool: &Pool, volume: &Volume, snapshots: &[Snapshot]) -> Res
         config: Some(Parts {
             volume: Some(own),
             volume_snapshots: Some(snapshots.iter().map(described).collect()),
-            volumes: None,
+            ..Parts::default()
         }),
     };
-    serde_saphyr::to_string(&index)
+    spelled(&index)
+}
+
+/// The manifest of a bucket.
+pub(super) fn write_bucket(pool: &Pool, volume: &Volume) -> Result<String> {
+    let own = Described {
+        name: volume.name.clone(),
+        description: volume.description.clone(),
+        config: volume.config.clone(),
+        created_at: Some(volume.created_at),
+        ..Described::default()
+    };
+    spelled(&Index {
+        name: volume.name.clone(),
+        backend: pool.driver.clone(),
+        pool: pool.name.clone(),
+        kind: "bucket".to_owned(),
+        optimized: Some(false),
+        optimized_header: Some(false),
+        snapshots: None,
+        config: Some(Parts { bucket: Some(own), bucket_keys: Some(Vec::new()), ..Parts::default() }),
+    })
+}
+
+/// Reads the manifest of a bucket.
+pub(super) fn read_bucket(text: &str) -> Result<(Described, Vec<DescribedKey>)> {
+    let refuse = |problem: String| ServiceError::bad(format!("the backup's index.yaml: {problem}"));
+    let index: Index = serde_saphyr::from_str(text).map_err(|error| refuse(error.to_string()))?;
+    if index.kind != "bucket" {
+        return Err(refuse(format!(
+            "this is a backup of type {:?}; only backups of buckets can be imported here",
+            index.kind
+        )));
+    }
+    let parts = index.config.unwrap_or_default();
+    let mut bucket = parts.bucket.unwrap_or_default();
+    if bucket.name.is_empty() {
+        bucket.name = index.name;
+    }
+    bucket.config.retain(|key, value| !key.starts_with("volatile.") && !value.is_empty());
+    Ok((bucket, parts.bucket_keys.unwrap_or_default()))
+}
+
+fn spelled(index: &Index) -> Result<String> {
+    serde_saphyr::to_string(index)
         .map_err(|error| ServiceError::internal(format!("the manifest can't be written: {error}")))
 }
 

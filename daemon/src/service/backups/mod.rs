@@ -1,14 +1,17 @@
 //! Backups of volumes and instances in the portable form: stored files that can be downloaded, and their import. An
 //! instance's is its root volume's, with more told in it.
 
+mod bucket;
 mod disk;
 mod import;
 mod instance;
 mod instance_manifest;
 mod manifest;
+mod objects;
 pub(super) mod pack;
 mod survey;
 
+pub use bucket::CheckedBucket;
 pub use import::{BackupImport, ImportKind};
 pub use instance::InstanceImport;
 
@@ -178,6 +181,9 @@ impl Service {
         new: &NewBackup,
         output: impl Write + Send,
     ) -> Result<()> {
+        if record.is_bucket() {
+            return self.write_bucket_backup(task, pool, record, new, output);
+        }
         let snapshots = if new.volume_only { Vec::new() } else { self.store.snapshots_of(&record.volume)? };
         self.must_have_own_ids(task, pool, record, &snapshots)?;
         let (text, note) = self.manifests(pool, record, &snapshots)?;
@@ -302,10 +308,13 @@ impl Service {
         self.directories.backups().join(backup.id.to_string())
     }
 
-    /// What happened to a backup: of a volume, or of the instance whose root it is.
+    /// What happened to a backup: of a volume, a bucket, or the instance whose root it is.
     fn backup_cause(&self, task: &Task, pool: &str, volume: &Volume, backup: &str, what: &str) -> Cause {
         let (subject, parts) = match volume.kind.as_str() {
             "container" => ("instance", vec!["instances", &volume.name, "backups", backup]),
+            "bucket" => {
+                ("storage-bucket", vec!["storage-pools", pool, "buckets", &volume.name, "backups", backup])
+            }
             kind => (
                 "storage-volume",
                 vec!["storage-pools", pool, "volumes", kind, &volume.name, "backups", backup],

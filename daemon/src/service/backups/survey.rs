@@ -1,6 +1,7 @@
 //! Looking into an uploaded tar before anything is made of it: all of it, once, within bounds.
 
 use super::MANIFEST;
+use super::objects::OBJECTS;
 use crate::service::{Result, ServiceError, Task};
 use larder_base::progress::Unit;
 use larder_base::{Cancel, Progress};
@@ -76,6 +77,8 @@ pub(super) struct Survey {
 pub(super) enum Wanted {
     Folders(Vec<String>),
     Disks(Vec<String>),
+    /// The objects of a bucket, whose names lead nowhere whatever they are.
+    Objects,
 }
 
 /// Reads a whole backup without unpacking anything. Fails when it is damaged or cut off, has another manifest,
@@ -122,6 +125,10 @@ struct Look<'a> {
 impl Look<'_> {
     fn at(&mut self, path: &[u8], kind: tar::EntryType, size: u64) -> Result<()> {
         let name = plain(path);
+        let is_object = *self.wanted == Wanted::Objects && path.starts_with(OBJECTS.as_bytes());
+        if is_object {
+            return self.object(kind, size);
+        }
         if path.starts_with(b"/") || name.split(|byte| *byte == b'/').any(|part| part == b"..") {
             let shown = String::from_utf8_lossy(path);
             return Err(ServiceError::bad(format!("the backup has a name that leads outside: {shown:?}")));
@@ -131,6 +138,7 @@ impl Look<'_> {
             self.manifests += 1;
         }
         match self.wanted {
+            Wanted::Objects => Ok(()),
             Wanted::Folders(folders) => self.below(folders, name, kind, size),
             Wanted::Disks(disks) => {
                 if let Some(disk) = disks.iter().find(|disk| disk.as_bytes() == name) {
@@ -141,6 +149,25 @@ impl Look<'_> {
                 }
                 Ok(())
             }
+        }
+    }
+
+    fn object(&mut self, kind: tar::EntryType, size: u64) -> Result<()> {
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(ServiceError::bad("the backup has an object that is no plain file"));
+        }
+        self.found.members += 1;
+        self.found.file_bytes = self.found.file_bytes.saturating_add(size);
+        self.fits()
+    }
+
+    fn fits(&self) -> Result<()> {
+        match self.found.file_bytes > self.room {
+            true => Err(ServiceError::bad(format!(
+                "the backup's files are too large: they have room for {} bytes",
+                self.room
+            ))),
+            false => Ok(()),
         }
     }
 
@@ -160,12 +187,7 @@ impl Look<'_> {
                 Some(_) => {}
             }
         }
-        if self.found.file_bytes > self.room {
-            let message =
-                format!("the backup's files are too large for the pool: {} bytes are free there", self.room);
-            return Err(ServiceError::bad(message));
-        }
-        Ok(())
+        self.fits()
     }
 
     fn judged(self) -> Result<Survey> {
@@ -178,6 +200,7 @@ impl Look<'_> {
                 let seen = |number: usize| self.folders.get(number).copied().unwrap_or(false);
                 folders.iter().enumerate().find(|(number, _)| !seen(*number)).map(|(_, folder)| folder)
             }
+            Wanted::Objects => None,
             Wanted::Disks(disks) => disks.iter().find(|disk| !self.found.disks.contains_key(*disk)),
         };
         match missing {
@@ -191,6 +214,11 @@ impl Look<'_> {
 fn plain(path: &[u8]) -> &[u8] {
     let path = path.strip_prefix(b"./").unwrap_or(path);
     path.strip_suffix(b"/").unwrap_or(path)
+}
+
+/// The stream inside a packed tar, which ends when the work is cancelled.
+pub(super) fn open(file: &Path, cancel: &Cancel) -> Result<impl Read + use<>> {
+    Watched::open(file, cancel, Progress::silent())
 }
 
 /// The stream inside a packed tar: counted, reported, and ending when the work is cancelled.
@@ -233,6 +261,6 @@ fn cut_off() -> ServiceError {
     damaged(&io::ErrorKind::UnexpectedEof.into())
 }
 
-fn damaged(error: &io::Error) -> ServiceError {
+pub(super) fn damaged(error: &io::Error) -> ServiceError {
     ServiceError::bad(format!("the backup is damaged or cut off: {error}"))
 }

@@ -10,7 +10,7 @@ use larder_catalog::{CatalogError, Cause, Key, Transaction, VolumeId, keys};
 /// How many documents one transaction writes at most, well below the catalog's limit.
 const BATCH: usize = 30;
 
-fn name_key(volume: &Volume) -> Key {
+pub(super) fn name_key(volume: &Volume) -> Key {
     keys::volume_name(volume.pool, &volume.project, &volume.kind, &volume.name)
 }
 
@@ -120,7 +120,8 @@ impl Store {
     pub(in crate::service) fn forget_volume(&self, id: VolumeId) -> Result<()> {
         let Some(record) = self.volume_by_id(id)? else { return Ok(()) };
         self.forget_snapshots(&record.volume)?;
-        self.commit(Transaction::new().delete(name_key(&record.volume)).delete_document(&record.volume), None)
+        let transaction = Transaction::new().delete(name_key(&record.volume)).delete_document(&record.volume);
+        self.commit(self.forget_bucket(&record.volume, transaction)?, None)
     }
 
     fn forget_snapshots(&self, volume: &Volume) -> Result<()> {
@@ -275,7 +276,7 @@ impl Store {
         if owner.map(|entry| super::pointer::<VolumeId>(&entry.value)).transpose()? == Some(volume.id) {
             transaction = transaction.delete(name_key(volume));
         }
-        self.commit(transaction, cause)
+        self.commit(self.forget_bucket(volume, transaction)?, cause)
     }
 
     /// One volume takes the place of another: the new one is ready, the old one sentenced and without a name.

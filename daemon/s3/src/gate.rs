@@ -1,0 +1,275 @@
+//! Who may do what: the only way to a bucket's objects leads through a [`Gate`].
+
+use crate::acl::{Acl, Right};
+use crate::directory::{AccessKey, Directory, FoundBucket, Identity, Rights, Role};
+use crate::policy::{Asking, Verdict};
+use crate::settings::Settings;
+use crate::support::{blocking, unavailable};
+use http::{HeaderMap, Uri};
+use larder_storage_buckets::{Bucket, Version};
+use s3s::{S3Request, S3Result, s3_error};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What the connection is like; the server puts it into a request's extensions.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Peer {
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// Whether the connection is encrypted.
+    pub is_secure: bool,
+}
+
+/// A request on a bucket: who asks, for what.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) found: FoundBucket,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) key: Option<AccessKey>,
+    values: HashMap<String, Vec<String>>,
+}
+
+/// The caller's key, none for somebody unknown.
+pub(crate) async fn caller<T>(
+    directory: &dyn Directory,
+    request: &S3Request<T>,
+) -> S3Result<Option<AccessKey>> {
+    let Some(credentials) = &request.credentials else { return Ok(None) };
+    let key = directory.access_key(&credentials.access_key).await.map_err(unavailable)?;
+    key.map(Some).ok_or_else(|| s3_error!(InvalidAccessKeyId))
+}
+
+impl Gate {
+    /// Comes to a bucket. A key of other buckets doesn't learn whether it exists.
+    pub(crate) async fn enter<T>(face: &crate::Face, request: &S3Request<T>, bucket: &str) -> S3Result<Self> {
+        let key = caller(face.directory.as_ref(), request).await?;
+        if let Some(AccessKey { rights: Rights::Buckets(buckets), .. }) = &key
+            && !buckets.contains_key(bucket)
+        {
+            return Err(denied());
+        }
+        let found = face.directory.bucket(bucket).await.map_err(unavailable)?;
+        let found = found.ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))?;
+        let expected = request.headers.get("x-amz-expected-bucket-owner");
+        if expected.is_some_and(|expected| expected.as_bytes() != found.owner.id.as_bytes()) {
+            return Err(denied());
+        }
+        let (name, engine, cache) =
+            (found.name.clone(), Arc::clone(&found.bucket), Arc::clone(&face.settings));
+        let settings = blocking(move || cache.of(&name, &engine)).await?;
+        let values = match settings.policy.is_some() {
+            true => values_of(&request.headers, &request.uri, request.extensions.get::<Peer>()),
+            false => HashMap::new(),
+        };
+        Ok(Self { found, settings, key, values })
+    }
+
+    /// The bucket's objects, for who has been let in.
+    pub(crate) fn bucket(&self) -> Arc<Bucket> {
+        Arc::clone(&self.found.bucket)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.found.name
+    }
+
+    /// The caller's canonical id.
+    pub(crate) fn caller(&self) -> Option<&str> {
+        self.key.as_ref().map(|key| key.identity.id.as_str())
+    }
+
+    /// Who owns what the caller puts.
+    pub(crate) fn writer(&self) -> Identity {
+        // What somebody unknown puts belongs to whoever let them in.
+        match &self.key {
+            Some(AccessKey { rights: Rights::Account, identity, .. }) => identity.clone(),
+            _ => self.found.owner.clone(),
+        }
+    }
+
+    fn is_owner(&self) -> bool {
+        match &self.key {
+            Some(AccessKey { rights: Rights::Account, identity, .. }) => identity.id == self.found.owner.id,
+            Some(AccessKey { rights: Rights::Buckets(buckets), .. }) => {
+                buckets.contains_key(&self.found.name)
+            }
+            None => false,
+        }
+    }
+
+    /// Adds what a policy may ask of this request.
+    pub(crate) fn tell(&mut self, name: &str, values: Vec<String>) {
+        self.values.insert(name.to_owned(), values);
+    }
+
+    /// Tells the policy of the tags a request brings.
+    pub(crate) fn tell_tags(&mut self, tags: &[(String, String)]) {
+        if self.settings.policy.is_some() {
+            for (name, value) in tags {
+                self.tell(&format!("s3:requestobjecttag/{name}"), vec![value.clone()]);
+            }
+            self.tell("s3:requestobjecttagkeys", tags.iter().map(|(name, _)| name.clone()).collect());
+        }
+    }
+
+    /// The bucket's list, private when none was set.
+    pub(crate) fn acl(&self) -> Acl {
+        self.settings.acl.clone().unwrap_or_else(|| Acl::private(&self.found.owner))
+    }
+
+    fn list_allows(&self, acl: &Acl, right: Right) -> bool {
+        let ignore_public = self.settings.public_access(|block| block.ignore_public_acls);
+        !self.settings.acls_are_off() && acl.allows(self.caller(), right, ignore_public)
+    }
+
+    /// Whether something may be done with the bucket itself. `right` is what its access control list must grant to who
+    /// isn't the owner; without one only the owner, or who the policy names, may.
+    pub(crate) fn bucket_action(&self, action: &str, right: Option<Right>) -> S3Result<()> {
+        let by_list = right.is_some_and(|right| self.list_allows(&self.acl(), right));
+        self.decide(action, &self.found.name, &HashMap::new(), self.is_owner() || by_list)
+    }
+
+    /// Whether objects may be written or deleted under a key.
+    pub(crate) fn key_action(&self, action: &str, key: &str) -> S3Result<()> {
+        let by_list = self.list_allows(&self.acl(), Right::Write);
+        let resource = format!("{}/{key}", self.found.name);
+        self.decide(action, &resource, &HashMap::new(), self.is_owner() || by_list)
+    }
+
+    /// Whether something may be done with an object that is there. `right` is what its access control list must grant.
+    pub(crate) fn object_action(
+        &self,
+        action: &str,
+        version: &Version,
+        right: Option<Right>,
+    ) -> S3Result<()> {
+        let resource = format!("{}/{}", self.found.name, version.key);
+        let acl = version.record.acl.as_deref().and_then(Acl::from_json);
+        let by_list = match (right, acl) {
+            (Some(right), Some(acl)) => self.list_allows(&acl, right),
+            _ => false,
+        };
+        // With the bucket owner's ownership enforced, or for what isn't the object's own, the bucket's owner may too.
+        let is_writer = self.caller() == Some(version.record.owner.as_str());
+        let of_bucket = self.settings.acls_are_off()
+            || right.is_none()
+            || version.record.owner == self.found.owner.id
+            || self.key.as_ref().is_some_and(|key| key.rights != Rights::Account);
+        let mut tags = HashMap::new();
+        if self.settings.policy.is_some() {
+            for (name, value) in &version.record.tags {
+                tags.insert(format!("s3:existingobjecttag/{name}"), vec![value.clone()]);
+            }
+        }
+        let by_ownership = (is_writer && !self.settings.acls_are_off()) || (self.is_owner() && of_bucket);
+        self.decide(action, &resource, &tags, by_ownership || by_list)
+    }
+
+    /// The error for an object that isn't there: who can't list doesn't learn that.
+    pub(crate) fn missing(&self, error: s3s::S3Error) -> s3s::S3Error {
+        match self.bucket_action("s3:ListBucket", Some(Right::Read)) {
+            Ok(()) => error,
+            Err(denied) => denied,
+        }
+    }
+
+    /// Whether the caller may lift a governance retention.
+    pub(crate) fn may_bypass(&self, key: &str) -> bool {
+        let resource = format!("{}/{key}", self.found.name);
+        self.decide("s3:BypassGovernanceRetention", &resource, &HashMap::new(), self.is_owner()).is_ok()
+    }
+
+    fn decide(
+        &self,
+        action: &str,
+        resource: &str,
+        more: &HashMap<String, Vec<String>>,
+        otherwise: bool,
+    ) -> S3Result<()> {
+        if let Some(AccessKey { rights: Rights::Buckets(buckets), .. }) = &self.key {
+            match buckets.get(&self.found.name) {
+                Some(Role::Admin) => {}
+                Some(Role::ReadOnly) if is_reading(action) => {}
+                _ => return Err(denied()),
+            }
+        }
+        let verdict = match &self.settings.policy {
+            None => Verdict::Silent,
+            Some(policy) => {
+                let mut values = self.values.clone();
+                values.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
+                policy.judge(&Asking { caller: self.caller(), action, resource, values })
+            }
+        };
+        let is_for_owner =
+            ["s3:PutBucketPolicy", "s3:GetBucketPolicy", "s3:DeleteBucketPolicy"].contains(&action);
+        let is_restricted = || {
+            let is_public = self.settings.policy.as_ref().is_some_and(crate::policy::Policy::is_public);
+            self.settings.public_access(|block| block.restrict_public_buckets)
+                && is_public
+                && !self.is_owner()
+        };
+        let is_allowed = match verdict {
+            Verdict::Deny => is_for_owner && self.is_owner(),
+            Verdict::Allow => otherwise || !is_restricted(),
+            Verdict::Silent => otherwise,
+        };
+        is_allowed.then_some(()).ok_or_else(denied)
+    }
+
+    /// Refuses a list that grants something to everybody where that is blocked.
+    pub(crate) fn check_acl(&self, acl: &Acl) -> S3Result<()> {
+        match self.settings.public_access(|block| block.block_public_acls) && acl.is_public() {
+            true => Err(s3_error!(AccessDenied, "public access control lists are blocked for this bucket")),
+            false => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn denied() -> s3s::S3Error {
+    s3_error!(AccessDenied, "Access Denied")
+}
+
+/// What a read-only key may do.
+fn is_reading(action: &str) -> bool {
+    action.starts_with("s3:Get") || action.starts_with("s3:List")
+}
+
+/// What policies may ask of a request, by lower-case name.
+fn values_of(headers: &HeaderMap, uri: &Uri, peer: Option<&Peer>) -> HashMap<String, Vec<String>> {
+    let mut values = HashMap::new();
+    let mut tell = |name: String, value: String| {
+        values.insert(name, vec![value]);
+    };
+    for (name, value) in headers {
+        let Ok(value) = value.to_str() else { continue };
+        match name.as_str() {
+            "referer" => tell("aws:referer".to_owned(), value.to_owned()),
+            "user-agent" => tell("aws:useragent".to_owned(), value.to_owned()),
+            "if-match" | "if-none-match" => tell(format!("s3:{name}"), value.to_owned()),
+            lock if lock.starts_with("x-amz-object-lock-") => {
+                let lock = lock.trim_start_matches("x-amz-");
+                tell(format!("s3:{lock}"), value.to_owned());
+            }
+            other if other.starts_with("x-amz-") => tell(format!("s3:{other}"), value.to_owned()),
+            _ => {}
+        }
+    }
+    for pair in uri.query().unwrap_or_default().split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value =
+            urlencoding::decode(&value.replace('+', " ")).map(|value| value.into_owned()).unwrap_or_default();
+        match name {
+            "prefix" | "delimiter" | "max-keys" => tell(format!("s3:{name}"), value),
+            "versionId" => tell("s3:versionid".to_owned(), value),
+            _ => {}
+        }
+    }
+    let peer = peer.copied().unwrap_or_default();
+    if let Some(address) = peer.address {
+        tell("aws:sourceip".to_owned(), address.to_string());
+    }
+    tell("aws:securetransport".to_owned(), peer.is_secure.to_string());
+    values
+}

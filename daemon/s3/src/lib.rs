@@ -1,0 +1,37 @@
+//! The S3 protocol over buckets: signatures, access, and every operation, for whoever tells it of keys and buckets.
+//!
+//! [`Endpoint`] answers connections; [`Directory`] is what it asks the daemon. Objects are `larder-storage-buckets`.
+
+mod acl;
+mod buckets;
+mod checksum;
+mod config;
+mod copy;
+mod cors;
+mod describe;
+mod directory;
+mod emit;
+mod encryption;
+mod endpoint;
+mod face;
+mod form;
+mod form_policy;
+mod gate;
+mod ingest;
+pub mod lifecycle;
+mod limits;
+mod lists;
+mod multipart;
+mod objects;
+mod policy;
+mod post;
+mod properties;
+mod settings;
+mod support;
+
+pub use directory::{
+    AccessKey, BucketEntry, Directory, DirectoryError, FoundBucket, Identity, IdentityName, Rights, Role,
+};
+pub use endpoint::Endpoint;
+pub use face::{Face, Options};
+pub use gate::Peer;

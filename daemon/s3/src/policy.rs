@@ -1,0 +1,530 @@
+//! Bucket policies: the subset that is supported, and refusal of everything else when the policy is set.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use thiserror::Error;
+
+/// Why a policy is refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub(crate) struct PolicyError(String);
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, PolicyError> {
+    Err(PolicyError(why.into()))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+enum Effect {
+    Allow,
+    Deny,
+}
+
+#[derive(Debug, Clone)]
+enum Principals {
+    Anybody,
+    These(Vec<String>),
+}
+
+#[derive(Debug, Clone)]
+struct Condition {
+    operator: Operator,
+    /// Whether the condition holds when the key is absent.
+    if_exists: bool,
+    set: Set,
+    key: String,
+    values: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    One,
+    All,
+    Any,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Equals,
+    NotEquals,
+    EqualsIgnoreCase,
+    NotEqualsIgnoreCase,
+    Like,
+    NotLike,
+    IpAddress,
+    NotIpAddress,
+    Bool,
+    Number(std::cmp::Ordering, bool),
+    NumberEquals,
+    NumberNotEquals,
+    Null,
+}
+
+#[derive(Debug, Clone)]
+struct Statement {
+    effect: Effect,
+    principals: Principals,
+    not_principals: bool,
+    actions: Vec<String>,
+    not_actions: bool,
+    resources: Vec<String>,
+    not_resources: bool,
+    conditions: Vec<Condition>,
+}
+
+/// A policy that was understood whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    statements: Vec<Statement>,
+}
+
+/// What the policy says of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Allow,
+    Deny,
+    Silent,
+}
+
+/// What a request is, for a policy. Keys of `values` are lower case.
+#[derive(Debug, Default)]
+pub(crate) struct Asking<'a> {
+    /// Canonical id; none without a key.
+    pub(crate) caller: Option<&'a str>,
+    pub(crate) action: &'a str,
+    /// `bucket` or `bucket/key`.
+    pub(crate) resource: &'a str,
+    pub(crate) values: HashMap<String, Vec<String>>,
+}
+
+impl Policy {
+    pub(crate) fn parse(text: &str, bucket: &str) -> Result<Self, PolicyError> {
+        let whole: Value =
+            serde_json::from_str(text).map_err(|error| PolicyError(format!("not JSON: {error}")))?;
+        let whole = whole.as_object().ok_or_else(|| PolicyError("a policy is a JSON object".to_owned()))?;
+        for key in whole.keys() {
+            if !["Version", "Id", "Statement"].contains(&key.as_str()) {
+                return refuse(format!("{key} is not known"));
+            }
+        }
+        match whole.get("Version").and_then(Value::as_str) {
+            None | Some("2012-10-17" | "2008-10-17") => {}
+            Some(other) => return refuse(format!("version {other} is not supported: use 2012-10-17")),
+        }
+        let statements = match whole.get("Statement") {
+            Some(Value::Array(statements)) if !statements.is_empty() => statements.clone(),
+            Some(statement @ Value::Object(_)) => vec![statement.clone()],
+            _ => return refuse("a policy has at least one statement"),
+        };
+        let statements = statements.iter().map(|statement| Statement::parse(statement, bucket));
+        Ok(Self { statements: statements.collect::<Result<_, _>>()? })
+    }
+
+    pub(crate) fn judge(&self, asking: &Asking<'_>) -> Verdict {
+        let mut verdict = Verdict::Silent;
+        for statement in self.statements.iter().filter(|statement| statement.applies(asking)) {
+            match statement.effect {
+                Effect::Deny => return Verdict::Deny,
+                Effect::Allow => verdict = Verdict::Allow,
+            }
+        }
+        verdict
+    }
+
+    /// Whether it lets anybody in, without a condition that names who or where from.
+    pub(crate) fn is_public(&self) -> bool {
+        let narrows = |condition: &Condition| {
+            let is_fixed = condition.values.iter().all(|value| !value.contains(['*', '?']));
+            let names =
+                ["aws:sourceip", "aws:sourcevpc", "aws:sourcevpce", "aws:principalorgid", "aws:userid"];
+            is_fixed && names.contains(&condition.key.as_str()) && !condition.if_exists
+        };
+        self.statements.iter().any(|statement| {
+            statement.effect == Effect::Allow
+                && (matches!(statement.principals, Principals::Anybody) || statement.not_principals)
+                && !statement.conditions.iter().any(narrows)
+        })
+    }
+}
+
+impl Statement {
+    fn parse(value: &Value, bucket: &str) -> Result<Self, PolicyError> {
+        let map = value.as_object().ok_or_else(|| PolicyError("a statement is a JSON object".to_owned()))?;
+        for key in map.keys() {
+            let known = [
+                "Sid",
+                "Effect",
+                "Principal",
+                "NotPrincipal",
+                "Action",
+                "NotAction",
+                "Resource",
+                "NotResource",
+                "Condition",
+            ];
+            if !known.contains(&key.as_str()) {
+                return refuse(format!("{key} is not known in a statement"));
+            }
+        }
+        let effect = match map.get("Effect").and_then(Value::as_str) {
+            Some("Allow") => Effect::Allow,
+            Some("Deny") => Effect::Deny,
+            _ => return refuse("Effect is Allow or Deny"),
+        };
+        let (principals, not_principals) = either(map, "Principal", "NotPrincipal")?;
+        if not_principals && effect == Effect::Allow {
+            return refuse("NotPrincipal goes with Deny only");
+        }
+        let (actions, not_actions) = either(map, "Action", "NotAction")?;
+        let (resources, not_resources) = either(map, "Resource", "NotResource")?;
+        let actions = strings(actions, "Action")?;
+        if let Some(other) = actions.iter().find(|action| !action.starts_with("s3:") && *action != "*") {
+            return refuse(format!("{other} is no action of S3"));
+        }
+        let resources = strings(resources, "Resource")?.into_iter().map(|resource| {
+            let path = resource.strip_prefix("arn:aws:s3:::").or_else(|| after_colons(&resource));
+            let path = path.ok_or_else(|| PolicyError(format!("{resource} is no resource of S3")))?;
+            let owner = path.split('/').next().unwrap_or_default();
+            match matches_pattern(owner, bucket) {
+                true => Ok(path.to_owned()),
+                false => refuse(format!("{resource} is not in the bucket {bucket}")),
+            }
+        });
+        Ok(Self {
+            effect,
+            principals: principals_of(principals)?,
+            not_principals,
+            actions,
+            not_actions,
+            resources: resources.collect::<Result<_, _>>()?,
+            not_resources,
+            conditions: conditions(map.get("Condition"))?,
+        })
+    }
+
+    fn applies(&self, asking: &Asking<'_>) -> bool {
+        let is_caller = match &self.principals {
+            Principals::Anybody => true,
+            Principals::These(names) => {
+                asking.caller.is_some_and(|caller| names.iter().any(|name| names_caller(name, caller)))
+            }
+        };
+        let action = asking.action.to_ascii_lowercase();
+        let is_action =
+            self.actions.iter().any(|known| matches_pattern(&known.to_ascii_lowercase(), &action));
+        let is_resource = self.resources.iter().any(|known| matches_pattern(known, asking.resource));
+        is_caller != self.not_principals
+            && is_action != self.not_actions
+            && is_resource != self.not_resources
+            && self.conditions.iter().all(|condition| condition.holds(&asking.values))
+    }
+}
+
+/// The path of a resource that names a region or an account: `arn:aws:s3:region:account:path`.
+fn after_colons(resource: &str) -> Option<&str> {
+    let mut fields = resource.splitn(6, ':');
+    let is_s3 = fields.next() == Some("arn") && fields.next().is_some() && fields.next() == Some("s3");
+    let (_, _, path) = (fields.next(), fields.next(), fields.next()?);
+    is_s3.then_some(path)
+}
+
+/// An account id, a user's ARN, or an account's.
+fn names_caller(name: &str, caller: &str) -> bool {
+    let Some(rest) = name.strip_prefix("arn:aws:iam::") else { return name == caller };
+    match rest.split_once(':') {
+        Some((account, "root")) => account == caller,
+        Some((_, user)) => user.strip_prefix("user/") == Some(caller),
+        None => false,
+    }
+}
+
+fn either<'m>(map: &'m Map<String, Value>, name: &str, not: &str) -> Result<(&'m Value, bool), PolicyError> {
+    match (map.get(name), map.get(not)) {
+        (Some(value), None) => Ok((value, false)),
+        (None, Some(value)) => Ok((value, true)),
+        _ => refuse(format!("a statement has {name} or {not}")),
+    }
+}
+
+fn strings(value: &Value, what: &str) -> Result<Vec<String>, PolicyError> {
+    let one = |value: &Value| match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Bool(value) => Ok(value.to_string()),
+        Value::Number(value) => Ok(value.to_string()),
+        _ => refuse(format!("{what} is a string or a list of strings")),
+    };
+    match value {
+        Value::Array(values) => values.iter().map(one).collect(),
+        value => Ok(vec![one(value)?]),
+    }
+}
+
+fn principals_of(value: &Value) -> Result<Principals, PolicyError> {
+    let names = match value {
+        Value::String(text) if text == "*" => return Ok(Principals::Anybody),
+        Value::Object(map) => {
+            let mut names = Vec::new();
+            for (kind, value) in map {
+                match kind.as_str() {
+                    "AWS" | "CanonicalUser" => names.extend(strings(value, kind)?),
+                    other => return refuse(format!("principals of kind {other} are not supported")),
+                }
+            }
+            names
+        }
+        _ => return refuse("Principal is \"*\" or an object with AWS or CanonicalUser"),
+    };
+    match names.iter().any(|name| name == "*") {
+        true => Ok(Principals::Anybody),
+        false => Ok(Principals::These(names)),
+    }
+}
+
+fn conditions(value: Option<&Value>) -> Result<Vec<Condition>, PolicyError> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let map = value.as_object().ok_or_else(|| PolicyError("Condition is a JSON object".to_owned()))?;
+    let mut conditions = Vec::new();
+    for (operator, keys) in map {
+        let keys = keys.as_object().ok_or_else(|| PolicyError(format!("{operator} is a JSON object")))?;
+        let (set, rest) = match operator.split_once(':') {
+            Some(("ForAllValues", rest)) => (Set::All, rest),
+            Some(("ForAnyValue", rest)) => (Set::Any, rest),
+            Some(_) => return refuse(format!("{operator} is not supported")),
+            None => (Set::One, operator.as_str()),
+        };
+        let (name, if_exists) = rest.strip_suffix("IfExists").map_or((rest, false), |name| (name, true));
+        let operator = Operator::parse(name)?;
+        for (key, values) in keys {
+            let values = strings(values, key)?;
+            let key = known_key(key)?;
+            conditions.push(Condition { operator, if_exists, set, key, values });
+        }
+    }
+    Ok(conditions)
+}
+
+/// Keys that are understood; the name of a tag keeps its case.
+fn known_key(key: &str) -> Result<String, PolicyError> {
+    const KNOWN: &[&str] = &[
+        "aws:sourceip",
+        "aws:securetransport",
+        "aws:referer",
+        "aws:useragent",
+        "aws:username",
+        "aws:userid",
+        "aws:currenttime",
+        "aws:epochtime",
+        "aws:principaltype",
+        "s3:prefix",
+        "s3:delimiter",
+        "s3:max-keys",
+        "s3:versionid",
+        "s3:x-amz-acl",
+        "s3:x-amz-copy-source",
+        "s3:x-amz-metadata-directive",
+        "s3:x-amz-server-side-encryption",
+        "s3:x-amz-content-sha256",
+        "s3:x-amz-server-side-encryption-aws-kms-key-id",
+        "s3:x-amz-storage-class",
+        "s3:x-amz-grant-read",
+        "s3:x-amz-server-side-encryption-customer-algorithm",
+        "s3:x-amz-grant-write",
+        "s3:x-amz-grant-read-acp",
+        "s3:x-amz-grant-write-acp",
+        "s3:x-amz-grant-full-control",
+        "s3:requestobjecttagkeys",
+        "s3:object-lock-mode",
+        "s3:object-lock-retain-until-date",
+        "s3:object-lock-legal-hold",
+        "s3:object-lock-remaining-retention-days",
+        "s3:signatureversion",
+        "s3:authtype",
+        "s3:if-match",
+        "s3:if-none-match",
+    ];
+    let lower = key.to_ascii_lowercase();
+    for tags in ["s3:existingobjecttag/", "s3:requestobjecttag/"] {
+        if lower.starts_with(tags) {
+            return Ok(format!("{tags}{}", &key[tags.len()..]));
+        }
+    }
+    match KNOWN.contains(&lower.as_str()) {
+        true => Ok(lower),
+        false => refuse(format!("the condition key {key} is not supported")),
+    }
+}
+
+impl Operator {
+    fn parse(name: &str) -> Result<Self, PolicyError> {
+        use std::cmp::Ordering::{Greater, Less};
+        Ok(match name {
+            "StringEquals" | "ArnEquals" | "DateEquals" => Self::Equals,
+            "StringNotEquals" | "ArnNotEquals" | "DateNotEquals" => Self::NotEquals,
+            "StringEqualsIgnoreCase" => Self::EqualsIgnoreCase,
+            "StringNotEqualsIgnoreCase" => Self::NotEqualsIgnoreCase,
+            "StringLike" | "ArnLike" => Self::Like,
+            "StringNotLike" | "ArnNotLike" => Self::NotLike,
+            "IpAddress" => Self::IpAddress,
+            "NotIpAddress" => Self::NotIpAddress,
+            "Bool" => Self::Bool,
+            "Null" => Self::Null,
+            "NumericEquals" => Self::NumberEquals,
+            "NumericNotEquals" => Self::NumberNotEquals,
+            "NumericLessThan" => Self::Number(Less, false),
+            "NumericLessThanEquals" => Self::Number(Less, true),
+            "NumericGreaterThan" => Self::Number(Greater, false),
+            "NumericGreaterThanEquals" => Self::Number(Greater, true),
+            other => return refuse(format!("the condition operator {other} is not supported")),
+        })
+    }
+
+    fn is_negative(self) -> bool {
+        matches!(
+            self,
+            Self::NotEquals
+                | Self::NotEqualsIgnoreCase
+                | Self::NotLike
+                | Self::NotIpAddress
+                | Self::NumberNotEquals
+        )
+    }
+
+    /// The comparison without its negation.
+    fn matches(self, known: &str, value: &str) -> bool {
+        let number = |text: &str| text.trim().parse::<f64>().ok();
+        match self {
+            Self::Equals | Self::NotEquals => known == value,
+            Self::EqualsIgnoreCase | Self::NotEqualsIgnoreCase | Self::Bool => {
+                known.eq_ignore_ascii_case(value)
+            }
+            Self::Like | Self::NotLike => matches_pattern(known, value),
+            Self::IpAddress | Self::NotIpAddress => is_in_network(known, value),
+            Self::NumberEquals | Self::NumberNotEquals => number(known) == number(value),
+            Self::Number(order, or_equal) => match (number(value), number(known)) {
+                (Some(value), Some(known)) => {
+                    value.partial_cmp(&known) == Some(order) || (or_equal && value == known)
+                }
+                _ => false,
+            },
+            Self::Null => false,
+        }
+    }
+}
+
+impl Condition {
+    fn holds(&self, values: &HashMap<String, Vec<String>>) -> bool {
+        let found = values.get(&self.key).filter(|found| !found.is_empty());
+        if self.operator == Operator::Null {
+            let wants_absent = self.values.iter().any(|value| value.eq_ignore_ascii_case("true"));
+            return found.is_none() == wants_absent;
+        }
+        let Some(found) = found else {
+            return self.if_exists || self.operator.is_negative() || self.set == Set::All;
+        };
+        let holds = |value: &String| {
+            let matches = self.values.iter().any(|known| self.operator.matches(known, value));
+            matches != self.operator.is_negative()
+        };
+        match self.set {
+            Set::All => found.iter().all(holds),
+            Set::One | Set::Any => found.iter().any(holds),
+        }
+    }
+}
+
+/// `*` stands for any run of characters, `?` for one.
+pub(crate) fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut at, mut position, mut star) = (0, 0, None);
+    while position < text.len() {
+        if pattern.get(at) == Some(&'*') {
+            star = Some((at, position));
+            at += 1;
+        } else if pattern.get(at).is_some_and(|found| *found == '?' || *found == text[position]) {
+            (at, position) = (at + 1, position + 1);
+        } else if let Some((star_at, star_position)) = star {
+            (at, position) = (star_at + 1, star_position + 1);
+            star = Some((star_at, star_position + 1));
+        } else {
+            return false;
+        }
+    }
+    pattern[at..].iter().all(|rest| *rest == '*')
+}
+
+fn is_in_network(network: &str, address: &str) -> bool {
+    let (network, bits) =
+        network.split_once('/').map_or((network, None), |(net, bits)| (net, bits.parse::<u32>().ok()));
+    let bits_of = |address: IpAddr| match address {
+        IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, 32),
+        IpAddr::V6(address) => (u128::from(address), 128),
+    };
+    match (network.parse::<IpAddr>(), address.parse::<IpAddr>()) {
+        (Ok(network), Ok(address)) if network.is_ipv4() == address.is_ipv4() => {
+            let ((network, width), (address, _)) = (bits_of(network), bits_of(address));
+            let bits = bits.unwrap_or(width).min(width);
+            bits == 0 || (network ^ address) >> (128 - bits) == 0
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(statement: &str) -> Result<Policy, PolicyError> {
+        Policy::parse(&format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#), "b")
+    }
+
+    fn asking<'a>(caller: Option<&'a str>, action: &'a str, resource: &'a str) -> Asking<'a> {
+        Asking { caller, action, resource, values: HashMap::new() }
+    }
+
+    #[test]
+    fn a_denial_wins_and_silence_is_no_permission() {
+        let text = r#"{"Effect":"Allow","Principal":"*","Action":"s3:Get*","Resource":"arn:aws:s3:::b/*"},
+            {"Effect":"Deny","Principal":{"AWS":"arn:aws:iam:::user/eve"},"Action":"*","Resource":"arn:aws:s3:::b/secret*"}"#;
+        let policy = policy(text).unwrap();
+        assert_eq!(policy.judge(&asking(None, "s3:GetObject", "b/secret")), Verdict::Allow);
+        assert_eq!(policy.judge(&asking(Some("eve"), "s3:GetObject", "b/secret")), Verdict::Deny);
+        assert_eq!(policy.judge(&asking(None, "s3:PutObject", "b/x")), Verdict::Silent);
+        assert!(policy.is_public());
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        let with = |condition: &str| {
+            policy(&format!(
+                r#"{{"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::b","Condition":{condition}}}"#
+            ))
+        };
+        assert!(with(r#"{"StringEquals":{"s3:prefix":"a"}}"#).is_ok());
+        assert!(with(r#"{"BinaryEquals":{"s3:prefix":"a"}}"#).unwrap_err().0.contains("BinaryEquals"));
+        assert!(
+            with(r#"{"StringEquals":{"aws:PrincipalOrgID":"a"}}"#).unwrap_err().0.contains("PrincipalOrgID")
+        );
+        assert!(
+            policy(r#"{"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::other/*"}"#)
+                .is_err()
+        );
+        assert!(policy(r#"{"Effect":"Allow","Principal":{"Service":"x"},"Action":"s3:*","Resource":"arn:aws:s3:::b"}"#).is_err());
+    }
+
+    #[test]
+    fn patterns_and_networks() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("a*c", "abbc", true),
+            ("a?c", "abc", true),
+            ("a*", "b", false),
+            ("*a*b", "xaxb", true),
+            ("a", "ab", false),
+        ] {
+            assert_eq!(matches_pattern(pattern, text), expected, "{pattern} {text}");
+        }
+        assert!(is_in_network("10.0.0.0/8", "10.1.2.3") && !is_in_network("10.0.0.0/8", "11.1.2.3"));
+        assert!(is_in_network("::1", "::1") && !is_in_network("10.0.0.0/8", "::1"));
+    }
+}

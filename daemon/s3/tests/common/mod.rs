@@ -1,0 +1,229 @@
+//! An endpoint on loopback over a folder, and a client that signs for itself and says exactly what it is told to.
+
+#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+#![allow(dead_code, reason = "each test uses its part")]
+
+#[path = "../../examples/serve/folder.rs"]
+mod folder;
+
+use folder::{Configuration, Folder};
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::{SignedDuration, Timestamp};
+use larder_s3::{Endpoint, Options, Peer};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// Two accounts, and keys of the bucket `shared` of the first.
+pub(crate) const ACCOUNTS: &str = r#"{
+    "accounts": [
+        {"id": "id-of-ann", "display_name": "Ann", "email": "ann@example.net", "keys": {"ANN": "secret of ann/+="}},
+        {"id": "id-of-bob", "display_name": "Bob", "email": "bob@example.net", "keys": {"BOB": "secret of bob"}}
+    ],
+    "bucket_keys": {
+        "WRITER": {"secret": "w", "owner": "id-of-ann", "buckets": {"shared": true}},
+        "READER": {"secret": "r", "owner": "id-of-ann", "buckets": {"shared": false}}
+    }
+}"#;
+
+/// A running endpoint; it and its folder end with it.
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: tempfile::TempDir,
+    _runtime: Runtime,
+}
+
+/// Serves an empty folder.
+pub(crate) fn serve() -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let configuration: Configuration = serde_json::from_str(ACCOUNTS).unwrap();
+    let directory = Folder::open(folder.path(), configuration).unwrap();
+    let options = Options { domains: vec!["s3.test".to_owned()], ..Options::default() };
+    let endpoint = Endpoint::new(Arc::new(directory), options);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
+            let endpoint = endpoint.clone();
+            let peer = Peer { address: Some(peer.ip()), is_secure: false };
+            tokio::spawn(async move { endpoint.serve(stream, peer).await });
+        }
+    });
+    Served { address, folder, _runtime: runtime }
+}
+
+/// A request before it is sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) method: &'static str,
+    /// Path and query, percent-encoded as they are sent.
+    pub(crate) target: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+    /// How far the client's clock is ahead.
+    pub(crate) skew: SignedDuration,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// The code of an error.
+    pub(crate) fn code(&self) -> String {
+        let text = self.text();
+        let code = text.split("<Code>").nth(1).and_then(|rest| rest.split("</Code>").next());
+        code.unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+pub(crate) fn call(method: &'static str, target: &str) -> Call {
+    let headers = BTreeMap::from([("host".to_owned(), "127.0.0.1".to_owned())]);
+    Call { method, target: target.to_owned(), headers, body: Vec::new(), skew: SignedDuration::ZERO }
+}
+
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).unwrap();
+    mac.chain_update(text).finalize().into_bytes().to_vec()
+}
+
+fn sorted_query(query: &str) -> String {
+    let mut pairs: Vec<String> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| if pair.contains('=') { pair.to_owned() } else { format!("{pair}=") })
+        .collect();
+    pairs.sort();
+    pairs.join("&")
+}
+
+fn signature(secret: &str, date: &str, canonical: &str) -> String {
+    let day = &date[..8];
+    let hashed = hex::encode(Sha256::digest(canonical));
+    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{day}/us-east-1/s3/aws4_request\n{hashed}");
+    let key = hmac(format!("AWS4{secret}").as_bytes(), day);
+    let key = ["us-east-1", "s3", "aws4_request"].iter().fold(key, |key, text| hmac(&key, text));
+    hex::encode(hmac(&key, &to_sign))
+}
+
+impl Call {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    fn date(&self) -> String {
+        (Timestamp::now() + self.skew).strftime("%Y%m%dT%H%M%SZ").to_string()
+    }
+
+    /// Signs by header.
+    pub(crate) fn sign(mut self, key: &str, secret: &str) -> Self {
+        let date = self.date();
+        let payload = hex::encode(Sha256::digest(&self.body));
+        self.headers.insert("x-amz-date".to_owned(), date.clone());
+        self.headers.entry("x-amz-content-sha256".to_owned()).or_insert(payload);
+        let names = self.headers.keys().cloned().collect::<Vec<_>>().join(";");
+        let lines: String = self.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        let payload = &self.headers["x-amz-content-sha256"];
+        let canonical =
+            format!("{}\n{path}\n{}\n{lines}\n{names}\n{payload}", self.method, sorted_query(query));
+        let signature = signature(secret, &date, &canonical);
+        let scope = format!("{key}/{}/us-east-1/s3/aws4_request", &date[..8]);
+        let authorization =
+            format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={names}, Signature={signature}");
+        self.headers.insert("authorization".to_owned(), authorization);
+        self
+    }
+
+    /// Signs by query, for so many seconds.
+    pub(crate) fn presign(mut self, key: &str, secret: &str, seconds: u64) -> Self {
+        let date = self.date();
+        let credential = format!("{key}%2F{}%2Fus-east-1%2Fs3%2Faws4_request", &date[..8]);
+        let joint = if self.target.contains('?') { '&' } else { '?' };
+        self.target = format!(
+            "{}{joint}X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={date}\
+             &X-Amz-Expires={seconds}&X-Amz-SignedHeaders=host",
+            self.target
+        );
+        let (path, query) = self.target.split_once('?').unwrap();
+        let host = &self.headers["host"];
+        let canonical = format!(
+            "{}\n{path}\n{}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD",
+            self.method,
+            sorted_query(query)
+        );
+        let signature = signature(secret, &date, &canonical);
+        self.target = format!("{}&X-Amz-Signature={signature}", self.target);
+        self
+    }
+
+    /// What goes over the wire, without the body.
+    pub(crate) fn head(&self) -> String {
+        let headers: String =
+            self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let length = self.body.len();
+        format!("{} {} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n", self.method, self.target)
+    }
+
+    /// Sends it over a connection of its own.
+    pub(crate) fn send(&self, served: &Served) -> Reply {
+        let mut stream = TcpStream::connect(served.address).unwrap();
+        stream.write_all(self.head().as_bytes()).unwrap();
+        stream.write_all(&self.body).unwrap();
+        read_reply(&mut stream, self.method == "HEAD")
+    }
+}
+
+/// Reads a whole reply.
+pub(crate) fn read_reply(stream: &mut TcpStream, is_head: bool) -> Reply {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
+        }
+        let mut chunk = [0; 4096];
+        let count = stream.read(&mut chunk).unwrap();
+        assert!(count > 0, "the connection ended: {}", String::from_utf8_lossy(&bytes));
+        bytes.extend_from_slice(&chunk[..count]);
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers: BTreeMap<String, String> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let length: usize = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = bytes[end + 4..].to_vec();
+    if !is_head {
+        let already = body.len();
+        body.resize(length.max(already), 0);
+        stream.read_exact(&mut body[already..]).unwrap();
+    }
+    Reply { status, headers, body }
+}
+
+/// Sends as Ann.
+pub(crate) fn ann(served: &Served, call: Call) -> Reply {
+    call.sign("ANN", "secret of ann/+=").send(served)
+}

@@ -1,0 +1,220 @@
+//! What the endpoint must refuse, and what it must keep apart.
+
+#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+
+mod common;
+
+use common::{ann, call, read_reply, serve};
+use jiff::SignedDuration;
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+#[test]
+fn an_object_goes_in_and_out_by_path_and_by_host() {
+    let served = serve();
+    assert_eq!(ann(&served, call("PUT", "/first")).status, 200);
+    for key in ["a", "a/b", "a//b", "x/../y", "%C3%A9%20%2B", "n.meta", ".", "z%2F"] {
+        let put = ann(&served, call("PUT", &format!("/first/{key}")).body(key));
+        assert_eq!(put.status, 200, "{key}: {}", put.text());
+        let got = ann(&served, call("GET", &format!("/first/{key}")));
+        assert_eq!((got.status, got.text().as_str()), (200, key));
+    }
+    let by_host = ann(&served, call("GET", "/a/b").header("host", "first.s3.test"));
+    assert_eq!((by_host.status, by_host.text().as_str()), (200, "a/b"));
+    let part = ann(&served, call("GET", "/first/a//b").header("range", "bytes=1-2"));
+    assert_eq!((part.status, part.text().as_str()), (206, "//"));
+    assert_eq!(part.headers["content-range"], "bytes 1-2/4");
+    let gone = ann(&served, call("DELETE", "/first/a"));
+    assert_eq!(gone.status, 204);
+    let missing = ann(&served, call("GET", "/first/a"));
+    assert_eq!((missing.status, missing.code().as_str()), (404, "NoSuchKey"));
+    assert_eq!(missing.headers["x-amz-request-id"].len(), 32);
+    assert!(missing.text().contains(&missing.headers["x-amz-request-id"]));
+}
+
+#[test]
+fn what_is_not_signed_rightly_is_refused() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    ann(&served, call("PUT", "/first/key").body("x"));
+    let get = || call("GET", "/first/key");
+    let skewed = |minutes| {
+        let mut skewed = get();
+        skewed.skew = SignedDuration::from_mins(minutes);
+        skewed.sign("ANN", "secret of ann/+=").send(&served)
+    };
+    let refused = [
+        (get().sign("ANN", "another secret").send(&served), 403, "SignatureDoesNotMatch"),
+        (get().sign("NOBODY", "secret").send(&served), 403, "InvalidAccessKeyId"),
+        (skewed(16), 403, "RequestTimeTooSkewed"),
+        (skewed(-16), 403, "RequestTimeTooSkewed"),
+        (get().send(&served), 403, "AccessDenied"),
+        (get().header("authorization", "AWS ANN:c2ln").send(&served), 400, "InvalidRequest"),
+    ];
+    for (reply, status, code) in refused {
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{}", reply.text());
+    }
+    assert_eq!(skewed(14).status, 200);
+}
+
+#[test]
+fn a_presigned_request_ends_and_lasts_at_most_a_week() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    ann(&served, call("PUT", "/first/key").body("x"));
+    let presigned = |seconds, ago: i64| {
+        let mut presigned = call("GET", "/first/key");
+        presigned.skew = SignedDuration::from_secs(-ago);
+        presigned.presign("ANN", "secret of ann/+=", seconds)
+    };
+    assert_eq!(presigned(604_800, 0).send(&served).text(), "x");
+    assert_eq!(presigned(60, 120).send(&served).code(), "AccessDenied");
+    assert_eq!(presigned(604_801, 0).send(&served).code(), "AuthorizationQueryParametersError");
+    let mut other = presigned(60, 0);
+    other.target = other.target.replace("/first/key", "/first/kez");
+    assert_eq!(other.send(&served).code(), "SignatureDoesNotMatch");
+}
+
+#[test]
+fn a_read_only_key_writes_by_no_verb() {
+    let served = serve();
+    ann(&served, call("PUT", "/shared"));
+    ann(&served, call("PUT", "/shared/key").body("x"));
+    let reader = |call: common::Call| call.sign("READER", "r").send(&served);
+    assert_eq!(reader(call("GET", "/shared/key")).text(), "x");
+    assert_eq!(reader(call("GET", "/shared?list-type=2")).status, 200);
+    let delete = "<Delete><Object><Key>key</Key></Object></Delete>";
+    let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+    let writes = [
+        call("PUT", "/shared/key").body("y"),
+        call("PUT", "/shared/copy").header("x-amz-copy-source", "/shared/key"),
+        call("DELETE", "/shared/key"),
+        call("POST", "/shared/key?uploads="),
+        call("PUT", "/shared/key?tagging=").body(tags),
+        call("DELETE", "/shared/key?tagging="),
+        call("PUT", "/shared/key?acl=").header("x-amz-acl", "public-read"),
+        call("PUT", "/shared?acl=").header("x-amz-acl", "public-read"),
+        call("PUT", "/shared?versioning=")
+            .body("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"),
+        call("PUT", "/shared?policy=").body("{}"),
+        call("DELETE", "/shared?policy="),
+        call("DELETE", "/shared?cors="),
+        call("DELETE", "/shared"),
+        call("PUT", "/another"),
+    ];
+    for write in writes {
+        let (method, target) = (write.method, write.target.clone());
+        assert_eq!(reader(write).code(), "AccessDenied", "{method} {target}");
+    }
+    let many = reader(
+        call("POST", "/shared?delete=").body(delete).header("content-md5", "tX3MsGTNI2MzHfRA7qxB9g=="),
+    );
+    assert!(!many.text().contains("<Deleted>"), "{}", many.text());
+    assert_eq!(ann(&served, call("GET", "/shared/key")).text(), "x");
+    assert_eq!(call("PUT", "/shared/key").body("z").sign("WRITER", "w").send(&served).status, 200);
+}
+
+#[test]
+fn a_buckets_key_learns_nothing_of_other_buckets() {
+    let served = serve();
+    ann(&served, call("PUT", "/shared"));
+    ann(&served, call("PUT", "/private"));
+    ann(&served, call("PUT", "/private/key").header("x-amz-acl", "public-read").body("x"));
+    for target in ["/private/key", "/private", "/missing", "/missing/key", "/private?versions="] {
+        let reply = call("GET", target).sign("WRITER", "w").send(&served);
+        assert_eq!((reply.status, reply.code().as_str()), (403, "AccessDenied"), "{target}");
+    }
+    let copy = call("PUT", "/shared/copy").header("x-amz-copy-source", "/private/key");
+    assert_eq!(copy.sign("WRITER", "w").send(&served).code(), "AccessDenied");
+    let buckets = call("GET", "/").sign("WRITER", "w").send(&served).text();
+    assert!(buckets.contains("<Name>shared</Name>") && !buckets.contains("private"), "{buckets}");
+    let bob = |call: common::Call| call.sign("BOB", "secret of bob").send(&served);
+    assert_eq!(bob(call("GET", "/private")).code(), "AccessDenied");
+    assert_eq!(bob(call("GET", "/private/key")).text(), "x");
+    assert_eq!(bob(call("PUT", "/private")).code(), "BucketAlreadyExists");
+}
+
+#[test]
+fn a_body_that_is_not_what_was_signed_or_ends_early_leaves_nothing() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let mut tampered = call("PUT", "/first/key").body(vec![b'a'; 100_000]).sign("ANN", "secret of ann/+=");
+    tampered.body[50_000] = b'b';
+    assert_eq!(tampered.send(&served).code(), "XAmzContentSHA256Mismatch");
+    let digest = call("PUT", "/first/key").header("content-md5", "tX3MsGTNI2MzHfRA7qxB9g==").body("x");
+    assert_eq!(ann(&served, digest).code(), "BadDigest");
+    let cut = call("PUT", "/first/key").body(vec![b'a'; 100_000]).sign("ANN", "secret of ann/+=");
+    let mut stream = TcpStream::connect(served.address).unwrap();
+    stream.write_all(cut.head().as_bytes()).unwrap();
+    stream.write_all(&cut.body[..60_000]).unwrap();
+    stream.shutdown(Shutdown::Both).unwrap();
+    let staging = served.folder.path().join("first/staging");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::fs::read_dir(&staging).unwrap().count() > 0 {
+        assert!(Instant::now() < deadline, "the cut upload is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(ann(&served, call("GET", "/first/key")).code(), "NoSuchKey");
+}
+
+#[test]
+fn a_client_that_asks_first_is_told_to_go_on_and_a_connection_serves_many() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let mut stream = TcpStream::connect(served.address).unwrap();
+    let put = call("PUT", "/first/key")
+        .header("expect", "100-continue")
+        .body("hello")
+        .sign("ANN", "secret of ann/+=");
+    stream.write_all(put.head().as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut stream, true).status, 100);
+    stream.write_all(&put.body).unwrap();
+    assert_eq!(read_reply(&mut stream, false).status, 200);
+    let get = call("GET", "/first/key").sign("ANN", "secret of ann/+=");
+    stream.write_all(get.head().as_bytes()).unwrap();
+    assert_eq!(read_reply(&mut stream, false).text(), "hello");
+}
+
+#[test]
+fn other_sites_may_ask_what_the_buckets_rules_say() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let rules = "<CORSConfiguration><CORSRule><AllowedMethod>GET</AllowedMethod>\
+        <AllowedOrigin>https://*.example.net</AllowedOrigin><AllowedHeader>x-amz-*</AllowedHeader>\
+        <MaxAgeSeconds>60</MaxAgeSeconds></CORSRule></CORSConfiguration>";
+    assert_eq!(ann(&served, call("PUT", "/first?cors=").body(rules)).status, 200);
+    let preflight = |origin: &str, method: &str| {
+        let ask = call("OPTIONS", "/first/key").header("origin", origin);
+        ask.header("access-control-request-method", method).send(&served)
+    };
+    let allowed = preflight("https://www.example.net", "GET");
+    assert_eq!(allowed.status, 200);
+    assert_eq!(allowed.headers["access-control-allow-origin"], "https://www.example.net");
+    assert_eq!(allowed.headers["access-control-max-age"], "60");
+    assert_eq!(preflight("https://example.org", "GET").code(), "AccessDenied");
+    assert_eq!(preflight("https://www.example.net", "PUT").code(), "AccessDenied");
+    let plain = ann(&served, call("GET", "/first/key").header("origin", "https://www.example.net"));
+    assert_eq!(plain.headers["access-control-allow-origin"], "https://www.example.net");
+}
+
+#[test]
+fn versions_and_locks_hold_over_the_protocol() {
+    let served = serve();
+    ann(&served, call("PUT", "/locked").header("x-amz-bucket-object-lock-enabled", "true"));
+    let put = ann(
+        &served,
+        call("PUT", "/locked/key")
+            .header("x-amz-object-lock-mode", "GOVERNANCE")
+            .header("x-amz-object-lock-retain-until-date", "2099-01-01T00:00:00Z")
+            .body("x"),
+    );
+    assert_eq!(put.status, 200, "{}", put.text());
+    let version = format!("/locked/key?versionId={}", put.headers["x-amz-version-id"]);
+    assert_eq!(ann(&served, call("DELETE", &version)).code(), "AccessDenied");
+    assert_eq!(ann(&served, call("DELETE", "/locked/key")).headers["x-amz-delete-marker"], "true");
+    assert_eq!(ann(&served, call("GET", "/locked/key")).code(), "NoSuchKey");
+    assert_eq!(ann(&served, call("GET", &version)).text(), "x");
+    let bypass = call("DELETE", &version).header("x-amz-bypass-governance-retention", "true");
+    assert_eq!(ann(&served, bypass).status, 204);
+}

@@ -1,0 +1,134 @@
+//! Accepts connections where the endpoint listens now, and hands each to the protocol.
+
+use super::tls;
+use crate::service::{Bound, S3Directory, Service};
+use anyhow::Result;
+use jiff::SignedDuration;
+use larder_s3::{Endpoint, Options, Peer, lifecycle};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+/// How many connections there may be at once; more wait to be accepted.
+const CONNECTIONS: usize = 4096;
+/// How long a client may take for the handshake.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait after a connection could not be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often lifecycles are looked at in a day of theirs, and how often at most in a real one.
+const LOOKS: u64 = 10;
+const RARELY: u64 = 3600;
+
+/// Serves the endpoint, wherever it listens, until `stopping` says true.
+pub(crate) async fn serve(service: Arc<Service>, stopping: watch::Receiver<bool>) {
+    let mut bound = service.s3_listener();
+    let directory = Arc::new(S3Directory::new(Arc::clone(&service)));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut is_over = stopping;
+    loop {
+        // Told of again after each change of the configuration.
+        let now = bound.borrow_and_update().clone();
+        let day = day(&service).await;
+        let domains = now.as_ref().map(|now| now.domains()).unwrap_or_default();
+        let length = SignedDuration::from_secs(day.cast_signed());
+        let options = Options { day: length, domains, ..Options::default() };
+        let endpoint = Endpoint::new(directory.clone(), options);
+        let work = async {
+            match now {
+                Some(now) => {
+                    tokio::join!(listen(&service, now, &endpoint, &slots), expire(&endpoint, day));
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            changed = bound.changed() => if changed.is_err() { return },
+            _ = is_over.wait_for(|is_over| *is_over) => return,
+        }
+    }
+}
+
+/// How many seconds a day of a lifecycle lasts.
+async fn day(service: &Arc<Service>) -> u64 {
+    let service = Arc::clone(service);
+    let asked = tokio::task::spawn_blocking(move || service.lifecycle_day_seconds()).await;
+    asked.ok().and_then(Result::ok).unwrap_or(24 * 3600)
+}
+
+/// Does what lifecycles ask for, now and then.
+async fn expire(endpoint: &Endpoint, day: u64) {
+    let mut due = tokio::time::interval(Duration::from_secs((day / LOOKS).clamp(1, RARELY)));
+    loop {
+        due.tick().await;
+        match lifecycle::run(endpoint.face()).await {
+            Ok(expired) if expired == lifecycle::Expired::default() => {}
+            Ok(expired) => tracing::info!(?expired, "lifecycles of buckets"),
+            Err(error) => tracing::warn!(%error, "lifecycles of buckets could not be followed"),
+        }
+    }
+}
+
+/// Accepts on one socket until this is dropped.
+async fn listen(service: &Arc<Service>, bound: Arc<Bound>, endpoint: &Endpoint, slots: &Arc<Semaphore>) {
+    let opened = open(service, &bound);
+    let url = bound.url();
+    drop(bound);
+    let (listener, acceptor) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the S3 endpoint is off");
+            return std::future::pending().await;
+        }
+    };
+    tracing::info!(url, "the S3 endpoint listens");
+    loop {
+        let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                tokio::spawn(converse(endpoint.clone(), stream, address, acceptor.clone(), slot));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the S3 endpoint could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn open(service: &Service, bound: &Bound) -> Result<(TcpListener, Option<TlsAcceptor>)> {
+    let listener = TcpListener::from_std(bound.listener()?)?;
+    if bound.is_plaintext() {
+        return Ok((listener, None));
+    }
+    let (certificate, key) = service.directories().server_certificate();
+    let config = tls::server_config(&certificate, &key, service.clock())?;
+    Ok((listener, Some(TlsAcceptor::from(config))))
+}
+
+async fn converse(
+    endpoint: Endpoint,
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    slot: OwnedSemaphorePermit,
+) {
+    // Without it a small answer waits for the client's delayed acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a client of the S3 endpoint went away");
+        return;
+    }
+    let peer = Peer { address: Some(address.ip()), is_secure: acceptor.is_some() };
+    match acceptor {
+        None => endpoint.serve(stream, peer).await,
+        Some(acceptor) => match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => endpoint.serve(stream, peer).await,
+            Ok(Err(error)) => tracing::debug!(client = %address, %error, "no TLS with a client"),
+            Err(_) => tracing::debug!(client = %address, "a client began no TLS in time"),
+        },
+    }
+    drop(slot);
+}

@@ -1,0 +1,333 @@
+//! Buckets: made, changed, deleted. A bucket is a volume of kind `bucket` with keys of its own; its objects are the S3
+//! endpoint's. Its name is taken once over the whole server, because the endpoint finds it by that name alone.
+
+mod keys;
+mod open;
+mod pair;
+
+pub use keys::{BucketKeyChange, NewBucketKey};
+pub(super) use open::OpenBuckets;
+pub use pair::KeyPair;
+pub(super) use pair::check_access_key;
+
+use super::crash::{Point, point};
+use super::pools::OpenPool;
+use super::store::VolumeRecord;
+use super::volumes::{VolumeChange, size_of};
+use super::{Kind, Result, Service, ServiceError, Task, VolumeSource, url};
+use larder_base::{ByteSize, ProjectName, VolumeName};
+use larder_catalog::AccountId;
+use larder_catalog::documents::{Bucket, BucketRole, Volume, VolumeState};
+use larder_storage_buckets::WriteStop;
+use larder_storage_driver::{
+    Attached, Config, Content, Cx, KeyScope, VolumeId, VolumeKind, VolumeSpec, check_config,
+};
+use larder_storage_pool::{CopyPlan, CopySource, EmptyFill};
+use std::sync::Arc;
+
+/// What the volume of a bucket may hold beyond the bucket's `size`: the index, and room to delete in when it is full.
+const HEADROOM: u64 = 64 << 20;
+/// The same as a part of the size.
+const HEADROOM_PART: u64 = 16;
+
+/// What a new bucket shall be.
+#[derive(Debug, Clone)]
+pub struct NewBucket {
+    /// Its project (already the one that holds the buckets of the project asked for).
+    pub project: ProjectName,
+    /// Its name.
+    pub name: VolumeName,
+    /// For people.
+    pub description: String,
+    /// Its keys and values, without the pool's defaults.
+    pub config: Config,
+    /// The account that owns it; one without an owner gets a first admin key.
+    pub owner: Option<AccountId>,
+}
+
+/// A bucket that is about to be made.
+#[derive(Debug)]
+struct Planned {
+    spec: VolumeSpec,
+    volume: Volume,
+    bucket: Bucket,
+    keys: Vec<KeyPair>,
+}
+
+impl Planned {
+    /// The key that its maker is told.
+    fn told(self) -> Option<KeyPair> {
+        self.keys.into_iter().next()
+    }
+}
+
+/// A bucket to which nothing is written as long as this lives.
+#[derive(Debug)]
+pub(super) struct Still {
+    _stop: WriteStop,
+    _bucket: Arc<larder_storage_buckets::Bucket>,
+}
+
+/// The admin key that a bucket made through the API begins with.
+fn first_key() -> Result<KeyPair> {
+    let (name, description) = ("admin".to_owned(), "Admin user".to_owned());
+    Ok(KeyPair { name, description, role: BucketRole::Admin, ..KeyPair::random()? })
+}
+
+/// A bucket's name by the peers' rule (`^[a-z0-9][-.a-z0-9]{2,62}$`), narrowed to what S3 clients can address: it ends
+/// with a letter or a digit, has no two dots in a row, and is no IP address.
+pub fn bucket_name(text: &str) -> Result<VolumeName> {
+    let refuse = |problem: &str| ServiceError::bad(format!("invalid bucket name {text:?}: {problem}"));
+    if !(3..=63).contains(&text.len()) {
+        return Err(refuse("it must be 3 to 63 characters long"));
+    }
+    if !text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.')) {
+        return Err(refuse("only lower-case letters, digits, dashes and dots are allowed"));
+    }
+    let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if !ends(text.bytes().next()) || !ends(text.bytes().last()) {
+        return Err(refuse("it must begin and end with a letter or a digit"));
+    }
+    if text.contains("..") || text.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Err(refuse("two dots in a row and IP addresses are not allowed"));
+    }
+    Ok(text.parse()?)
+}
+
+/// How much a bucket may hold: its `size`, where 0 means as much as there is.
+pub(super) fn quota_of(config: &Config) -> Result<Option<ByteSize>> {
+    Ok(size_of(config)?.filter(|size| size.as_bytes() > 0))
+}
+
+/// How large the volume of a bucket of this size is.
+pub(super) fn volume_size(size: ByteSize) -> ByteSize {
+    let bytes = size.as_bytes();
+    ByteSize::from_bytes(bytes.saturating_add(bytes / HEADROOM_PART).saturating_add(HEADROOM))
+}
+
+/// Whether a volume key means something for a bucket.
+fn is_for_buckets(name: &str) -> bool {
+    let is_for_files = ["security.", "initial."].iter().any(|prefix| name.starts_with(prefix));
+    !is_for_files && name != "snapshots.schedule"
+}
+
+impl Service {
+    /// The project that holds the buckets of the project `name`: itself, or the default project.
+    pub fn bucket_project(&self, name: &str) -> Result<ProjectName> {
+        self.feature_project(name, "features.storage.buckets")
+    }
+
+    /// Makes an empty bucket. All or nothing; returns the first admin key of a bucket without an owner.
+    pub fn create_bucket(&self, task: &Task, pool: &OpenPool, new: NewBucket) -> Result<Option<KeyPair>> {
+        let planned = self.plan_bucket(pool, new, &[])?;
+        let make = |cx: &Cx<'_>| pool.pool.create_volume(cx, &planned.spec, &EmptyFill);
+        self.make_bucket(task, pool, &planned, make)?;
+        Ok(planned.told())
+    }
+
+    /// Makes a bucket whose content `fill` puts in; it is told the canonical id of the bucket's owner. `keys` are the
+    /// bucket's keys; without one it gets an admin key.
+    pub(super) fn create_filled_bucket(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        new: NewBucket,
+        keys: &[KeyPair],
+        fill: impl Fn(&str, &Cx<'_>, &Attached) -> larder_storage_driver::Result<()>,
+    ) -> Result<()> {
+        let planned = self.plan_bucket(pool, new, keys)?;
+        let owner = planned.volume.id.as_uuid().simple().to_string();
+        let fill = |cx: &Cx<'_>, into: &Attached| fill(&owner, cx, into);
+        self.make_bucket(task, pool, &planned, |cx| pool.pool.create_volume(cx, &planned.spec, &fill))
+    }
+
+    /// Makes a bucket that is a copy of another, or of one of its snapshots, with an admin key of its own.
+    pub fn copy_bucket(
+        &self,
+        task: &Task,
+        target: &OpenPool,
+        source: &VolumeSource,
+        new: NewBucket,
+    ) -> Result<Option<KeyPair>> {
+        if let Some(name) = &source.snapshot {
+            let found = self.store.snapshot(&source.record.volume, name.as_str())?;
+            let bucket = &source.record.volume.name;
+            found.ok_or_else(|| ServiceError::not_found(format!("snapshot {name} of bucket {bucket:?}")))?;
+        }
+        let planned = self.plan_bucket(target, new, &[])?;
+        let from = source.record.storage_id()?;
+        let _still = match source.snapshot {
+            None => Some(self.stop_writes(task, &source.record)?),
+            Some(_) => None,
+        };
+        self.make_bucket(task, target, &planned, |cx| {
+            let source =
+                CopySource { pool: &source.pool.pool, volume: &from, snapshot: source.snapshot.as_ref() };
+            target.pool.copy_volume(cx, source, &CopyPlan { spec: &planned.spec, snapshots: &[] })
+        })?;
+        Ok(planned.told())
+    }
+
+    /// Stops writing to a bucket, with all of it on stable storage, until what is returned is dropped.
+    pub(super) fn stop_writes(&self, task: &Task, record: &VolumeRecord) -> Result<Still> {
+        let bucket = self.open_bucket(task, record)?;
+        Ok(Still { _stop: bucket.checkpoint()?, _bucket: bucket })
+    }
+
+    /// Records a bucket as being created, does the work, records the outcome.
+    fn make_bucket(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        planned: &Planned,
+        work: impl FnOnce(&Cx<'_>) -> larder_storage_driver::Result<()>,
+    ) -> Result<()> {
+        let sealed = planned.keys.iter().map(|pair| self.sealed_key(&planned.volume, pair));
+        let sealed = sealed.collect::<Result<Vec<_>>>()?;
+        self.store.begin_bucket(&pool.document, &planned.volume, &planned.bucket, &sealed)?;
+        point(Point::Intent);
+        self.make_begun(task, pool, &planned.volume, &[], work)
+    }
+
+    /// Checks a new bucket and fills in what nobody said: the pool's defaults and an admin key.
+    fn plan_bucket(&self, pool: &OpenPool, new: NewBucket, keys: &[KeyPair]) -> Result<Planned> {
+        let name = bucket_name(new.name.as_str())?;
+        let driver = pool.pool.driver();
+        let mut config = new.config;
+        config.retain(|_, value| !value.is_empty());
+        check_bucket_config(pool, &config)?;
+        for (key, value) in &pool.document.config {
+            if let Some(bare) = key.strip_prefix("volume.").filter(|bare| is_for_buckets(bare)) {
+                config.entry(bare.to_owned()).or_insert_with(|| value.clone());
+            }
+        }
+        if !driver.capabilities().contents.contains(&Content::Filesystem) {
+            let message =
+                format!("the {} driver keeps no buckets: it has no volumes of files", driver.name());
+            return Err(ServiceError::bad(message));
+        }
+        let id = VolumeId {
+            kind: VolumeKind::Bucket,
+            content: Content::Filesystem,
+            project: new.project.clone(),
+            name: name.clone(),
+        };
+        let spec = VolumeSpec { id, size: quota_of(&config)?.map(volume_size), config: config.clone() };
+        let volume = Volume {
+            id: larder_catalog::VolumeId::random(),
+            pool: pool.document.id,
+            project: new.project,
+            kind: VolumeKind::Bucket.as_str().to_owned(),
+            content: Content::Filesystem.as_str().to_owned(),
+            name: name.to_string(),
+            description: new.description,
+            config,
+            state: VolumeState::Creating,
+            created_at: self.clock.now(),
+            takes_over: None,
+        };
+        let bucket = Bucket { volume: volume.id, name: name.to_string(), owner: new.owner };
+        let keys = match (keys, new.owner) {
+            ([], None) => vec![first_key()?],
+            (keys, _) => keys.to_vec(),
+        };
+        Ok(Planned { spec, volume, bucket, keys })
+    }
+
+    /// Changes keys and description. The new size counts at once.
+    pub fn update_bucket(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        change: VolumeChange,
+    ) -> Result<()> {
+        check_bucket_config(pool, &change.config)?;
+        let (old, new) = (quota_of(&record.volume.config)?, quota_of(&change.config)?);
+        if let Some(new) = new.filter(|new| old.is_none_or(|old| *new < old)) {
+            let used = self.open_bucket(task, record)?.usage().map_err(ServiceError::from)?.bytes;
+            if used > new.as_bytes() {
+                return Err(ServiceError::bad(format!(
+                    "the bucket {} can't have a size of {new}: it holds {used} bytes",
+                    record.volume.name
+                )));
+            }
+        }
+        self.update_volume(task, pool, record, change)?;
+        if let Some(open) = self.buckets.opened(record.volume.id) {
+            open.set_quota(new.map(ByteSize::as_bytes));
+        }
+        Ok(())
+    }
+
+    /// Deletes a bucket with its objects, keys, snapshots and backups.
+    pub fn delete_bucket(&self, task: &Task, pool: &OpenPool, record: &VolumeRecord) -> Result<()> {
+        let _closed = self.close_bucket(task, pool, record)?;
+        self.delete_volume(task, pool, record)
+    }
+
+    /// Deletes a bucket in which nothing is. Fails with [`Kind::Conflict`] when something is.
+    pub fn delete_empty_bucket(&self, task: &Task, pool: &OpenPool, record: &VolumeRecord) -> Result<()> {
+        // Opened, so that it is asked itself once nobody else can put anything in.
+        drop(self.open_bucket(task, record)?);
+        let is_empty = |bucket: &larder_storage_buckets::Bucket| match bucket.is_empty()? {
+            true => Ok(()),
+            false => {
+                let message = format!("the bucket {:?} is not empty", record.volume.name);
+                Err(ServiceError { kind: Kind::Conflict, message })
+            }
+        };
+        let _closed = self.close_bucket_when(task, pool, record, is_empty)?;
+        self.delete_volume(task, pool, record)
+    }
+
+    /// The URL of a bucket.
+    pub fn bucket_url(&self, pool: &str, volume: &Volume) -> String {
+        url(&["storage-pools", pool, "buckets", &volume.name], &volume.project)
+    }
+}
+
+fn check_bucket_config(pool: &OpenPool, config: &Config) -> Result<()> {
+    let driver = pool.pool.driver();
+    check_config(config, KeyScope::Volume, driver.config_keys(), driver.name())?;
+    match config.iter().find(|(key, value)| !is_for_buckets(key) && !value.is_empty()) {
+        None => Ok(()),
+        Some((key, _)) => Err(ServiceError::bad(format!("the key {key:?} means nothing for a bucket"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_s3_clients_can_address() {
+        for good in ["abc", "0ab", "my-bucket.example", &"a".repeat(63)] {
+            assert!(bucket_name(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "ab",
+            &"a".repeat(64),
+            "Abc",
+            "a_b",
+            "-ab",
+            "ab-",
+            "a..b",
+            "ab.",
+            "192.168.0.1",
+            "a/b",
+            "añb",
+        ] {
+            let error = bucket_name(bad).unwrap_err();
+            assert!(error.message.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_volume_has_room_beside_its_bucket() {
+        let size = |text: &str| text.parse::<ByteSize>().unwrap();
+        assert_eq!(volume_size(size("16MiB")), size("81MiB"));
+        assert_eq!(volume_size(ByteSize::from_bytes(u64::MAX)), ByteSize::from_bytes(u64::MAX));
+    }
+}

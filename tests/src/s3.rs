@@ -1,0 +1,143 @@
+//! The S3 endpoint of a running daemon, spoken to with `curl`, which signs requests by itself.
+
+use crate::server::Larderd;
+use serde_json::{Value, json};
+use std::process::{Command, Output, Stdio};
+
+/// A pair of access key and secret key.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// The access key.
+    pub access: String,
+    /// The secret key.
+    pub secret: String,
+}
+
+impl Pair {
+    /// As the API spells it.
+    pub fn of(key: &Value) -> Self {
+        let text = |name: &str| key[name].as_str().unwrap_or_default().to_owned();
+        Self { access: text("access-key"), secret: text("secret-key") }
+    }
+}
+
+/// Somebody with a key pair, at an endpoint.
+#[derive(Debug, Clone)]
+pub struct S3 {
+    /// Scheme, host and port.
+    pub url: String,
+    /// The key pair; without one requests are not signed.
+    pub pair: Option<Pair>,
+    /// More arguments for curl.
+    pub more: Vec<String>,
+}
+
+/// An answer: the status and the body.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status; 0 when there was no answer.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The error's code in the body; empty when there is none.
+    pub fn code(&self) -> String {
+        let text = self.text();
+        let code = text.split("<Code>").nth(1).and_then(|rest| rest.split("</Code>").next());
+        code.unwrap_or_default().to_owned()
+    }
+}
+
+impl S3 {
+    /// Switches the endpoint on, without TLS on a port of the kernel's choice, and speaks to it with a key pair.
+    pub fn open(daemon: &Larderd, pair: Pair) -> Self {
+        let config = json!({ "core.storage_buckets_address": "127.0.0.1:0", "core.storage_buckets_plaintext": "true" });
+        daemon.change("PATCH", "/1.0", &json!({ "config": config }));
+        Self { url: endpoint(daemon), pair: Some(pair), more: Vec::new() }
+    }
+
+    /// The same endpoint with another key pair.
+    #[must_use]
+    pub fn with(&self, pair: Pair) -> Self {
+        Self { pair: Some(pair), ..self.clone() }
+    }
+
+    /// The same with another argument for curl.
+    #[must_use]
+    pub fn and(mut self, argument: &str) -> Self {
+        self.more.push(argument.to_owned());
+        self
+    }
+
+    /// One request; only a PUT sends its body. `path` is the encoded path with its query, without the first slash.
+    ///
+    /// # Panics
+    /// When curl does not start.
+    pub fn send(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        let output = self.curl(method, path, body);
+        let (body, status) = match output.stdout.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => (output.stdout[..end].to_vec(), &output.stdout[end + 1..]),
+            None => (Vec::new(), output.stdout.as_slice()),
+        };
+        let status = String::from_utf8_lossy(status).trim().parse().unwrap_or(0);
+        Answer { status, body }
+    }
+
+    fn curl(&self, method: &str, path: &str, body: &[u8]) -> Output {
+        #[expect(clippy::disallowed_methods, reason = "the test runs the client as a person would")]
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--path-as-is", "--max-time", "60", "--write-out", "\n%{http_code}"]);
+        if let Some(pair) = &self.pair {
+            command.args(["--aws-sigv4", "aws:amz:us-east-1:s3"]);
+            command.arg("--user").arg(format!("{}:{}", pair.access, pair.secret));
+            // S3 asks for it, and not every curl sends it.
+            command.args(["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]);
+        }
+        // A file: what curl reads from a pipe it sends without a length, and what it posts it signs as a form.
+        let file = tempfile::NamedTempFile::new().unwrap_or_else(|error| panic!("no file: {error}"));
+        std::fs::write(file.path(), body).unwrap_or_else(|error| panic!("no file: {error}"));
+        match method {
+            "HEAD" => command.arg("--head"),
+            "PUT" => command.arg("--upload-file").arg(file.path()),
+            _ => command.args(["--request", method]),
+        };
+        command.args(&self.more).arg(format!("{}/{path}", self.url)).stdin(Stdio::null());
+        command.output().unwrap_or_else(|error| panic!("curl did not start: {error}"))
+    }
+
+    /// Puts an object, which must succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn put(&self, path: &str, body: &[u8]) {
+        let answer = self.send("PUT", path, body);
+        assert_eq!(answer.status, 200, "PUT {path}: {}", answer.text());
+    }
+
+    /// Gets an object, which must succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn get(&self, path: &str) -> Vec<u8> {
+        let answer = self.send("GET", path, b"");
+        assert_eq!(answer.status, 200, "GET {path}: {}", answer.text());
+        answer.body
+    }
+}
+
+/// Where the daemon's endpoint is, found in the URL of a bucket that is made for asking.
+fn endpoint(daemon: &Larderd) -> String {
+    let buckets = "/1.0/storage-pools/default/buckets";
+    daemon.change("POST", buckets, &json!({ "name": "where-is-it" }));
+    let bucket = daemon.read(&format!("{buckets}/where-is-it"));
+    daemon.change("DELETE", &format!("{buckets}/where-is-it"), &Value::Null);
+    let url = bucket["s3_url"].as_str().unwrap_or_default().to_owned();
+    url.strip_suffix("/where-is-it").unwrap_or_else(|| panic!("no endpoint in {bucket}")).to_owned()
+}

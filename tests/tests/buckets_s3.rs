@@ -1,0 +1,310 @@
+//! The S3 endpoint with foreign clients: keys, sizes, accounts, snapshots, copies and backups, seen through objects.
+
+#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+
+use larder_tests::{Larderd, Pair, S3, request, require};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const BUCKETS: &str = "/1.0/storage-pools/p1/buckets";
+
+fn started() -> Larderd {
+    let daemon = Larderd::start();
+    daemon.make_pool("p1");
+    daemon
+}
+
+fn make_bucket(daemon: &Larderd, body: &Value) -> Pair {
+    Pair::of(&daemon.change("POST", BUCKETS, body))
+}
+
+fn admin_of(daemon: &Larderd, bucket: &str) -> Pair {
+    Pair::of(&daemon.read(&format!("{BUCKETS}/{bucket}/keys/admin")))
+}
+
+#[test]
+fn keys_open_their_bucket_as_far_as_their_role_goes() {
+    if !require("keys_open_their_bucket_as_far_as_their_role_goes", &["curl"]) {
+        return;
+    }
+    let daemon = started();
+    let admin = make_bucket(&daemon, &json!({ "name": "photos" }));
+    let other = make_bucket(&daemon, &json!({ "name": "other" }));
+    let reader = daemon.change("POST", &format!("{BUCKETS}/photos/keys"), &json!({ "name": "reader" }));
+    let s3 = S3::open(&daemon, admin);
+    assert_eq!(daemon.read(&format!("{BUCKETS}/photos"))["s3_url"], json!(format!("{}/photos", s3.url)));
+    s3.put("photos/a/b.txt", b"content");
+    assert_eq!(s3.get("photos/a/b.txt"), b"content");
+    assert!(s3.send("GET", "photos?list-type=2", b"").text().contains("<Key>a/b.txt</Key>"));
+
+    // The bucket may also be the first label of the host.
+    let host = format!("photos.localhost:{}", s3.url.rsplit(':').next().unwrap());
+    let resolve = format!("{host}:127.0.0.1");
+    let styled = S3 { url: format!("http://{host}"), ..s3.clone() }.and("--resolve").and(&resolve);
+    assert_eq!(styled.get("a/b.txt"), b"content");
+
+    let reader = s3.with(Pair::of(&reader));
+    assert_eq!(reader.get("photos/a/b.txt"), b"content");
+    for (method, path) in [("PUT", "photos/new"), ("DELETE", "photos/a/b.txt")] {
+        let refused = reader.send(method, path, b"x");
+        assert_eq!((refused.status, refused.code().as_str()), (403, "AccessDenied"), "{method}");
+    }
+    let stranger = s3.with(other).send("GET", "photos/a/b.txt", b"");
+    assert_eq!((stranger.status, stranger.code().as_str()), (403, "AccessDenied"));
+    let nobody = S3 { pair: None, ..s3.clone() }.send("GET", "photos/a/b.txt", b"");
+    assert_eq!(nobody.status, 403);
+    let wrong = Pair { secret: "wrong".to_owned(), ..s3.pair.clone().unwrap() };
+    assert_eq!(s3.with(wrong).send("GET", "photos/a/b.txt", b"").code(), "SignatureDoesNotMatch");
+
+    // A key that is deleted, or gets another role, is so at the next request.
+    let keys = format!("{BUCKETS}/photos/keys/reader");
+    daemon.change("PUT", &keys, &json!({ "role": "admin" }));
+    reader.put("photos/new", b"x");
+    daemon.change("DELETE", &keys, &Value::Null);
+    assert_eq!(reader.send("GET", "photos/new", b"").code(), "InvalidAccessKeyId");
+    assert_eq!(s3.send("DELETE", "photos/new", b"").status, 204);
+    daemon.change("DELETE", &format!("{BUCKETS}/photos"), &Value::Null);
+    assert_eq!(s3.send("GET", "photos/a/b.txt", b"").code(), "InvalidAccessKeyId");
+}
+
+#[test]
+fn a_size_is_enforced_and_a_full_bucket_can_be_emptied() {
+    if !require("a_size_is_enforced_and_a_full_bucket_can_be_emptied", &["curl"]) {
+        return;
+    }
+    let daemon = started();
+    let admin = make_bucket(&daemon, &json!({ "name": "small", "config": { "size": "1MiB" } }));
+    let s3 = S3::open(&daemon, admin);
+    s3.put("small/one", &vec![1; 700 << 10]);
+    let refused = s3.send("PUT", "small/two", &vec![2; 700 << 10]);
+    assert_eq!(refused.code(), "QuotaExceeded", "{}: {}", refused.status, refused.text());
+    assert_eq!(s3.send("GET", "small/two", b"").status, 404);
+    let path = format!("{BUCKETS}/small");
+    let (code, error) = daemon.refuse("PATCH", &path, &json!({ "config": { "size": "100KiB" } }));
+    assert!(code == 400 && error.contains("holds"), "{error}");
+    daemon.change("PATCH", &path, &json!({ "config": { "size": "2MiB" } }));
+    s3.put("small/two", &vec![2; 700 << 10]);
+    for key in ["one", "two"] {
+        assert_eq!(s3.send("DELETE", &format!("small/{key}"), b"").status, 204);
+    }
+    daemon.change("PATCH", &path, &json!({ "config": { "size": "1KiB" } }));
+    assert_eq!(s3.send("PUT", "small/three", &[3; 2000]).code(), "QuotaExceeded");
+}
+
+#[test]
+fn accounts_make_buckets_and_a_key_can_be_limited() {
+    if !require("accounts_make_buckets_and_a_key_can_be_limited", &["curl"]) {
+        return;
+    }
+    let daemon = started();
+    let accounts = "/1.0/storage-accounts";
+    let make = |name: &str| {
+        let body = json!({ "name": name, "pool": "p1", "secret-key": "a/b+c=d/e", "quota": "1MiB" });
+        Pair::of(&daemon.change("POST", accounts, &body))
+    };
+    let (ann, bob) = (make("ann"), make("bob"));
+    let ann = S3::open(&daemon, ann);
+    let bob = ann.with(bob);
+    ann.put("ann-1", b"");
+    ann.put("ann-2", b"");
+    assert_eq!(bob.send("PUT", "ann-1", b"").code(), "BucketAlreadyExists");
+    assert_eq!(bob.send("PUT", "Bad_Name", b"").status, 400);
+    let listed = ann.send("GET", "", b"").text();
+    assert!(listed.contains("<Name>ann-1</Name>") && listed.contains("<Name>ann-2</Name>"), "{listed}");
+    assert!(!bob.send("GET", "", b"").text().contains("<Name>"));
+    assert_eq!(daemon.read(&format!("{BUCKETS}/ann-1"))["account"], "ann");
+    assert!(daemon.refuse("DELETE", &format!("{accounts}/ann"), &Value::Null).1.contains("ann-1"));
+    ann.put("ann-1/file", b"x");
+    assert_eq!(bob.send("GET", "ann-1/file", b"").code(), "AccessDenied");
+    assert_eq!(ann.send("DELETE", "ann-1", b"").code(), "BucketNotEmpty");
+
+    // The quota is over all buckets of the account.
+    ann.put("ann-1/large", &vec![1; 600 << 10]);
+    assert_eq!(ann.send("PUT", "ann-2/large", &vec![1; 600 << 10]).code(), "QuotaExceeded");
+    daemon.change("PATCH", &format!("{accounts}/ann"), &json!({ "quota": "10MiB" }));
+    ann.put("ann-2/large", &vec![1; 600 << 10]);
+
+    let key = daemon.change("POST", &format!("{accounts}/bob/keys"), &json!({}));
+    let limited = ann.with(Pair::of(&key));
+    let path = format!("{accounts}/bob/keys/{}", key["access-key"].as_str().unwrap());
+    let grants = json!([{ "bucket": "ann-1", "role": "read-only" }, { "bucket": "ann-2", "role": "admin" }]);
+    daemon.change("PUT", &path, &json!({ "restricted": true, "grants": grants }));
+    assert_eq!(limited.get("ann-1/file"), b"x");
+    assert_eq!(limited.send("PUT", "ann-1/new", b"x").code(), "AccessDenied");
+    limited.put("ann-2/new", b"x");
+    assert_eq!(limited.send("PUT", "made-by-bob", b"").status, 403);
+
+    for object in ["ann-1/file", "ann-1/large"] {
+        assert_eq!(ann.send("DELETE", object, b"").status, 204);
+    }
+    assert_eq!(ann.send("DELETE", "ann-1", b"").status, 204);
+    assert_eq!(daemon.get(&format!("{BUCKETS}/ann-1")).status, 404);
+    assert_eq!(bob.send("PUT", "ann-1", b"").status, 200);
+}
+
+#[test]
+fn a_snapshot_of_a_bucket_is_the_bucket_as_it_was() {
+    if !require("a_snapshot_of_a_bucket_is_the_bucket_as_it_was", &["curl"]) {
+        return;
+    }
+    let daemon = started();
+    let admin = make_bucket(&daemon, &json!({ "name": "bucket" }));
+    let s3 = S3::open(&daemon, admin);
+    let large = vec![7; 300 << 10];
+    s3.put("bucket/small", b"old");
+    s3.put("bucket/large", &large);
+    let path = format!("{BUCKETS}/bucket");
+    daemon.change("POST", &format!("{path}/snapshots"), &json!({ "name": "s0" }));
+    daemon.change("POST", &format!("{path}/snapshots"), &json!({ "expires_at": "2099-01-01T00:00:00Z" }));
+    let listed = daemon.read(&format!("{path}/snapshots"));
+    assert_eq!(listed, json!([format!("{path}/snapshots/s0"), format!("{path}/snapshots/snap0")]));
+    s3.put("bucket/small", b"new");
+    assert_eq!(s3.send("DELETE", "bucket/large", b"").status, 204);
+    s3.put("bucket/later", b"x");
+
+    // A copy of the snapshot, and one of now.
+    let copy = |name: &str, source: &str| {
+        make_bucket(&daemon, &json!({ "name": name, "source": { "name": source } }))
+    };
+    let then = s3.with(copy("then", "bucket/s0"));
+    assert_eq!(then.get("then/small"), b"old");
+    assert_eq!(then.get("then/large"), large);
+    assert_eq!(then.send("GET", "then/later", b"").status, 404);
+    let now = s3.with(copy("now", "bucket"));
+    assert_eq!((now.get("now/small"), now.get("now/later")), (b"new".to_vec(), b"x".to_vec()));
+
+    daemon.change("PUT", &path, &json!({ "restore": "s0" }));
+    assert_eq!(s3.get("bucket/small"), b"old");
+    assert_eq!(s3.get("bucket/large"), large);
+    assert_eq!(s3.send("GET", "bucket/later", b"").status, 404);
+    s3.put("bucket/after", b"y");
+    assert_eq!(daemon.refuse("PUT", &path, &json!({ "restore": "none" })).0, 404);
+    assert_eq!(daemon.refuse("POST", &format!("{path}/snapshots"), &json!({ "name": "s0" })).0, 409);
+    daemon.change("POST", &format!("{path}/snapshots/snap0"), &json!({ "name": "s1" }));
+    for snapshot in ["s0", "s1"] {
+        daemon.change("DELETE", &format!("{path}/snapshots/{snapshot}"), &Value::Null);
+    }
+    assert_eq!(s3.get("bucket/after"), b"y");
+}
+
+#[test]
+fn a_backup_brings_every_object_back() {
+    if !require("a_backup_brings_every_object_back", &["curl"]) {
+        return;
+    }
+    let daemon = started();
+    let admin = make_bucket(&daemon, &json!({ "name": "bucket", "config": { "size": "10MiB" } }));
+    let s3 = S3::open(&daemon, admin);
+    let large = vec![9; 300 << 10];
+    s3.clone().and("--header").and("x-amz-meta-who: me").put("bucket/dir/one", b"1");
+    s3.put("bucket/large", &large);
+    let path = format!("{BUCKETS}/bucket");
+    daemon.change("POST", &format!("{path}/backups"), &json!({ "name": "b0" }));
+    assert_eq!(daemon.read(&format!("{path}?recursion=1"))["backups"][0]["name"], "b0");
+    let file = daemon.get(&format!("{path}/backups/b0/export"));
+    assert_eq!(file.status, 200);
+    let import = |name: &str, bytes: &[u8]| {
+        let headers = [("Content-Type", "application/octet-stream"), ("X-Incus-name", name)];
+        let reply = request(&daemon.socket(), "POST", BUCKETS, &headers, bytes).unwrap();
+        if reply.status >= 400 {
+            Err((reply.status, reply.error()))
+        } else {
+            daemon.finish(&reply).map_err(|e| (0, e))
+        }
+    };
+    import("back", &file.body).unwrap();
+    let back = s3.with(admin_of(&daemon, "back"));
+    assert_eq!(back.get("back/large"), large);
+    assert!(back.send("HEAD", "back/dir/one", b"").text().to_lowercase().contains("x-amz-meta-who: me"));
+    assert_eq!(daemon.read(&format!("{BUCKETS}/back"))["config"]["size"], "10MiB");
+    assert_eq!(import("back", &file.body).unwrap_err().0, 409);
+    assert_eq!(import("Bad_Name", &file.body).unwrap_err().0, 400);
+    let cut = import("cut", &file.body[..file.body.len() / 2]).unwrap_err();
+    assert!(cut.1.contains("damaged"), "{cut:?}");
+    assert_eq!(daemon.get(&format!("{BUCKETS}/cut")).status, 404);
+    daemon.change("DELETE", &format!("{path}/backups/b0"), &Value::Null);
+}
+
+#[test]
+fn the_endpoint_goes_where_the_configuration_says() {
+    if !require("the_endpoint_goes_where_the_configuration_says", &["curl"]) {
+        return;
+    }
+    let mut daemon = started();
+    let admin = make_bucket(&daemon, &json!({ "name": "bucket" }));
+    let config = |address: &str, plaintext: &str| json!({ "config": { "core.storage_buckets_address": address, "core.storage_buckets_plaintext": plaintext } });
+    for (address, plaintext, word) in [
+        ("nonsense:port", "", "address"),
+        ("0.0.0.0:0", "true", "loopback"),
+        (":0", "true", "loopback"),
+        ("127.0.0.1:0", "maybe", "plaintext"),
+    ] {
+        let (code, error) = daemon.refuse("PATCH", "/1.0", &config(address, plaintext));
+        assert_eq!(code, 400, "{address}: {error}");
+        assert!(error.contains(word), "{address}: {error}");
+    }
+    let plain = S3::open(&daemon, admin);
+    plain.put("bucket/file", b"content");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (code, error) =
+        daemon.refuse("PATCH", "/1.0", &config(&taken.local_addr().unwrap().to_string(), "true"));
+    assert!(code == 400 && error.contains("can't be listened on"), "{error}");
+    assert_eq!(plain.get("bucket/file"), b"content", "a refused address changes nothing");
+
+    daemon.change("PATCH", "/1.0", &config("127.0.0.1:0", "false"));
+    let url = daemon.read(&format!("{BUCKETS}/bucket"))["s3_url"].as_str().unwrap().to_owned();
+    let url = url.strip_suffix("/bucket").unwrap().to_owned();
+    assert!(url.starts_with("https://127.0.0.1:"), "{url}");
+    let certificate = daemon.directory().join("server.crt").display().to_string();
+    let encrypted = S3 { url, ..plain.clone() }.and("--cacert").and(&certificate);
+    wait(|| encrypted.send("GET", "bucket/file", b"").status == 200);
+    assert_eq!(encrypted.get("bucket/file"), b"content");
+
+    let port = encrypted.url.rsplit(':').next().unwrap().to_owned();
+    daemon.change("PATCH", "/1.0", &config(&format!("127.0.0.1:{port}"), "true"));
+    daemon.stop();
+    daemon.spawn(&[]);
+    let again = S3 { url: format!("http://127.0.0.1:{port}"), ..plain };
+    wait(|| again.send("GET", "bucket/file", b"").status == 200);
+    daemon.change("PATCH", "/1.0", &config("", ""));
+    wait(|| again.send("GET", "bucket/file", b"").status == 0);
+    assert_eq!(daemon.read(&format!("{BUCKETS}/bucket"))["s3_url"], "");
+}
+
+fn wait(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it did not become so in time");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_real_s3cmd_works_on_a_bucket() {
+    if !require("the_real_s3cmd_works_on_a_bucket", &["s3cmd"]) {
+        return;
+    }
+    let daemon = started();
+    let admin = make_bucket(&daemon, &json!({ "name": "bucket" }));
+    let s3 = S3::open(&daemon, admin.clone());
+    let host = s3.url.strip_prefix("http://").unwrap().to_owned();
+    let run = |arguments: &[&str]| {
+        #[expect(clippy::disallowed_methods, reason = "the test runs the client as a person would")]
+        let mut command = std::process::Command::new("s3cmd");
+        command.args(["--no-ssl", "--config=/dev/null", "--host", &host, "--host-bucket", &host]);
+        command.args(["--access_key", &admin.access, "--secret_key", &admin.secret]).args(arguments);
+        let output = command.current_dir(daemon.scratch()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}\n{}", daemon.log());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let file = daemon.scratch().join("file");
+    // Above s3cmd's threshold for multipart uploads.
+    std::fs::write(&file, vec![5; 16 << 20]).unwrap();
+    run(&["put", "file", "s3://bucket/folder/file", "--multipart-chunk-size-mb=5"]);
+    assert!(run(&["ls", "s3://bucket/folder/"]).contains("s3://bucket/folder/file"));
+    run(&["get", "s3://bucket/folder/file", "back"]);
+    assert!(std::fs::read(daemon.scratch().join("back")).unwrap() == std::fs::read(&file).unwrap());
+    run(&["del", "s3://bucket/folder/file"]);
+    assert_eq!(run(&["ls", "--recursive", "s3://bucket"]), "");
+}
