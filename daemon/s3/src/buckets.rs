@@ -9,8 +9,8 @@ use crate::support::{blocking, time, unavailable};
 use http::StatusCode;
 use larder_storage_buckets::Versioning;
 use s3s::dto::{
-    Bucket as BucketDto, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput,
-    CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
+    Bucket as BucketDto, BucketCannedACL, BucketLocationConstraint, BucketVersioningStatus,
+    CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
     GetBucketLocationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
     GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
     ListBucketsOutput, ObjectLockConfiguration, ObjectLockEnabled, Owner, OwnershipControls,
@@ -97,7 +97,7 @@ pub(crate) async fn create(
         return Err(s3_error!(InvalidLocationConstraint, "The specified location-constraint is not valid"));
     }
     let asked = Asked {
-        canned: input.acl.as_ref().map(|acl| acl.as_str()),
+        canned: input.acl.as_ref().map(BucketCannedACL::as_str),
         full_control: input.grant_full_control.as_deref(),
         read: input.grant_read.as_deref(),
         write: input.grant_write.as_deref(),

@@ -11,6 +11,7 @@ use s3s::dto::{
     ObjectLockRetentionMode, Tag, TagSet, Timestamp as TimestampDto, TimestampFormat,
 };
 use s3s::{S3Result, s3_error};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All of a user's metadata, names and values together.
@@ -96,9 +97,7 @@ impl Described {
         let Some(text) = &self.tagging else { return Ok(Vec::new()) };
         let decode = |text: &str| {
             let text = text.replace('+', " ");
-            urlencoding::decode(&text)
-                .map(|text| text.into_owned())
-                .map_err(|error| s3_error!(error, InvalidArgument))
+            urlencoding::decode(&text).map(Cow::into_owned).map_err(|error| s3_error!(error, InvalidArgument))
         };
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
         let tags = pairs.map(|pair| {

@@ -22,6 +22,7 @@ use s3s::host::{S3Host, VirtualHost};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::validation::NameValidation;
 use s3s::{Body, S3Error, S3Result, s3_error};
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -217,7 +218,7 @@ impl Endpoint {
             return (Some(bucket.to_owned()), true);
         }
         let first = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
-        let name = urlencoding::decode(first).ok().map(|name| name.into_owned());
+        let name = urlencoding::decode(first).ok().map(Cow::into_owned);
         (name.filter(|name| !name.is_empty()), false)
     }
 
