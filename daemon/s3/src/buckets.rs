@@ -120,6 +120,11 @@ pub(crate) async fn create(
             ));
         }
     }
+    let owned = face.directory.buckets(&key.identity).await.map_err(unavailable)?;
+    let is_new = !owned.iter().any(|entry| entry.name == input.bucket);
+    if is_new && owned.len() >= face.options.buckets_per_account {
+        return Err(unavailable(DirectoryError::TooMany));
+    }
     let found = match face.directory.create_bucket(&key.identity, &input.bucket).await {
         // Making one's own bucket again with the same list succeeds, as in the first region of AWS.
         Err(DirectoryError::Owned) if same_acl(face, &request.credentials, &input.bucket, &acl).await? => {
@@ -201,6 +206,8 @@ pub(crate) async fn head(
         let usage = blocking(move || bucket.usage()).await?;
         response.headers.insert("x-rgw-object-count", http::HeaderValue::from(usage.objects));
         response.headers.insert("x-rgw-bytes-used", http::HeaderValue::from(usage.bytes));
+        let most = http::HeaderValue::from(face.options.buckets_per_account);
+        response.headers.insert("x-rgw-quota-max-buckets", most);
     }
     Ok(response)
 }

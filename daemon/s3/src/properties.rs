@@ -347,8 +347,7 @@ fn parts_of(version: &Version, max: Option<i32>, marker: Option<i32>) -> GetObje
         max_parts: Some(limit),
         next_part_number_marker: parts.last().and_then(|part| part.part_number),
         part_number_marker: Some(marker.unwrap_or(0)),
-        // Without checksums S3 tells only how many there are.
-        parts: Some(parts).filter(|_| algorithm.is_some()),
+        parts: Some(parts),
         total_parts_count: i32::try_from(version.record.parts.len()).ok(),
     }
 }
