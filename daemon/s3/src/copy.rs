@@ -2,7 +2,7 @@
 
 use crate::Face;
 use crate::checksum::{Algorithm, FULL_OBJECT, Hasher, show_checksum};
-use crate::describe::{algorithm_of, asked, described, shown_version};
+use crate::describe::{algorithm_of, asked, described, shown_version, written_version};
 use crate::emit::Reading;
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
@@ -204,7 +204,7 @@ pub(crate) async fn copy(
         copy_source_version_id: shown_version(&source_gate, &source),
         sse_customer_algorithm: target_key.as_ref().map(|_| AES256.to_owned()),
         sse_customer_key_md5: target_key.as_ref().map(CustomerKey::md5),
-        version_id: shown_version(&gate, &version),
+        version_id: written_version(&version),
         ..CopyObjectOutput::default()
     }))
 }

@@ -5,7 +5,7 @@ use crate::checksum::Algorithm;
 use crate::gate::Gate;
 use crate::support::{from_time, time};
 use jiff::{Timestamp, ToSpan, Zoned};
-use larder_storage_buckets::{Record, Retention, RetentionMode, Version, Versioning};
+use larder_storage_buckets::{NULL_VERSION, Record, Retention, RetentionMode, Version, Versioning};
 use s3s::dto::{
     Expires, Metadata, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention,
     ObjectLockRetentionMode, Tag, TagSet, Timestamp as TimestampDto, TimestampFormat,
@@ -293,6 +293,11 @@ pub(crate) fn retention_dto(retention: Retention) -> ObjectLockRetention {
 /// The version id that replies show: none where versioning was never on.
 pub(crate) fn shown_version(gate: &Gate, version: &Version) -> Option<String> {
     (gate.found.bucket.versioning() != Versioning::Off).then(|| version.id.clone())
+}
+
+/// The version id that a write shows: none where it replaces what was there.
+pub(crate) fn written_version(version: &Version) -> Option<String> {
+    (version.id != NULL_VERSION).then(|| version.id.clone())
 }
 
 /// The algorithm of a stored checksum.

@@ -2,7 +2,7 @@
 
 use crate::Face;
 use crate::checksum::{self, Algorithm, given_checksum, show_checksum};
-use crate::describe::{algorithm_of, asked, described, shown_version};
+use crate::describe::{algorithm_of, asked, described, written_version};
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
 use crate::ingest::{Expected, ingest};
@@ -234,7 +234,7 @@ pub(crate) async fn complete(
     let work = Complete { key: upload.key, upload: upload.id, record, etag: tag, precondition };
     let bucket = gate.bucket();
     let version = blocking(move || bucket.complete(work)).await?;
-    let shown = shown_version(&gate, &version);
+    let shown = written_version(&version);
     Ok(completed(&gate, input, &version.etag, shown, version.record.checksum))
 }
 

@@ -3,7 +3,7 @@
 use crate::Face;
 use crate::acl::Right;
 use crate::checksum::{Algorithm, FULL_OBJECT, given_checksum, show_checksum};
-use crate::describe::{algorithm_of, asked, described, show_version, shown_version};
+use crate::describe::{algorithm_of, asked, described, show_version, written_version};
 use crate::emit::{self, Reading};
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::{Gate, denied};
@@ -76,7 +76,7 @@ pub(crate) async fn put(
     let version = blocking(move || bucket.put(staged, put)).await?;
     let mut output = PutObjectOutput {
         e_tag: Some(etag(&version.etag)),
-        version_id: shown_version(&gate, &version),
+        version_id: written_version(&version),
         sse_customer_algorithm: key.as_ref().map(|_| AES256.to_owned()),
         sse_customer_key_md5: key.as_ref().map(CustomerKey::md5),
         expiration: crate::lifecycle::expiration_header(&gate.settings, &version),
