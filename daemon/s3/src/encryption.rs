@@ -128,9 +128,10 @@ pub(crate) fn check(sealed: Option<&str>, key: Option<&CustomerKey>) -> S3Result
 pub(crate) fn refuse_managed(asked: Option<&str>, brings_key: bool) -> S3Result<()> {
     match asked {
         None => Ok(()),
-        Some(_) if brings_key => {
-            Err(s3_error!(InvalidArgument, "Server Side Encryption with a Customer provided key is incompatible with the encryption method specified"))
-        }
+        Some(_) if brings_key => Err(s3_error!(
+            InvalidArgument,
+            "Server Side Encryption with a Customer provided key is incompatible with the encryption method specified"
+        )),
         Some(kind) => Err(s3_error!(
             NotImplemented,
             "server-side encryption {kind} is not supported: bring a key (SSE-C), or encrypt the volume"
