@@ -1,7 +1,5 @@
 //! The S3 endpoint with foreign clients: keys, sizes, accounts, snapshots, copies and backups, seen through objects.
 
-#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
-
 use larder_tests::{Larderd, Pair, S3, request, require};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};

@@ -215,7 +215,7 @@ fn what_was_acknowledged_survives_kill_9() {
         daemon.spawn(&[]);
         let url = daemon.read(&format!("{buckets}/bucket"))["s3_url"].as_str().unwrap().to_owned();
         host = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix("/bucket")).unwrap().to_owned();
-        let mut all: Told = told.iter().flat_map(|known| known.clone()).collect();
+        let mut all: Told = told.iter().flat_map(Clone::clone).collect();
         acknowledged = all.values().map(|known| known.acknowledged).sum();
         check(&host, seed, &mut all);
         for (writer, known) in told.iter_mut().enumerate() {

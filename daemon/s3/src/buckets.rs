@@ -9,8 +9,8 @@ use crate::support::{blocking, time, unavailable};
 use http::StatusCode;
 use larder_storage_buckets::Versioning;
 use s3s::dto::{
-    Bucket as BucketDto, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput,
-    CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
+    Bucket as BucketDto, BucketCannedACL, BucketLocationConstraint, BucketVersioningStatus,
+    CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
     GetBucketLocationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
     GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
     ListBucketsOutput, ObjectLockConfiguration, ObjectLockEnabled, Owner, OwnershipControls,
@@ -97,7 +97,7 @@ pub(crate) async fn create(
         return Err(s3_error!(InvalidLocationConstraint, "The specified location-constraint is not valid"));
     }
     let asked = Asked {
-        canned: input.acl.as_ref().map(|acl| acl.as_str()),
+        canned: input.acl.as_ref().map(BucketCannedACL::as_str),
         full_control: input.grant_full_control.as_deref(),
         read: input.grant_read.as_deref(),
         write: input.grant_write.as_deref(),
@@ -119,6 +119,11 @@ pub(crate) async fn create(
                 "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
             ));
         }
+    }
+    let owned = face.directory.buckets(&key.identity).await.map_err(unavailable)?;
+    let is_new = !owned.iter().any(|entry| entry.name == input.bucket);
+    if is_new && owned.len() >= face.options.buckets_per_account {
+        return Err(unavailable(DirectoryError::TooMany));
     }
     let found = match face.directory.create_bucket(&key.identity, &input.bucket).await {
         // Making one's own bucket again with the same list succeeds, as in the first region of AWS.
@@ -201,6 +206,8 @@ pub(crate) async fn head(
         let usage = blocking(move || bucket.usage()).await?;
         response.headers.insert("x-rgw-object-count", http::HeaderValue::from(usage.objects));
         response.headers.insert("x-rgw-bytes-used", http::HeaderValue::from(usage.bytes));
+        let most = http::HeaderValue::from(face.options.buckets_per_account);
+        response.headers.insert("x-rgw-quota-max-buckets", most);
     }
     Ok(response)
 }

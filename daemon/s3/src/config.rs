@@ -9,7 +9,26 @@ use crate::settings::{self, Settings, to_xml};
 use crate::support::blocking;
 use http::StatusCode;
 use larder_storage_buckets::Versioning;
-use s3s::dto::*;
+use s3s::dto::{
+    BucketCannedACL, DeleteBucketCorsInput, DeleteBucketCorsOutput, DeleteBucketLifecycleInput,
+    DeleteBucketLifecycleOutput, DeleteBucketOwnershipControlsInput, DeleteBucketOwnershipControlsOutput,
+    DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeleteBucketTaggingInput, DeleteBucketTaggingOutput,
+    DeletePublicAccessBlockInput, DeletePublicAccessBlockOutput, GetBucketAclInput, GetBucketAclOutput,
+    GetBucketCorsInput, GetBucketCorsOutput, GetBucketEncryptionInput, GetBucketEncryptionOutput,
+    GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput, GetBucketLoggingInput,
+    GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
+    GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput,
+    GetBucketOwnershipControlsOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
+    GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetBucketTaggingInput, GetBucketTaggingOutput,
+    GetBucketWebsiteInput, GetBucketWebsiteOutput, GetObjectLockConfigurationInput,
+    GetObjectLockConfigurationOutput, GetPublicAccessBlockInput, GetPublicAccessBlockOutput,
+    ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, PolicyStatus,
+    PublicAccessBlockConfiguration, PutBucketAclInput, PutBucketAclOutput, PutBucketCorsInput,
+    PutBucketCorsOutput, PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
+    PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput, PutBucketPolicyInput,
+    PutBucketPolicyOutput, PutBucketTaggingInput, PutBucketTaggingOutput, PutObjectLockConfigurationInput,
+    PutObjectLockConfigurationOutput, PutPublicAccessBlockInput, PutPublicAccessBlockOutput,
+};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error, xml};
 use std::sync::Arc;
 
@@ -72,7 +91,7 @@ pub(crate) async fn put_acl(
     gate.bucket_action("s3:PutBucketAcl", Some(Right::WriteAcp))?;
     let input = request.input;
     let asked = Asked {
-        canned: input.acl.as_ref().map(|acl| acl.as_str()),
+        canned: input.acl.as_ref().map(BucketCannedACL::as_str),
         full_control: input.grant_full_control.as_deref(),
         read: input.grant_read.as_deref(),
         write: input.grant_write.as_deref(),

@@ -2,7 +2,7 @@
 
 use crate::Face;
 use crate::checksum::{Algorithm, FULL_OBJECT, Hasher, show_checksum};
-use crate::describe::{algorithm_of, asked, described, shown_version};
+use crate::describe::{algorithm_of, asked, described, shown_version, written_version};
 use crate::emit::Reading;
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
@@ -11,7 +11,8 @@ use crate::support::{blocking, etag, from_bucket, from_time, names, signed, time
 use larder_storage_buckets::{Checksum, Incoming, Precondition, Put, Staged, Version};
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETagCondition,
-    Timestamp, UploadPartCopyInput, UploadPartCopyOutput,
+    MetadataDirective, ServerSideEncryption, TaggingDirective, Timestamp, UploadPartCopyInput,
+    UploadPartCopyOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 use std::ops::Range;
@@ -130,7 +131,7 @@ pub(crate) async fn copy(
     mut request: S3Request<CopyObjectInput>,
 ) -> S3Result<S3Response<CopyObjectOutput>> {
     encryption::refuse_managed(
-        request.input.server_side_encryption.as_ref().map(|kind| kind.as_str()),
+        request.input.server_side_encryption.as_ref().map(ServerSideEncryption::as_str),
         false,
     )?;
     let (source_key, target_key) = customer_keys(&request.input)?;
@@ -151,8 +152,8 @@ pub(crate) async fn copy(
             "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120"
         ));
     }
-    let replaces = replaces(input.metadata_directive.as_ref().map(|directive| directive.as_str()))?;
-    let replaces_tags = replaces_tags(input.tagging_directive.as_ref().map(|directive| directive.as_str()))?;
+    let replaces = replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str))?;
+    let replaces_tags = replaces_tags(input.tagging_directive.as_ref().map(TaggingDirective::as_str))?;
     let is_itself = gate.name() == source_gate.name() && input.key == source.key;
     let is_changed = replaces
         || replaces_tags
@@ -203,7 +204,7 @@ pub(crate) async fn copy(
         copy_source_version_id: shown_version(&source_gate, &source),
         sse_customer_algorithm: target_key.as_ref().map(|_| AES256.to_owned()),
         sse_customer_key_md5: target_key.as_ref().map(CustomerKey::md5),
-        version_id: shown_version(&gate, &version),
+        version_id: written_version(&version),
         ..CopyObjectOutput::default()
     }))
 }
@@ -287,7 +288,7 @@ pub(crate) async fn copy_part(
     let upload = blocking(move || bucket.upload(&key, &id)).await?;
     encryption::check(upload.record.encryption.as_deref(), target_key.as_ref())?;
     let algorithm = algorithm_of(&upload.record);
-    let (staged, checksum) = pumped(&gate, reading, range, algorithm, target_key).await?;
+    let (staged, checksum) = pumped(&gate, reading, range, algorithm, target_key.clone()).await?;
     let (bucket, value) = (gate.bucket(), checksum.as_ref().map(|(_, value)| value.clone()));
     let part = blocking(move || bucket.put_part(&upload.key, &upload.id, number, staged, value)).await?;
     let mut result = CopyPartResult {
@@ -301,6 +302,8 @@ pub(crate) async fn copy_part(
     Ok(S3Response::new(UploadPartCopyOutput {
         copy_part_result: Some(result),
         copy_source_version_id: shown_version(&source_gate, &source),
+        sse_customer_algorithm: target_key.as_ref().map(|_| AES256.to_owned()),
+        sse_customer_key_md5: target_key.as_ref().map(CustomerKey::md5),
         ..UploadPartCopyOutput::default()
     }))
 }

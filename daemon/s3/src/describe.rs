@@ -5,12 +5,13 @@ use crate::checksum::Algorithm;
 use crate::gate::Gate;
 use crate::support::{from_time, time};
 use jiff::{Timestamp, ToSpan, Zoned};
-use larder_storage_buckets::{Record, Retention, RetentionMode, Version, Versioning};
+use larder_storage_buckets::{NULL_VERSION, Record, Retention, RetentionMode, Version, Versioning};
 use s3s::dto::{
     Expires, Metadata, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention,
     ObjectLockRetentionMode, Tag, TagSet, Timestamp as TimestampDto, TimestampFormat,
 };
 use s3s::{S3Result, s3_error};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All of a user's metadata, names and values together.
@@ -96,9 +97,7 @@ impl Described {
         let Some(text) = &self.tagging else { return Ok(Vec::new()) };
         let decode = |text: &str| {
             let text = text.replace('+', " ");
-            urlencoding::decode(&text)
-                .map(|text| text.into_owned())
-                .map_err(|error| s3_error!(error, InvalidArgument))
+            urlencoding::decode(&text).map(Cow::into_owned).map_err(|error| s3_error!(error, InvalidArgument))
         };
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
         let tags = pairs.map(|pair| {
@@ -294,6 +293,11 @@ pub(crate) fn retention_dto(retention: Retention) -> ObjectLockRetention {
 /// The version id that replies show: none where versioning was never on.
 pub(crate) fn shown_version(gate: &Gate, version: &Version) -> Option<String> {
     (gate.found.bucket.versioning() != Versioning::Off).then(|| version.id.clone())
+}
+
+/// The version id that a write shows: none where it replaces what was there.
+pub(crate) fn written_version(version: &Version) -> Option<String> {
+    (version.id != NULL_VERSION).then(|| version.id.clone())
 }
 
 /// The algorithm of a stored checksum.

@@ -22,6 +22,7 @@ use s3s::host::{S3Host, VirtualHost};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::validation::NameValidation;
 use s3s::{Body, S3Error, S3Result, s3_error};
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ const MAX_DOCUMENT: usize = 4 << 20;
 const MAX_EXPIRY: u64 = 7 * 24 * 3600;
 /// What an upload may have that doesn't tell its length.
 const MAX_UNMEASURED: usize = 1 << 20;
+/// SHA-256 of no bytes.
+const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 /// Errors are small documents.
 const MAX_ERROR: usize = 64 * 1024;
 
@@ -158,6 +161,7 @@ impl Endpoint {
     /// Answers one request.
     pub async fn answer(&self, mut request: Request<Body>, peer: Peer) -> Response<Body> {
         add_date(request.headers_mut());
+        add_hash_of_nothing(&mut request);
         let id = uuid::Uuid::new_v4().simple().to_string().to_ascii_uppercase();
         let (method, resource) = (request.method().clone(), request.uri().path().to_owned());
         let origin = request.headers().contains_key(ORIGIN).then(|| request.headers().clone());
@@ -217,7 +221,7 @@ impl Endpoint {
             return (Some(bucket.to_owned()), true);
         }
         let first = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
-        let name = urlencoding::decode(first).ok().map(|name| name.into_owned());
+        let name = urlencoding::decode(first).ok().map(Cow::into_owned);
         (name.filter(|name| !name.is_empty()), false)
     }
 
@@ -261,6 +265,16 @@ fn add_date(headers: &mut HeaderMap) {
     let date = date.map(|date| date.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string());
     if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
         headers.insert("x-amz-date", date);
+    }
+}
+
+/// What has no body needs no hash of it; some clients leave it out.
+fn add_hash_of_nothing(request: &mut Request<Body>) {
+    let has = |name: &str| request.headers().contains_key(name);
+    let length = request.headers().get(CONTENT_LENGTH).map_or(b"0".as_slice(), HeaderValue::as_bytes);
+    let has_body = length != b"0" || has("transfer-encoding");
+    if has("authorization") && !has("x-amz-content-sha256") && !has_body {
+        request.headers_mut().insert("x-amz-content-sha256", HeaderValue::from_static(HASH_OF_NOTHING));
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Options {
     pub regions: Vec<String>,
     /// Names of this endpoint below which a label is a bucket (`bucket.s3.example.net`); none for paths only.
     pub domains: Vec<String>,
+    /// Buckets an account may make.
+    pub buckets_per_account: usize,
     /// Requests of one key that are answered at the same time; more wait no longer than it takes to refuse them.
     pub requests_per_key: usize,
 }
@@ -27,6 +29,7 @@ impl Default for Options {
             day: SignedDuration::from_hours(24),
             regions: vec!["us-east-1".to_owned()],
             domains: Vec::new(),
+            buckets_per_account: 1000,
             requests_per_key: 256,
         }
     }

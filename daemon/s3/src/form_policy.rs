@@ -119,6 +119,7 @@ fn parse_condition(condition: &Value, parsed: &mut Vec<Condition>) -> S3Result<(
         _ => Err(invalid("a condition's value is no string")),
     };
     match condition {
+        Value::Object(pairs) if pairs.is_empty() => Err(invalid("a condition is empty")),
         Value::Object(pairs) => {
             for (name, value) in pairs {
                 parsed.push(Condition::Equals(name.to_ascii_lowercase(), text(value)?));
@@ -138,7 +139,8 @@ fn parse_condition(condition: &Value, parsed: &mut Vec<Condition>) -> S3Result<(
                 let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
                 number.ok_or_else(|| invalid("content-length-range has two numbers"))
             };
-            parsed.push(match operator.as_str() {
+            let operator = operator.as_str().map(str::to_ascii_lowercase);
+            parsed.push(match operator.as_deref() {
                 Some("eq") => Condition::Equals(name()?, text(second)?),
                 Some("starts-with") => Condition::StartsWith(name()?, text(second)?),
                 Some("content-length-range") => Condition::Length(number(first)?, number(second)?),

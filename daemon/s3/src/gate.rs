@@ -8,6 +8,7 @@ use crate::support::{blocking, unavailable};
 use http::{HeaderMap, Uri};
 use larder_storage_buckets::{Bucket, Version};
 use s3s::{S3Request, S3Result, s3_error};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -167,8 +168,10 @@ impl Gate {
     }
 
     /// The error for an object that isn't there: who can't list doesn't learn that.
-    pub(crate) fn missing(&self, error: s3s::S3Error) -> s3s::S3Error {
-        match self.bucket_action("s3:ListBucket", Some(Right::Read)) {
+    pub(crate) fn missing(&self, error: s3s::S3Error, key: &str) -> s3s::S3Error {
+        let by_list = self.list_allows(&self.acl(), Right::Read);
+        let prefix = HashMap::from([("s3:prefix".to_owned(), vec![key.to_owned()])]);
+        match self.decide("s3:ListBucket", &self.found.name, &prefix, self.is_owner() || by_list) {
             Ok(()) => error,
             Err(denied) => denied,
         }
@@ -258,8 +261,7 @@ fn values_of(headers: &HeaderMap, uri: &Uri, peer: Option<&Peer>) -> HashMap<Str
     }
     for pair in uri.query().unwrap_or_default().split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value =
-            urlencoding::decode(&value.replace('+', " ")).map(|value| value.into_owned()).unwrap_or_default();
+        let value = urlencoding::decode(&value.replace('+', " ")).map(Cow::into_owned).unwrap_or_default();
         match name {
             "prefix" | "delimiter" | "max-keys" => tell(format!("s3:{name}"), value),
             "versionId" => tell("s3:versionid".to_owned(), value),

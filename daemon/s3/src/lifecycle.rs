@@ -232,7 +232,7 @@ impl Run<'_> {
                 })
                 .collect();
             for (index, item) in items.iter().enumerate() {
-                let is_alone = !items.get(index + 1).is_some_and(|next| next.key == item.key)
+                let is_alone = items.get(index + 1).is_none_or(|next| next.key != item.key)
                     && (index + 1 < items.len() || !page.is_truncated);
                 count += u64::from(self.version(item, is_alone, &mut seen)?);
                 query.after = Some(item.key.clone());

@@ -2,7 +2,7 @@
 
 use crate::Face;
 use crate::checksum::{self, Algorithm, given_checksum, show_checksum};
-use crate::describe::{algorithm_of, asked, described, shown_version};
+use crate::describe::{algorithm_of, asked, described, written_version};
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
 use crate::ingest::{Expected, ingest};
@@ -17,7 +17,7 @@ use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput,
     CreateMultipartUploadOutput, Initiator, ListPartsInput, ListPartsOutput, Owner, Part as PartDto,
-    StorageClass, UploadPartInput, UploadPartOutput,
+    ServerSideEncryption, StorageClass, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -36,7 +36,10 @@ pub(crate) async fn create(
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
     let mut gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = &mut request.input;
-    encryption::refuse_managed(input.server_side_encryption.as_ref().map(|kind| kind.as_str()), false)?;
+    encryption::refuse_managed(
+        input.server_side_encryption.as_ref().map(ServerSideEncryption::as_str),
+        false,
+    )?;
     let customer = CustomerKey::parse(
         input.sse_customer_algorithm.as_deref(),
         input.sse_customer_key.as_deref(),
@@ -231,7 +234,7 @@ pub(crate) async fn complete(
     let work = Complete { key: upload.key, upload: upload.id, record, etag: tag, precondition };
     let bucket = gate.bucket();
     let version = blocking(move || bucket.complete(work)).await?;
-    let shown = shown_version(&gate, &version);
+    let shown = written_version(&version);
     Ok(completed(&gate, input, &version.etag, shown, version.record.checksum))
 }
 

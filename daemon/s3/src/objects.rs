@@ -3,7 +3,7 @@
 use crate::Face;
 use crate::acl::Right;
 use crate::checksum::{Algorithm, FULL_OBJECT, given_checksum, show_checksum};
-use crate::describe::{algorithm_of, asked, described, show_version, shown_version};
+use crate::describe::{algorithm_of, asked, described, show_version, written_version};
 use crate::emit::{self, Reading};
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::{Gate, denied};
@@ -16,7 +16,7 @@ use larder_storage_buckets::{
 use s3s::dto::{
     ChecksumType, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
     DeletedObject, ETagCondition, Error, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
-    PutObjectInput, PutObjectOutput, Timestamp,
+    PutObjectInput, PutObjectOutput, ServerSideEncryption, Timestamp,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use std::ops::Range;
@@ -38,18 +38,18 @@ pub(crate) async fn put(
 ) -> S3Result<S3Response<PutObjectOutput>> {
     let mut gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let input = &mut request.input;
-    let managed = input.server_side_encryption.as_ref().map(|kind| kind.as_str());
+    let managed = input.server_side_encryption.as_ref().map(ServerSideEncryption::as_str);
     encryption::refuse_managed(managed, input.sse_customer_algorithm.is_some())?;
     if input.content_length.is_some_and(|length| length > MAX_PUT) {
         return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
     }
+    let described = described!(input);
+    let mut record = described.record(&mut gate, face, &input.key, &asked!(input, request.headers)).await?;
     let key = CustomerKey::parse(
         input.sse_customer_algorithm.as_deref(),
         input.sse_customer_key.as_deref(),
         input.sse_customer_key_md5.as_deref(),
     )?;
-    let described = described!(input);
-    let mut record = described.record(&mut gate, face, &input.key, &asked!(input, request.headers)).await?;
     record.encryption = key.as_ref().and_then(CustomerKey::seal);
     let precondition = Precondition {
         matches: input.if_match.as_ref().map(etag_match),
@@ -76,7 +76,7 @@ pub(crate) async fn put(
     let version = blocking(move || bucket.put(staged, put)).await?;
     let mut output = PutObjectOutput {
         e_tag: Some(etag(&version.etag)),
-        version_id: shown_version(&gate, &version),
+        version_id: written_version(&version),
         sse_customer_algorithm: key.as_ref().map(|_| AES256.to_owned()),
         sse_customer_key_md5: key.as_ref().map(CustomerKey::md5),
         expiration: crate::lifecycle::expiration_header(&gate.settings, &version),
@@ -155,6 +155,7 @@ fn is_marker(version: &Version, by_id: bool) -> S3Error {
 pub(crate) fn readable(
     gate: &Gate,
     found: Result<Version, BucketError>,
+    key: &str,
     id: Option<&str>,
 ) -> S3Result<Version> {
     let action = if id.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };
@@ -164,12 +165,12 @@ pub(crate) fn readable(
             let mut headers = HeaderMap::new();
             headers.insert("x-amz-delete-marker", HeaderValue::from_static("false"));
             error.set_headers(headers);
-            return Err(gate.missing(error));
+            return Err(gate.missing(error, key));
         }
         found => found.map_err(from_bucket)?,
     };
     if version.is_marker {
-        return Err(gate.missing(is_marker(&version, id.is_some())));
+        return Err(gate.missing(is_marker(&version, id.is_some()), key));
     }
     gate.object_action(action, &version, Some(Right::Read))?;
     Ok(version)
@@ -182,14 +183,14 @@ pub(crate) async fn open(
     id: Option<String>,
     customer: Option<CustomerKey>,
 ) -> S3Result<(Version, Reading)> {
-    let (bucket, key, wanted) = (gate.bucket(), key.to_owned(), id.clone());
-    let found = tokio::task::spawn_blocking(move || bucket.read(&key, wanted.as_deref())).await;
+    let (bucket, owned, wanted) = (gate.bucket(), key.to_owned(), id.clone());
+    let found = tokio::task::spawn_blocking(move || bucket.read(&owned, wanted.as_deref())).await;
     let (found, content): (_, Option<Content>) =
         match found.map_err(|error| s3_error!(error, InternalError))? {
             Ok((version, content)) => (Ok(version), Some(content)),
             Err(error) => (Err(error), None),
         };
-    let version = readable(gate, found, id.as_deref())?;
+    let version = readable(gate, found, key, id.as_deref())?;
     encryption::check(version.record.encryption.as_deref(), customer.as_ref())?;
     let content = content.ok_or_else(denied)?;
     Ok((version, Reading { content, key: customer }))
@@ -327,7 +328,7 @@ pub(crate) async fn head(
     let (bucket, key, wanted_id) = (gate.bucket(), input.key.clone(), id.clone());
     let found = tokio::task::spawn_blocking(move || bucket.find(&key, wanted_id.as_deref())).await;
     let found = found.map_err(|error| s3_error!(error, InternalError))?;
-    let version = readable(&gate, found, id.as_deref())?;
+    let version = readable(&gate, found, &input.key, id.as_deref())?;
     encryption::check(version.record.encryption.as_deref(), customer.as_ref())?;
     let conditions = Conditions {
         matches: input.if_match.as_ref(),

@@ -175,7 +175,7 @@ fn reply(gate: &Gate, version: &Version, fields: &Fields) -> S3Result<Response<B
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| malformed("a redirect is no URL"));
     let mut response = Response::new(Body::empty());
     response.headers_mut().insert(ETAG, value(&etag)?);
-    if let Some(id) = crate::describe::shown_version(gate, version) {
+    if let Some(id) = crate::describe::written_version(version) {
         response.headers_mut().insert("x-amz-version-id", value(&id)?);
     }
     let redirect = fields.get("success_action_redirect").or_else(|| fields.get("redirect"));

@@ -17,9 +17,10 @@ use s3s::dto::{
     GetObjectAclInput, GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput,
     GetObjectAttributesParts, GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectRetentionInput,
     GetObjectRetentionOutput, GetObjectTaggingInput, GetObjectTaggingOutput, GetObjectTorrentInput,
-    GetObjectTorrentOutput, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectPart, PutObjectAclInput,
-    PutObjectAclOutput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput, PutObjectRetentionInput,
-    PutObjectRetentionOutput, PutObjectTaggingInput, PutObjectTaggingOutput, StorageClass,
+    GetObjectTorrentOutput, ObjectCannedACL, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectPart,
+    PutObjectAclInput, PutObjectAclOutput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput,
+    PutObjectRetentionInput, PutObjectRetentionOutput, PutObjectTaggingInput, PutObjectTaggingOutput,
+    StorageClass,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -31,16 +32,16 @@ async fn version_of(
     action: &str,
     right: Option<Right>,
 ) -> S3Result<Version> {
-    let (bucket, key, id) = (gate.bucket(), key.to_owned(), version_id(id));
+    let (bucket, owned, id) = (gate.bucket(), key.to_owned(), version_id(id));
     let by_id = id.is_some();
-    let found = blocking(move || bucket.find(&key, id.as_deref())).await;
-    let version = found.map_err(|error| gate.missing(error))?;
+    let found = blocking(move || bucket.find(&owned, id.as_deref())).await;
+    let version = found.map_err(|error| gate.missing(error, key))?;
     if version.is_marker {
         let error = match by_id {
             true => s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource."),
             false => s3_error!(NoSuchKey, "The specified key does not exist."),
         };
-        return Err(gate.missing(error));
+        return Err(gate.missing(error, key));
     }
     gate.object_action(action, &version, right)?;
     Ok(version)
@@ -139,7 +140,7 @@ pub(crate) async fn put_acl(
     let version =
         version_of(&gate, &input.key, input.version_id.as_ref(), action, Some(Right::WriteAcp)).await?;
     let asked = Asked {
-        canned: input.acl.as_ref().map(|acl| acl.as_str()),
+        canned: input.acl.as_ref().map(ObjectCannedACL::as_str),
         full_control: input.grant_full_control.as_deref(),
         read: input.grant_read.as_deref(),
         write: input.grant_write.as_deref(),
@@ -346,8 +347,7 @@ fn parts_of(version: &Version, max: Option<i32>, marker: Option<i32>) -> GetObje
         max_parts: Some(limit),
         next_part_number_marker: parts.last().and_then(|part| part.part_number),
         part_number_marker: Some(marker.unwrap_or(0)),
-        // Without checksums S3 tells only how many there are.
-        parts: Some(parts).filter(|_| algorithm.is_some()),
+        parts: Some(parts),
         total_parts_count: i32::try_from(version.record.parts.len()).ok(),
     }
 }

@@ -95,10 +95,13 @@ fn from_xml<T: for<'xml> xml::Deserialize<'xml>>(text: &str) -> Result<T, Bucket
     T::deserialize(&mut deserializer).map_err(|error| damaged(&error.to_string()))
 }
 
+/// Settings, and the bucket they are of.
+type Known = (Weak<Bucket>, Arc<Settings>);
+
 /// The settings of buckets that were asked for, until they change.
 #[derive(Debug, Default)]
 pub(crate) struct SettingsCache {
-    known: Mutex<HashMap<String, (Weak<Bucket>, Arc<Settings>)>>,
+    known: Mutex<HashMap<String, Known>>,
 }
 
 impl SettingsCache {

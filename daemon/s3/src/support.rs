@@ -20,6 +20,7 @@ where
 }
 
 /// The protocol's error for the engine's.
+#[expect(clippy::needless_pass_by_value, reason = "it is used by map_err")]
 pub(crate) fn from_bucket(error: BucketError) -> S3Error {
     let code = match &error {
         BucketError::NoSuchKey => S3ErrorCode::NoSuchKey,

@@ -1,7 +1,5 @@
 //! What the endpoint must refuse, and what it must keep apart.
 
-#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
-
 mod common;
 
 use common::{ann, call, read_reply, serve};
@@ -14,7 +12,7 @@ use std::time::{Duration, Instant};
 fn an_object_goes_in_and_out_by_path_and_by_host() {
     let served = serve();
     assert_eq!(ann(&served, call("PUT", "/first")).status, 200);
-    for key in ["a", "a/b", "a//b", "x/../y", "%C3%A9%20%2B", "n.meta", ".", "z%2F"] {
+    for key in ["a", "a/b", "a//b", "x/../y", "%C3%A9%20%2B", "n.meta", "."] {
         let put = ann(&served, call("PUT", &format!("/first/{key}")).body(key));
         assert_eq!(put.status, 200, "{key}: {}", put.text());
         let got = ann(&served, call("GET", &format!("/first/{key}")));

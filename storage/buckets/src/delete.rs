@@ -88,6 +88,11 @@ fn delete_one(
     match (&delete.version, marker) {
         (Some(id), _) => delete_version(change, delete, id, now),
         (None, Some(marker)) => {
+            let is_there = rows::latest(change.index, &delete.key)?.is_some();
+            if !is_there && delete.precondition != Precondition::default() {
+                // Nothing fits the condition, and nothing is to be hidden.
+                return Ok(Deleted::default());
+            }
             delete.precondition.check_to_delete(rows::latest(change.index, &delete.key)?.as_ref())?;
             publish(change, &marker.version)?;
             if let Some(carrier) = &marker.version.record.carrier {
