@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo bench fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo lab test-lab faults bench fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -35,6 +35,19 @@ demo:
 	scripts/install-packages demo
 	cargo build --release --locked --bin larderd --bin larder
 	scripts/demo
+
+## lab     build the guest with LVM and ZFS of its own, or find it in the cache (tests/lab/README.md)
+lab:
+	tests/lab/build
+
+## test-lab run the suites of the drivers that need that guest in it; DRIVER=x runs one
+test-lab:
+	tests/lab/test-drivers $(DRIVER)
+
+## faults  run the suite of DRIVER=x in the guest with a fault at every step, and note the result in docs/proofs
+faults:
+	@test -n "$(DRIVER)" || { echo "say which: make faults DRIVER=lvm" >&2; exit 2; }
+	LARDER_FAULT_SHARE=100 LAB_SECONDS=$${LAB_SECONDS:-28800} LAB_PROOFS=docs/proofs tests/lab/test-drivers $(DRIVER)
 
 ## bench   measure, beside the real LXD when it is installed
 bench:

@@ -1,18 +1,24 @@
 //! A fault at every changing step, in three modes.
 
+use crate::share::{self, Share};
 use crate::stories::Story;
 use crate::{Lab, Outcome, World, ensure};
 use larder_base::host::{Fault, FaultHost, FaultMode, Host, SystemHost};
 use larder_storage_driver::{Area, Place};
 use std::sync::Arc;
 
-/// Tells a story once to count its changing steps; then once for each step and mode in a fresh world. Afterwards all that
+/// Tells a story once to count its changing steps; then once for each step and mode (of the run's share) in a fresh world. Afterwards all that
 /// was live is as before, or as the story wanted it; nothing is staged or trashed; what is kept is kept.
 pub(crate) fn every_fault_leaves_all_or_nothing(lab: &dyn Lab, story: &Story) -> Outcome {
     let told = Told::without_fault(lab, story)?;
     ensure(told.steps > 0, "the story changes nothing")?;
+    let share = Share::of_this_run()?;
     for step in 0..told.steps {
         for mode in [FaultMode::Refuse, FaultMode::ActThenFail, FaultMode::StopDead] {
+            if !share.has(story.name, step, mode) {
+                continue;
+            }
+            share::count(lab.name());
             one_fault(lab, story, &told, Fault { step, mode }).map_err(|error| {
                 format!("step {step} of {} ({}), {mode:?}: {error}", told.steps, told.words[step])
             })?;

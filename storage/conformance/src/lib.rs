@@ -6,10 +6,13 @@
 mod behaviour;
 mod faults;
 mod files;
+mod proof;
 mod reach;
+mod share;
 mod stories;
 mod world;
 
+pub use proof::Proof;
 pub use world::{Bench, Lab, World};
 
 use libtest_mimic::{Failed, Trial};

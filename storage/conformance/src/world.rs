@@ -25,6 +25,11 @@ pub trait Lab: fmt::Debug + Send + Sync {
 
     /// What a driver over a fresh bench can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// The programs it drives, each with its version.
+    fn tools(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Where one pool lives: outlives its driver as a disk outlives a daemon. Cleans up when it is dropped.

@@ -1,15 +1,16 @@
-//! The conformance suite over the in-memory driver in several shapes, and over dir on the filesystems this machine has.
+//! The conformance suite over the in-memory driver in several shapes, and over the technologies that this machine has.
 
-use larder_storage_conformance::{Bench, Lab, suite};
+use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::dir::Dir;
 use larder_storage_drivers::memory::{Disk, Memory, Options};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Memory, where the machine has it as a filesystem: the suite makes and removes tens of thousands of files.
 fn fast_folder() -> &'static Path {
@@ -153,9 +154,10 @@ fn mounted(kind: &str) -> std::result::Result<DirLab, String> {
     Ok(DirLab { name: format!("dir_on_{kind}"), below: at, _mounted: Some(Mounted { folder }) })
 }
 
-fn memory_labs() -> Vec<Arc<dyn Lab>> {
-    let shape = |name, snapshot, clone, restore| -> Arc<dyn Lab> {
-        Arc::new(MemoryLab { name, options: Options { snapshot, clone, restore, ..Options::default() } })
+fn memory_labs() -> Vec<(&'static str, Arc<dyn Lab>)> {
+    let shape = |name, snapshot, clone, restore| -> (&'static str, Arc<dyn Lab>) {
+        let options = Options { snapshot, clone, restore, ..Options::default() };
+        (name, Arc::new(MemoryLab { name, options }))
     };
     vec![
         shape("memory", SnapshotKind::Native, CloneKind::Independent, Restore::Exchange),
@@ -165,30 +167,76 @@ fn memory_labs() -> Vec<Arc<dyn Lab>> {
     ]
 }
 
+/// A lab by its name, and how it is set up; fails with the reason why this machine can't have it.
+type Offer = (&'static str, Box<dyn FnOnce() -> std::result::Result<Arc<dyn Lab>, String>>);
+
+/// All labs that there are.
+fn offers() -> Vec<Offer> {
+    let mut offers: Vec<Offer> = Vec::new();
+    for (name, lab) in memory_labs() {
+        offers.push((name, Box::new(move || Ok(lab))));
+    }
+    for (name, kind) in [("dir_on_ext4", "ext4"), ("dir_on_xfs", "xfs"), ("dir_on_btrfs", "btrfs")] {
+        offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
+    }
+    offers.push(("dir", Box::new(|| as_root(dir))));
+    offers
+}
+
+fn as_root<L: Lab + 'static>(
+    make: impl FnOnce() -> std::result::Result<L, String>,
+) -> std::result::Result<Arc<dyn Lab>, String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("needs root".to_owned());
+    }
+    make().map(|lab| -> Arc<dyn Lab> { Arc::new(lab) })
+}
+
+/// dir on what this machine has, unless it was run on filesystems of its own.
+fn dir() -> std::result::Result<DirLab, String> {
+    Ok(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None })
+}
+
+/// Runs one lab's suite; tells whether all went well.
+fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
+    let began = Instant::now();
+    let trials = suite(lab);
+    let count = trials.len();
+    let conclusion = libtest_mimic::run(arguments, trials);
+    let proof = Proof::of_run(lab.name(), lab.tools(), count, &conclusion, began.elapsed());
+    (proof, count > 0 && !conclusion.has_failed())
+}
+
+/// Runs the labs that `LARDER_LABS` names (with commas), or all that this machine can have. A lab that was named and can't be
+/// had is a failure; so is a run without any lab.
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let mut labs = memory_labs();
-    let mut skipped = Vec::new();
-    if rustix::process::geteuid().is_root() {
-        for kind in ["ext4", "xfs", "btrfs"] {
-            match mounted(kind) {
-                Ok(lab) => labs.push(Arc::new(lab)),
-                Err(reason) => skipped.push(format!("skipped: dir_on_{kind}: {reason}")),
+    let named = std::env::var("LARDER_LABS").unwrap_or_default();
+    let named: Vec<&str> = named.split(',').filter(|name| !name.is_empty()).collect();
+    let mut good = named.iter().all(|name| offers().iter().any(|(offered, _)| offered == name));
+    let mut proofs = Vec::new();
+    for (name, make) in offers() {
+        let stands_for_it = |proof: &Proof| proof.has_run() && proof.lab().starts_with("dir_on_");
+        if (!named.is_empty() && !named.contains(&name))
+            || (named.is_empty() && name == "dir" && proofs.iter().any(stands_for_it))
+        {
+            continue;
+        }
+        let proof = match make() {
+            Ok(lab) => {
+                let (proof, is_good) = run(&lab, &arguments);
+                good &= is_good;
+                proof
             }
-        }
-        if labs.len() == memory_labs().len() {
-            labs.push(Arc::new(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None }));
-        }
-    } else {
-        skipped.push("skipped: dir: needs root".to_owned());
+            Err(reason) => {
+                good &= named.is_empty();
+                Proof::skipped(name, &reason)
+            }
+        };
+        good &= proof.write().is_ok();
+        proofs.push(proof);
     }
-    let trials: Vec<Trial> = labs.iter().flat_map(suite).collect();
-    let count = trials.len();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let _ = std::io::Write::write_all(
-        &mut std::io::stdout(),
-        format!("{count} trials over {} labs\n{}\n", labs.len(), skipped.join("\n")).as_bytes(),
-    );
-    drop(labs);
-    if count == 0 || conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let lines: String = proofs.iter().map(|proof| format!("{proof}\n")).collect();
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), lines.as_bytes());
+    if good && proofs.iter().any(Proof::has_run) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
