@@ -1,5 +1,6 @@
 //! Changing system calls as data, so that they appear in transcripts and can be made to fail.
 
+use super::mounts::{bind, mount, remount, unmount};
 use crate::Cancel;
 use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
 use std::ffi::OsString;
@@ -120,7 +121,7 @@ pub enum FsAct {
         target: PathBuf,
         /// The filesystem's type.
         kind: String,
-        /// Data for the filesystem (`compress=zstd`); `nodev,nosuid` are always set.
+        /// Options with commas between them, as in fstab (`noatime,compress=zstd`); `nodev,nosuid` are always set.
         options: String,
         /// Whether nothing may be written through it.
         read_only: bool,
@@ -133,6 +134,13 @@ pub enum FsAct {
         target: PathBuf,
         /// Whether nothing may be written through it.
         read_only: bool,
+    },
+    /// Gives a mount other options.
+    Remount {
+        /// The mount point.
+        target: PathBuf,
+        /// All of its options, as for [`FsAct::Mount`].
+        options: String,
     },
     /// Unmounts; fine when nothing is mounted there.
     Unmount {
@@ -176,6 +184,7 @@ impl Act for FsAct {
                 format!("mount {kind} {} at {}", source.display(), target.display())
             }
             Self::Bind { source, target, .. } => format!("bind {} at {}", source.display(), target.display()),
+            Self::Remount { target, options } => format!("mount {} anew with {options}", target.display()),
             Self::Unmount { target } => format!("unmount {}", target.display()),
         }
     }
@@ -217,6 +226,7 @@ impl Act for FsAct {
                 mount(source, target, kind, options, *read_only)
             }
             Self::Bind { source, target, read_only } => bind(source, target, *read_only),
+            Self::Remount { target, options } => remount(target, options),
             Self::Unmount { target } => unmount(target),
         }
     }
@@ -288,39 +298,6 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
         }
     }
     bytes
-}
-
-fn mount(source: &Path, target: &Path, kind: &str, options: &str, read_only: bool) -> io::Result<()> {
-    use rustix::mount::MountFlags;
-    let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
-    if read_only {
-        flags |= MountFlags::RDONLY;
-    }
-    let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
-    Ok(rustix::mount::mount(source, target, kind, flags, options.as_c_str())?)
-}
-
-fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
-    use rustix::mount::{MountFlags, mount_bind, mount_remount};
-    mount_bind(source, target)?;
-    let mut flags = MountFlags::BIND | MountFlags::NODEV | MountFlags::NOSUID;
-    if read_only {
-        flags |= MountFlags::RDONLY;
-    }
-    // A bind mount takes its flags only on a second call.
-    mount_remount(target, flags, "").map_err(|error| {
-        let _ = unmount(target);
-        error.into()
-    })
-}
-
-fn unmount(target: &Path) -> io::Result<()> {
-    use rustix::mount::UnmountFlags;
-    match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
-        // EINVAL: not a mount point.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
-        other => Ok(other?),
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod act;
 mod command;
 mod error;
 mod fault;
+mod mounts;
 mod scripted;
 mod system;
 

@@ -19,7 +19,9 @@ fn configuration(service: &Service) -> crate::service::Result<MetadataConfigurat
     let mut configs = BTreeMap::new();
     for driver in SUPPORTED {
         let name: PoolName = "pool".parse()?;
-        let setup = PoolSetup { root: service.directories().pool(&name), name, config: Config::new() };
+        let directories = service.directories();
+        let (root, disks) = (directories.pool(&name), directories.disks());
+        let setup = PoolSetup { name, root, disks, config: Config::new() };
         let keys = larder_storage_drivers::load(driver.name, setup)?.config_keys();
         let of = |scope: KeyScope| group(keys.iter().filter(move |key| key.scope == scope), "");
         let groups = BTreeMap::from([

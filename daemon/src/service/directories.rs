@@ -25,6 +25,7 @@ impl Directories {
             (self.root.clone(), 0o711),
             (self.storage_pools(), 0o711),
             (self.root.join("catalog"), 0o700),
+            (self.disks(), 0o700),
             (self.images(), 0o700),
             (self.backups(), 0o700),
             (self.logs(), 0o700),
@@ -59,6 +60,11 @@ impl Directories {
     /// The mount point of one pool.
     pub fn pool(&self, name: &PoolName) -> PathBuf {
         self.storage_pools().join(name.as_str())
+    }
+
+    /// Files of pools that have no device of their own.
+    pub fn disks(&self) -> PathBuf {
+        self.root.join("disks")
     }
 
     /// Image files.

@@ -5,7 +5,7 @@ use super::volumes::check_immutable;
 use super::{Result, Service, ServiceError, Task};
 use larder_base::PoolName;
 use larder_catalog::documents::{Pool as PoolDocument, PoolStatus};
-use larder_storage_driver::{Config, Driver, KeyScope, check_config};
+use larder_storage_driver::{Config, ConfigKey, Driver, KeyScope, check_config, is_true};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_pool::Pool;
 use std::sync::Arc;
@@ -58,41 +58,56 @@ impl Service {
         self.pools.read().contains_key(name)
     }
 
-    /// Makes a pool on disk and records it. All or nothing.
+    /// Makes a pool on disk, or takes over one that is there (`source.recover`), and records it. All or nothing.
     pub fn create_pool(&self, task: &Task, new: NewPool) -> Result<()> {
-        let driver = self.load_driver(&new.name, &new.driver, &new.config)?;
-        check_config(&new.config, KeyScope::Pool, driver.config_keys(), driver.name())?;
+        let mut config = new.config;
+        // Volatile keys are ours to give.
+        config.retain(|key, value| !value.is_empty() && !key.starts_with("volatile."));
+        let driver = self.load_driver(&new.name, &new.driver, &config)?;
+        check_config(&config, KeyScope::Pool, driver.config_keys(), driver.name())?;
+        let recorded = driver.recorded_config();
         let mut document = PoolDocument {
             id: larder_catalog::PoolId::random(),
             name: new.name.to_string(),
             driver: new.driver,
             description: new.description,
-            config: new.config,
+            // Until the pool is made, with what only making it needs: a start that finds it unfinished goes on.
+            config: config.into_iter().chain(recorded.clone()).collect(),
             status: PoolStatus::Creating,
             created_at: self.clock.now(),
         };
-        document.config.retain(|_, value| !value.is_empty());
         self.store.begin_pool(&document)?;
-        let made =
-            self.with_cx(task, |cx| Pool::create(cx, new.name.clone(), driver, Arc::clone(&self.locks)));
-        let pool = match made {
-            Ok(pool) => Arc::new(pool),
+        let pool = match self.make_pool(task, &document, driver) {
+            Ok(pool) => pool,
             Err(error) => {
                 self.store.forget_pool(&document, None)?;
-                return Err(error.into());
+                return Err(error);
             }
         };
-        document
-            .config
-            .entry("source".to_owned())
-            .or_insert_with(|| self.directories.pool(&new.name).display().to_string());
+        document.config = recorded;
         document.status = PoolStatus::Created;
         let url = format!("/1.0/storage-pools/{}", document.name);
         let cause =
             cause_of(task, "storage-pool-created", &url, &larder_base::ProjectName::default_project());
         self.store.change_pool(&document, Some(cause))?;
-        self.pools.write().insert(document.name.clone(), pool);
+        self.pools.write().insert(document.name.clone(), Arc::new(pool));
         Ok(())
+    }
+
+    /// Makes what a document in creation says, or takes over what is there. Repeatable.
+    pub(super) fn make_pool(
+        &self,
+        task: &Task,
+        document: &PoolDocument,
+        driver: Box<dyn Driver>,
+    ) -> Result<Pool> {
+        let name: PoolName = document.name.parse()?;
+        let locks = Arc::clone(&self.locks);
+        let is_recovered = document.config.get("source.recover").is_some_and(|value| is_true(value));
+        Ok(self.with_cx(task, |cx| match is_recovered {
+            true => Pool::adopt(cx, name, driver, locks),
+            false => Pool::create(cx, name, driver, locks),
+        })?)
     }
 
     /// Changes keys and description.
@@ -106,12 +121,14 @@ impl Service {
         let driver = open.pool.driver();
         let mut config = config;
         config.retain(|_, value| !value.is_empty());
-        // The source was filled in by us when nobody gave one: leaving it out is no change.
-        if let Some(source) = open.document.config.get("source") {
-            config.entry("source".to_owned()).or_insert_with(|| source.clone());
+        for (key, value) in &open.document.config {
+            if stays(driver.config_keys(), key) {
+                config.entry(key.clone()).or_insert_with(|| value.clone());
+            }
         }
         check_config(&config, KeyScope::Pool, driver.config_keys(), driver.name())?;
         check_immutable(driver.config_keys(), KeyScope::Pool, &open.document.config, &config)?;
+        self.with_cx(task, |cx| open.pool.change(cx, &open.document.config, &config))?;
         let document = PoolDocument { config, description, ..open.document.clone() };
         let url = format!("/1.0/storage-pools/{}", document.name);
         let cause =
@@ -164,8 +181,18 @@ impl Service {
         driver: &str,
         config: &Config,
     ) -> Result<Box<dyn Driver>> {
-        let setup =
-            PoolSetup { name: name.clone(), root: self.directories.pool(name), config: config.clone() };
+        let setup = PoolSetup {
+            name: name.clone(),
+            root: self.directories.pool(name),
+            disks: self.directories.disks(),
+            config: config.clone(),
+        };
         Ok(larder_storage_drivers::load(driver, setup)?)
     }
+}
+
+/// Whether leaving a pool's key out is no change: it can't change, or was filled in by us when nobody gave it.
+fn stays(keys: &[ConfigKey], name: &str) -> bool {
+    let is_fixed = |key: &ConfigKey| key.name == name && key.scope == KeyScope::Pool && !key.mutable;
+    name == "size" || name.starts_with("volatile.") || keys.iter().any(is_fixed)
 }

@@ -56,13 +56,13 @@ impl Service {
         let task = Task::quiet(super::work::Requestor::default());
         let name: PoolName = document.name.parse()?;
         let driver = self.load_driver(&name, &document.driver, &document.config)?;
-        let locks = Arc::clone(&self.locks);
         match document.status {
             PoolStatus::Creating => {
                 // Nobody was told that it exists; making a pool is repeatable, so it is finished.
-                let pool = self.with_cx(&task, |cx| Pool::create(cx, name, driver, locks))?;
-                self.store
-                    .change_pool(&PoolDocument { status: PoolStatus::Created, ..document.clone() }, None)?;
+                let config = driver.recorded_config();
+                let pool = self.make_pool(&task, document, driver)?;
+                let made = PoolDocument { status: PoolStatus::Created, config, ..document.clone() };
+                self.store.change_pool(&made, None)?;
                 self.pools.write().insert(document.name.clone(), Arc::new(pool));
                 return Ok(());
             }
@@ -72,7 +72,7 @@ impl Service {
             }
             PoolStatus::Created => {}
         }
-        let pool = self.with_cx(&task, |cx| Pool::open(cx, name, driver, locks))?;
+        let pool = self.with_cx(&task, |cx| Pool::open(cx, name, driver, Arc::clone(&self.locks)))?;
         self.settle(&task, document, &pool)?;
         self.pools.write().insert(document.name.clone(), Arc::new(pool));
         Ok(())

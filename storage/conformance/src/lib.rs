@@ -13,7 +13,7 @@ mod stories;
 mod world;
 
 pub use proof::Proof;
-pub use world::{Bench, Lab, World};
+pub use world::{Bench, Lab, Spares, World};
 
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;

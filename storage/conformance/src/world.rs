@@ -30,6 +30,36 @@ pub trait Lab: fmt::Debug + Send + Sync {
     fn tools(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Where benches wait for the next world once their pools were emptied. For technologies on which a pool takes long to
+    /// make; without it every world is a new pool.
+    fn spares(&self) -> Option<&Arc<Spares>> {
+        None
+    }
+}
+
+/// Benches with an empty pool on them, closed.
+#[derive(Debug, Default)]
+pub struct Spares(Mutex<Vec<Box<dyn Bench>>>);
+
+impl Spares {
+    fn take(&self) -> Option<Box<dyn Bench>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Keeps a bench if all that is on its pool can be removed; drops it, and with it the pool, otherwise.
+    fn put(&self, cx: &Cx<'_>, bench: Box<dyn Bench>, pool: &Pool) {
+        let driver = pool.driver();
+        let emptied = driver.list(cx).and_then(|places| {
+            let is_covered = |place: &Place| place.snapshot.is_some() && places.contains(&place.main());
+            let tops = places.iter().filter(|place| !is_covered(place));
+            tops.into_iter().try_for_each(|place| driver.destroy(cx, place))?;
+            driver.list(cx)
+        });
+        if emptied.is_ok_and(|left| left.is_empty()) && driver.close_pool(cx).is_ok() {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
+        }
+    }
 }
 
 /// Where one pool lives: outlives its driver as a disk outlives a daemon. Cleans up when it is dropped.
@@ -53,6 +83,7 @@ pub struct World {
     /// Whether a failure forgets its intent, as a daemon that lives on does.
     forgets: bool,
     boot: Uuid,
+    spares: Option<Arc<Spares>>,
 }
 
 const MEMBER: &str = "none";
@@ -66,12 +97,24 @@ impl World {
             intents: Mutex::default(),
             forgets: true,
             boot: Uuid::new_v4(),
+            spares: lab.spares().cloned(),
         };
         let locks = Locks::new();
         for number in 0..count {
-            let bench = lab.bench()?;
             let cx = world.cx(&SystemHost);
-            let pool = Pool::create(&cx, pool_name(number)?, bench.driver()?, Arc::clone(&locks))?;
+            let spare = world.spares.as_ref().and_then(|spares| spares.take());
+            let (name, locks) = (pool_name(number)?, Arc::clone(&locks));
+            let (bench, pool) = match spare {
+                Some(bench) => {
+                    let driver = bench.driver()?;
+                    (bench, Pool::open(&cx, name, driver, locks)?)
+                }
+                None => {
+                    let bench = lab.bench()?;
+                    let driver = bench.driver()?;
+                    (bench, Pool::create(&cx, name, driver, locks)?)
+                }
+            };
             world.benches.push(bench);
             world.pools.push(pool);
         }
@@ -288,6 +331,17 @@ impl World {
     ) -> Result<()> {
         let intent = Intent::Restore { volume: volume.clone(), snapshot: name.clone() };
         self.intending(&intent, || self.pool().restore(cx, &spec(volume), name, is_newest))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let Some(spares) = self.spares.take() else { return };
+        let pools = std::mem::take(&mut self.pools);
+        let benches = std::mem::take(&mut self.benches);
+        for (bench, pool) in benches.into_iter().zip(&pools) {
+            spares.put(&self.cx(&SystemHost), bench, pool);
+        }
     }
 }
 

@@ -87,7 +87,9 @@ struct DirBench {
 
 impl DirBench {
     fn setup(&self) -> Result<PoolSetup> {
-        Ok(PoolSetup { name: "pool0".parse()?, root: self.folder.path().join("pool"), config: Config::new() })
+        let folder = self.folder.path();
+        let (root, disks) = (folder.join("pool"), folder.join("disks"));
+        Ok(PoolSetup { name: "pool0".parse()?, root, disks, config: Config::new() })
     }
 }
 

@@ -96,6 +96,11 @@ impl KeyType {
     }
 }
 
+/// Whether the value of a boolean key says yes. What is not set, or no boolean, does not.
+pub fn is_true(value: &str) -> bool {
+    parse_boolean(value) == Some(true)
+}
+
 fn parse_boolean(value: &str) -> Option<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),

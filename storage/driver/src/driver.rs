@@ -1,6 +1,6 @@
 //! The trait that a storage technology implements.
 
-use crate::{Capabilities, ConfigKey, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec};
+use crate::{Capabilities, Config, ConfigKey, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec};
 use larder_base::ByteSize;
 use larder_base::SnapshotName;
 use std::fmt;
@@ -21,11 +21,24 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Pool and volume keys: name, type, default, doc.
     fn config_keys(&self) -> &'static [ConfigKey];
 
-    /// Makes the pool where nothing is. Refuses a source that holds something else.
+    /// The pool's keys as they are to be written down: those given, without what only creation needs (`source.wipe`), with
+    /// what this driver chose for itself (`source`, `size`). Looks at nothing that creation changes: the caller writes
+    /// them down before it creates.
+    fn recorded_config(&self) -> Config;
+
+    /// Makes the pool where nothing is. Refuses a source that holds something else. Repeatable.
     fn create_pool(&self, cx: &Cx<'_>) -> Result<()>;
 
     /// Imports, activates, mounts; Ok when open already.
     fn open_pool(&self, cx: &Cx<'_>) -> Result<()>;
+
+    /// Brings the open pool in line with changed keys, as far as they are about what is on disk (the size of its file) or
+    /// how it is mounted. Called before `new` is written down: refuses with `Invalid` or `Unsupported` before the first
+    /// change, and is repeatable.
+    fn change_pool(&self, cx: &Cx<'_>, old: &Config, new: &Config) -> Result<()> {
+        let _ = (cx, old, new);
+        Ok(())
+    }
 
     /// The opposite of [`Driver::open_pool`]; Ok when closed already.
     fn close_pool(&self, cx: &Cx<'_>) -> Result<()>;

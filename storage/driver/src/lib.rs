@@ -14,7 +14,7 @@ mod place;
 mod volume;
 
 pub use capability::{Capabilities, CloneKind, Quota, Restore, Shrink, SnapshotKind};
-pub use config::{Config, ConfigKey, KeyScope, KeyType, check_config};
+pub use config::{Config, ConfigKey, KeyScope, KeyType, check_config, is_true};
 pub use cx::Cx;
 pub use driver::{Attached, Driver, Mode, PoolUsage, VolumeUsage};
 pub use error::{ErrorKind, Need, Result, StorageError};

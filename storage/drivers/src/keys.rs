@@ -27,6 +27,49 @@ pub(crate) const fn pool_fixed(name: &'static str, kind: KeyType, description: &
     ConfigKey { name, scope: KeyScope::Pool, kind, default: "", mutable: false, description }
 }
 
+/// A pool's key that may change.
+pub(crate) const fn pool(
+    name: &'static str,
+    kind: KeyType,
+    default: &'static str,
+    description: &'static str,
+) -> ConfigKey {
+    ConfigKey { name, scope: KeyScope::Pool, kind, default, mutable: true, description }
+}
+
+/// The keys of every volume with a driver's own; `N` is their number.
+pub(crate) const fn with_common<const N: usize>(own: &[ConfigKey]) -> [ConfigKey; N] {
+    assert!(N == COMMON.len() + own.len(), "N is not the number of keys");
+    let mut keys = [COMMON[0]; N];
+    let mut next = 0;
+    while next < N {
+        keys[next] = if next < COMMON.len() { COMMON[next] } else { own[next - COMMON.len()] };
+        next += 1;
+    }
+    keys
+}
+
+/// Where a pool comes from, for drivers that take a file, a device or something that exists.
+pub(crate) const SOURCE: [ConfigKey; 4] = [
+    pool_fixed(
+        "source",
+        KeyType::Text,
+        "A device, a partition or something that exists; a file of the daemon's when it is not set",
+    ),
+    pool(
+        "size",
+        KeyType::Size,
+        "a fifth of the free space, 5GiB at least and 30GiB at most",
+        "Size of the pool's file; it can grow",
+    ),
+    pool_fixed("source.wipe", KeyType::Boolean, "Whether what the source holds is lost at creation"),
+    pool_fixed(
+        "source.recover",
+        KeyType::Boolean,
+        "Whether the source is taken over as it is instead of being formatted",
+    ),
+];
+
 /// The keys of every volume.
 pub(crate) const COMMON: [ConfigKey; 11] = [
     volume(

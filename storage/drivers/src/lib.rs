@@ -5,6 +5,7 @@
 pub mod dir;
 mod keys;
 pub mod memory;
+mod source;
 
 use larder_base::PoolName;
 use larder_storage_driver::{Config, Driver, ErrorKind, Result, StorageError};
@@ -17,6 +18,8 @@ pub struct PoolSetup {
     pub name: PoolName,
     /// Where the pool is to be found on this machine, an absolute path that may not exist yet.
     pub root: PathBuf,
+    /// Where the file of a pool that has no device of its own is kept, an absolute path that may not exist yet.
+    pub disks: PathBuf,
     /// The pool's keys.
     pub config: Config,
 }

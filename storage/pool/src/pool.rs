@@ -4,8 +4,8 @@ use crate::attachments::Attachments;
 use crate::locks::{LockMode, Locked, Locks};
 use larder_base::{PoolName, SnapshotName};
 use larder_storage_driver::{
-    Attached, Capabilities, Cx, Driver, ErrorKind, Mode, Place, PoolUsage, Result, StorageError, VolumeId,
-    VolumeUsage,
+    Attached, Capabilities, Config, Cx, Driver, ErrorKind, Mode, Place, PoolUsage, Result, StorageError,
+    VolumeId, VolumeUsage,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -54,6 +54,19 @@ impl Pool {
         Ok(Self::over(name, driver, locks))
     }
 
+    /// Opens what another run or a peer made, to go on with it: makes nothing, and leaves what is there alone when it can't
+    /// be opened.
+    pub fn adopt(cx: &Cx<'_>, name: PoolName, driver: Box<dyn Driver>, locks: Arc<Locks>) -> Result<Self> {
+        match driver.open_pool(cx) {
+            Ok(()) => Ok(Self::over(name, driver, locks)),
+            Err(error) => {
+                let closed = driver.close_pool(&cx.uncancellable());
+                let error = error.while_doing(format!("recovering the storage pool {name}"));
+                Err(error.with_undo_failures(closed.err().into_iter().collect()))
+            }
+        }
+    }
+
     fn over(name: PoolName, driver: Box<dyn Driver>, locks: Arc<Locks>) -> Self {
         Self {
             name,
@@ -62,6 +75,14 @@ impl Pool {
             locks,
             standing: Mutex::new(Standing::Good),
         }
+    }
+
+    /// Brings the pool in line with changed keys. The caller writes them down afterwards.
+    pub fn change(&self, cx: &Cx<'_>, old: &Config, new: &Config) -> Result<()> {
+        self.must_be_good()?;
+        self.driver
+            .change_pool(cx, old, new)
+            .map_err(|error| error.while_doing(format!("changing the storage pool {}", self.name)))
     }
 
     /// Unmounts and deactivates; the pool is as it was before it was opened.

@@ -7,11 +7,11 @@ mod layout;
 mod quota;
 
 use crate::PoolSetup;
-use crate::keys::{COMMON, pool_fixed};
+use crate::keys::{COMMON, pool, pool_fixed, with_common};
 use larder_base::ByteSize;
 use larder_base::host::FsAct;
 use larder_storage_driver::{
-    Area, Attached, Capabilities, CloneKind, ConfigKey, Content, Cx, Driver, ErrorKind, KeyScope, KeyType,
+    Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, ErrorKind, KeyType,
     Mode, Place, PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, VolumeKind,
     VolumeSpec, VolumeUsage,
 };
@@ -20,32 +20,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-const CONFIG_KEYS: &[ConfigKey] = &{
-    let mut keys = [COMMON[0]; COMMON.len() + 3];
-    let mut next = 0;
-    while next < COMMON.len() {
-        keys[next] = COMMON[next];
-        next += 1;
-    }
-    keys[next] = pool_fixed("source", KeyType::Path, "An existing empty directory to keep the pool in");
-    keys[next + 1] = ConfigKey {
-        name: "rsync.bwlimit",
-        scope: KeyScope::Pool,
-        kind: KeyType::Text,
-        default: "",
-        mutable: true,
-        description: "Accepted for compatibility; copies are made without rsync",
-    };
-    keys[next + 2] = ConfigKey {
-        name: "rsync.compression",
-        scope: KeyScope::Pool,
-        kind: KeyType::Boolean,
-        default: "true",
-        mutable: true,
-        description: "Accepted for compatibility; copies are made without rsync",
-    };
-    keys
-};
+const RSYNC: &str = "Accepted for compatibility; copies are made without rsync";
+
+const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 3 }>(&[
+    pool_fixed("source", KeyType::Path, "An existing empty directory to keep the pool in"),
+    pool("rsync.bwlimit", KeyType::Text, "", RSYNC),
+    pool("rsync.compression", KeyType::Boolean, "true", RSYNC),
+]);
 
 /// Nobody but root passes: what is below belongs to whoever a volume is given to.
 const PRIVATE: u32 = 0o700;
@@ -55,6 +36,7 @@ const PRIVATE: u32 = 0o700;
 pub struct Dir {
     layout: Layout,
     source: Option<PathBuf>,
+    config: Config,
     has_quota: std::sync::OnceLock<bool>,
 }
 
@@ -70,7 +52,9 @@ impl Dir {
         }
         // The source that the daemon fills in for a pool of its own is the root itself.
         let source = source.filter(|source| *source != setup.root);
-        Ok(Self { layout: Layout::new(setup.root), source, has_quota: std::sync::OnceLock::new() })
+        let mut config = setup.config;
+        config.entry("source".to_owned()).or_insert_with(|| setup.root.display().to_string());
+        Ok(Self { layout: Layout::new(setup.root), source, config, has_quota: std::sync::OnceLock::new() })
     }
 
     fn has_quota(&self) -> bool {
@@ -193,6 +177,10 @@ impl Driver for Dir {
 
     fn config_keys(&self) -> &'static [ConfigKey] {
         CONFIG_KEYS
+    }
+
+    fn recorded_config(&self) -> Config {
+        self.config.clone()
     }
 
     fn create_pool(&self, cx: &Cx<'_>) -> Result<()> {

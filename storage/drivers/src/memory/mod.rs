@@ -11,8 +11,8 @@ use crate::keys::COMMON;
 use disk::{Change, Key, Part, parts_of};
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
-    Area, Attached, Capabilities, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Place, PoolUsage, Restore,
-    Result, SnapshotKind, StorageError, VolumeSpec, VolumeUsage,
+    Area, Attached, Capabilities, Config, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Place, PoolUsage,
+    Restore, Result, SnapshotKind, StorageError, VolumeSpec, VolumeUsage,
 };
 use std::sync::Arc;
 
@@ -67,6 +67,10 @@ impl Driver for Memory {
 
     fn config_keys(&self) -> &'static [ConfigKey] {
         &COMMON
+    }
+
+    fn recorded_config(&self) -> Config {
+        Config::new()
     }
 
     fn create_pool(&self, cx: &Cx<'_>) -> Result<()> {
