@@ -1,5 +1,8 @@
 //! The conformance suite over the in-memory driver in several shapes, and over the technologies that this machine has.
 
+#[path = "labs/ceph.rs"]
+mod ceph_lab;
+
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
@@ -182,6 +185,9 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
+    for (name, keys) in CEPH_LABS {
+        offers.push((name, Box::new(|| as_root(|| ceph(name, keys)))));
+    }
     offers
 }
 
@@ -197,6 +203,24 @@ fn as_root<L: Lab + 'static>(
 /// dir on what this machine has, unless it was run on filesystems of its own.
 fn dir() -> std::result::Result<DirLab, String> {
     Ok(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None })
+}
+
+/// ceph with the peers' defaults, and with what else the kernel can.
+const CEPH_LABS: &[(&str, &[(&str, &str)])] = &[
+    ("ceph", &[]),
+    ("ceph_xfs", &[
+        ("volume.block.filesystem", "xfs"),
+        ("volume.size", "320MiB"),
+        ("ceph.rbd.features", "layering,exclusive-lock,object-map,fast-diff"),
+        ("ceph.rbd.clone_copy", "false"),
+    ]),
+];
+
+fn ceph(
+    name: &'static str,
+    keys: &'static [(&'static str, &'static str)],
+) -> std::result::Result<ceph_lab::CephLab, String> {
+    ceph_lab::CephLab::new(name, keys, scratch(fast_folder()).map_err(|error| error.to_string())?)
 }
 
 /// Runs one lab's suite; tells whether all went well.

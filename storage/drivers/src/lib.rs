@@ -2,7 +2,10 @@
 //!
 //! [`memory`] is for tests: a technology whose every step can be made to fail.
 
+mod bounded;
+pub mod ceph;
 pub mod dir;
+mod filesystem;
 mod keys;
 pub mod memory;
 mod source;
@@ -37,12 +40,20 @@ pub struct Supported {
 }
 
 /// All drivers that can be asked for.
-pub const SUPPORTED: &[Supported] = &[Supported {
-    name: "dir",
-    version: "1",
-    is_remote: false,
-    load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
-}];
+pub const SUPPORTED: &[Supported] = &[
+    Supported {
+        name: "dir",
+        version: "1",
+        is_remote: false,
+        load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
+    },
+    Supported {
+        name: "ceph",
+        version: "1",
+        is_remote: true,
+        load: |setup| Ok(Box::new(ceph::Ceph::new(setup)?)),
+    },
+];
 
 /// Makes the driver `name` for a pool. Changes nothing. Fails with kind `Invalid` for an unknown name or a wrong key.
 pub fn load(name: &str, setup: PoolSetup) -> Result<Box<dyn Driver>> {
