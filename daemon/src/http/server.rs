@@ -109,7 +109,9 @@ fn environment(service: &Service, project: String) -> crate::service::Result<Ser
     let versions = |name: &&str| {
         SUPPORTED.iter().find(|driver| driver.name == *name).map_or("", |driver| driver.version)
     };
-    let supported = SUPPORTED.iter().map(|driver| ServerStorageDriver {
+    let available =
+        SUPPORTED.iter().filter(|driver| larder_storage_drivers::unavailable(driver.name).is_none());
+    let supported = available.map(|driver| ServerStorageDriver {
         name: driver.name.to_owned(),
         version: driver.version.to_owned(),
         remote: driver.is_remote,

@@ -1,6 +1,6 @@
 //! What a driver does under a pool, and what it refuses before the first change.
 
-use crate::world::{custom, filled, machine, same, spec};
+use crate::world::{DISK, custom, filled, machine, same, spec};
 use crate::{Behaviour, Lab, Outcome, World, ensure, files};
 use larder_base::host::{FaultHost, SystemHost};
 use larder_base::{ByteSize, Cancel, KeptId, SnapshotName, Ticket};
@@ -260,11 +260,7 @@ fn what_is_missing_is_not_found(lab: &dyn Lab) -> Outcome {
     fails(world.snapshot(&cx, &absent, &name), ErrorKind::NotFound, "a snapshot")?;
     fails(world.restore(&cx, &there, &name, true), ErrorKind::NotFound, "restoring")?;
     fails(world.pool().volume_usage(&cx, &absent), ErrorKind::NotFound, "usage")?;
-    fails(
-        world.pool().resize(&cx, &absent, None, Some(ByteSize::from_bytes(64 << 10))),
-        ErrorKind::NotFound,
-        "resizing",
-    )?;
+    fails(world.pool().resize(&cx, &absent, None, Some(DISK)), ErrorKind::NotFound, "resizing")?;
     let source = CopySource { pool: world.pool(), volume: &absent, snapshot: None };
     let target = spec(&custom(Content::Filesystem, "copy")?);
     let copied = world.pool().copy_volume(&cx, source, &CopyPlan { spec: &target, snapshots: &[] });
@@ -352,7 +348,7 @@ fn a_disk_grows_and_keeps_its_content(lab: &dyn Lab) -> Outcome {
     let cx = world.cx(&SystemHost);
     let volume = custom(Content::Block, "v1")?;
     world.make(&volume, "text")?;
-    let (old, new) = (ByteSize::from_bytes(64 << 10), ByteSize::from_bytes(256 << 10));
+    let (old, new) = (DISK, ByteSize::from_mebibytes(16));
     world.pool().resize(&cx, &volume, Some(old), Some(new))?;
     same(&world.pool().volume_usage(&cx, &volume)?.total_bytes, &Some(new.as_bytes()), "the size")?;
     same(&world.read(&volume)?, &"text".to_owned(), "the content")
@@ -363,7 +359,7 @@ fn a_shrinking_disk_is_refused_before_any_change(lab: &dyn Lab) -> Outcome {
     let volume = custom(Content::Block, "v1")?;
     world.make(&volume, "text")?;
     let host = FaultHost::counting(Arc::new(SystemHost));
-    let (old, new) = (ByteSize::from_bytes(64 << 10), ByteSize::from_bytes(8192));
+    let (old, new) = (DISK, ByteSize::from_bytes(8192));
     let refused = world.pool().resize(&world.cx(&host), &volume, Some(old), Some(new));
     ensure(
         matches!(refused, Err(error) if matches!(error.kind(), ErrorKind::Unsupported(_))),

@@ -53,7 +53,10 @@ fn nothing_is_reachable(lab: &dyn Lab) -> Outcome {
     world.snapshot(&cx, &live, &"s0".parse()?)?;
     world.pool().keep(&cx, &kept, KeptId::random())?;
     let trashed = world.pool().trash(&cx, &larder_storage_driver::Place::live(&trashed))?;
+    // What is not attached may not be there to be found at all.
+    world.pool().attach(&cx, &live, larder_storage_driver::Mode::ReadOnly)?;
     look(&folder)?;
+    world.pool().detach(&cx, &live)?;
     Ok(world.pool().destroy(&cx, &trashed)?)
 }
 

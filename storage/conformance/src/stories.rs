@@ -1,6 +1,6 @@
 //! What users do, as stories that are told once without a fault and then with one at every changing step.
 
-use crate::world::{custom, machine, spec};
+use crate::world::{DISK, custom, machine, spec};
 use crate::{Lab, World};
 use larder_base::host::SystemHost;
 use larder_base::{ByteSize, KeptId, SnapshotName};
@@ -131,8 +131,7 @@ pub(crate) fn all(lab: &dyn Lab) -> Vec<Story> {
             |world| world.make(&custom(Content::Block, "v1")?, "disk"),
             |world, cx| {
                 let disk = custom(Content::Block, "v1")?;
-                let (old, new) =
-                    (Some(ByteSize::from_bytes(64 << 10)), Some(ByteSize::from_bytes(128 << 10)));
+                let (old, new) = (Some(DISK), Some(ByteSize::from_mebibytes(8)));
                 let intent = Intent::Resize { volume: disk.clone(), size: new };
                 world.intending(&intent, || world.pool().resize(cx, &disk, old, new))
             },

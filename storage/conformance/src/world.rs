@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use larder_base::host::{Host, SystemHost};
-use larder_base::{Cancel, Progress, ProjectName, SnapshotName, Ticket};
+use larder_base::{ByteSize, Cancel, Progress, ProjectName, SnapshotName, Ticket};
 use larder_storage_driver::{
     Area, Attached, Capabilities, Content, Cx, Driver, Place, Result, StorageError, VolumeId, VolumeKind,
     VolumeSpec,
@@ -360,10 +360,13 @@ pub(crate) fn machine(name: &str) -> Result<VolumeId, larder_base::NameError> {
     Ok(VolumeId { kind: VolumeKind::VirtualMachine, content: Content::Block, project, name: name.parse()? })
 }
 
+/// The size of a small disk: a whole number of what any technology counts in.
+pub(crate) const DISK: ByteSize = ByteSize::from_mebibytes(4);
+
 /// A small volume.
 pub(crate) fn spec(volume: &VolumeId) -> VolumeSpec {
     let spec = VolumeSpec::new(volume.clone());
-    if volume.has_disk() { spec.with_size(larder_base::ByteSize::from_bytes(64 << 10)) } else { spec }
+    if volume.has_disk() { spec.with_size(DISK) } else { spec }
 }
 
 /// Fills a volume with a text: a file, and the beginning of the disk.

@@ -2,6 +2,10 @@
 
 #[path = "labs/ceph.rs"]
 mod ceph_lab;
+#[path = "labs/lvm.rs"]
+mod lvm;
+#[path = "labs/lvm_trials.rs"]
+mod lvm_trials;
 
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
@@ -188,6 +192,8 @@ fn offers() -> Vec<Offer> {
     for (name, keys) in CEPH_LABS {
         offers.push((name, Box::new(|| as_root(|| ceph(name, keys)))));
     }
+    offers.push(("lvm", Box::new(|| as_root(|| lvm::LvmLab::new("lvm", lvm::Kind::Thin)))));
+    offers.push(("lvm_thick", Box::new(|| as_root(|| lvm::LvmLab::new("lvm_thick", lvm::Kind::Thick)))));
     offers
 }
 
@@ -226,7 +232,10 @@ fn ceph(
 /// Runs one lab's suite; tells whether all went well.
 fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     let began = Instant::now();
-    let trials = suite(lab);
+    let mut trials = suite(lab);
+    if lab.name() == "lvm" {
+        trials.extend(lvm_trials::all());
+    }
     let count = trials.len();
     let conclusion = libtest_mimic::run(arguments, trials);
     let proof = Proof::of_run(lab.name(), lab.tools(), count, &conclusion, began.elapsed());

@@ -7,6 +7,7 @@ pub mod ceph;
 pub mod dir;
 mod filesystem;
 mod keys;
+pub mod lvm;
 pub mod memory;
 mod source;
 
@@ -53,7 +54,21 @@ pub const SUPPORTED: &[Supported] = &[
         is_remote: true,
         load: |setup| Ok(Box::new(ceph::Ceph::new(setup)?)),
     },
+    Supported {
+        name: "lvm",
+        version: "2.03",
+        is_remote: false,
+        load: |setup| Ok(Box::new(lvm::Lvm::new(setup)?)),
+    },
 ];
+
+/// Why pools of a driver can't be made or opened on this machine, and what would help; `None` when they can.
+pub fn unavailable(name: &str) -> Option<String> {
+    match name {
+        "lvm" => lvm::unavailable(),
+        _ => None,
+    }
+}
 
 /// Makes the driver `name` for a pool. Changes nothing. Fails with kind `Invalid` for an unknown name or a wrong key.
 pub fn load(name: &str, setup: PoolSetup) -> Result<Box<dyn Driver>> {

@@ -6,7 +6,7 @@ use crate::locks::LockMode;
 use crate::undo;
 use larder_base::SnapshotName;
 use larder_storage_driver::{
-    CloneKind, Cx, ErrorKind, Mode, Place, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
+    CloneKind, Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
 
@@ -104,7 +104,10 @@ impl Pool {
             cx.checkpoint()?;
             let target = staged.at_snapshot(name);
             let from = Place::live(source.volume).at_snapshot(name);
-            let like = source.pool.spec_like(cx, &from)?;
+            let mut like = source.pool.spec_like(cx, &from)?;
+            if self.driver.capabilities().quota == Quota::Native {
+                like.size = like.size.or(plan.spec.size);
+            }
             self.driver.create(cx, &target, &VolumeSpec { id: plan.spec.id.clone(), ..like })?;
             self.fill_from(cx, &target, source, &from, CopyMode::Fresh)?;
         }

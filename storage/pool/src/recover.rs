@@ -1,8 +1,8 @@
 //! What the next start does with what a crash left.
 
 use crate::{Intent, Pool, Standing};
-use larder_base::Ticket;
-use larder_storage_driver::{Area, Cx, Place, Result, StorageError, VolumeId, VolumeSpec};
+use larder_base::{SnapshotName, Ticket};
+use larder_storage_driver::{Area, Cx, ErrorKind, Place, Result, StorageError, VolumeId, VolumeSpec};
 use std::collections::BTreeMap;
 
 /// Tells whether the work under a ticket goes on: work of another member, or of this run.
@@ -88,7 +88,7 @@ impl Pool {
             Intent::Restore { volume, snapshot } => {
                 let spec = match sizes.get(volume) {
                     Some(spec) => spec.clone(),
-                    None => self.spec_like(cx, &Place::live(volume))?,
+                    None => self.spec_to_restore(cx, &Place::live(volume), snapshot)?,
                 };
                 self.restore_unlocked(cx, &spec, snapshot, self.driver.capabilities().restore)
             }
@@ -103,6 +103,16 @@ impl Pool {
         match (places.contains(staged), places.contains(&live)) {
             (true, false) | (false, true) => self.driver.rename(cx, staged, &live),
             (true, true) | (false, false) => Ok(()),
+        }
+    }
+
+    /// As large as the volume, or as its snapshot when the volume was between two names.
+    fn spec_to_restore(&self, cx: &Cx<'_>, live: &Place, snapshot: &SnapshotName) -> Result<VolumeSpec> {
+        match self.spec_like(cx, live) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.spec_like(cx, &live.at_snapshot(snapshot))
+            }
+            other => other,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::locks::LockMode;
 use crate::undo;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
-    Cx, ErrorKind, Mode, Place, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
+    Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
 
@@ -75,10 +75,10 @@ impl Pool {
         })
     }
 
-    /// What a snapshot of `at` must be to hold it: a disk as large.
+    /// What a snapshot of `at` must be to hold it: a disk, or a filesystem on one, as large.
     pub(crate) fn spec_like(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeSpec> {
         let spec = VolumeSpec::new(at.volume.clone());
-        if !at.volume.has_disk() {
+        if !at.volume.has_disk() && self.driver.capabilities().quota != Quota::Native {
             return Ok(spec);
         }
         let size = self.driver.usage(cx, at)?.total_bytes.map(ByteSize::from_bytes);

@@ -1,0 +1,159 @@
+//! Filesystems on block devices: made, mounted, given a new identity, grown and shrunk. For every technology that gives a
+//! volume a device (LVM, zvols, RBD).
+//!
+//! Sources: `mke2fs(8)`, `tune2fs(8)`, `resize2fs(8)`, `mkfs.xfs(8)`, `xfs_admin(8)`, `xfs_growfs(8)`, `btrfs(8)`,
+//! `btrfstune(8)`.
+
+mod resize;
+mod root;
+
+pub(crate) use resize::Resizing;
+pub(crate) use root::PrepareRoot;
+
+use larder_base::host::{Cmd, FsAct, HostError, Tool};
+use larder_storage_driver::{Cx, ErrorKind, Mode, Result, StorageError};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+const MKFS_EXT4: Tool = Tool { name: "mkfs.ext4", package: "e2fsprogs" };
+const E2FSCK: Tool = Tool { name: "e2fsck", package: "e2fsprogs" };
+const TUNE2FS: Tool = Tool { name: "tune2fs", package: "e2fsprogs" };
+const MKFS_XFS: Tool = Tool { name: "mkfs.xfs", package: "xfsprogs" };
+const XFS_ADMIN: Tool = Tool { name: "xfs_admin", package: "xfsprogs" };
+const MKFS_BTRFS: Tool = Tool { name: "mkfs.btrfs", package: "btrfs-progs" };
+const BTRFSTUNE: Tool = Tool { name: "btrfstune", package: "btrfs-progs" };
+const BLKID: Tool = Tool { name: "blkid", package: "util-linux" };
+/// A check or move of blocks of a large filesystem takes its time.
+const LIMIT: Duration = Duration::from_secs(3600);
+/// `e2fsck(8)`: there were errors, and they are corrected.
+const CORRECTED: i32 = 1;
+
+/// A filesystem that a volume can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filesystem {
+    /// Grows, in use too; shrinks.
+    Ext4,
+    /// Grows.
+    Xfs,
+    /// Grows and shrinks.
+    Btrfs,
+}
+
+/// What the key `block.filesystem` may be.
+pub(crate) const NAMES: &[&str] = &["ext4", "xfs", "btrfs"];
+
+impl Filesystem {
+    /// Its name for `mount(8)`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// The filesystem of a name; `None` for any other.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Ext4, Self::Xfs, Self::Btrfs].into_iter().find(|filesystem| filesystem.as_str() == name)
+    }
+
+    /// The filesystem that is on a device.
+    pub(crate) fn on(cx: &Cx<'_>, device: &Path) -> Result<Self> {
+        let cmd =
+            Cmd::reads(BLKID).args(["--probe", "--match-tag", "TYPE", "--output", "value", "--"]).arg(device);
+        let output = cx.run(&cmd)?;
+        let unknown = || {
+            let message = format!("{} has no ext4, xfs or btrfs", device.display());
+            StorageError::new(ErrorKind::Unexpected, message)
+        };
+        Self::named(output.stdout.trim()).ok_or_else(unknown)
+    }
+
+    /// Makes it on a device whose content may be lost. `options` are those of its mkfs; `is_zeroed` says that the device
+    /// reads as zeros.
+    pub(crate) fn make(self, cx: &Cx<'_>, device: &Path, options: &str, is_zeroed: bool) -> Result<()> {
+        let cmd = match self {
+            Self::Ext4 if is_zeroed => {
+                Cmd::changes(MKFS_EXT4).args(["-q", "-F", "-E", "nodiscard,lazy_journal_init=1"])
+            }
+            Self::Ext4 => Cmd::changes(MKFS_EXT4).args(["-q", "-F", "-E", "nodiscard"]),
+            Self::Xfs => Cmd::changes(MKFS_XFS).args(["-q", "-f", "-K"]),
+            Self::Btrfs => Cmd::changes(MKFS_BTRFS).args(["-q", "-f", "-K"]),
+        };
+        cx.run(&cmd.args(options.split_whitespace()).arg(device).limit(LIMIT)).map(|_| ())
+    }
+
+    /// Gives a copy an identifier of its own, so that it may be mounted beside what it is a copy of. `scratch` is an empty
+    /// folder where nothing is mounted.
+    pub(crate) fn renew(self, cx: &Cx<'_>, device: &Path, scratch: &Path) -> Result<()> {
+        match self {
+            Self::Ext4 => {
+                check_ext4(cx, device)?;
+                cx.run(&Cmd::changes(TUNE2FS).args(["-U", "random"]).arg(device))?;
+            }
+            Self::Xfs => {
+                // Its log names the old identifier: it must have been written back.
+                self.mount(cx, device, scratch, "nouuid", Mode::ReadWrite)?;
+                cx.act(&FsAct::Unmount { target: scratch.to_owned() })?;
+                cx.run(&Cmd::changes(XFS_ADMIN).args(["-U", "generate"]).arg(device))?;
+            }
+            Self::Btrfs => {
+                cx.run(&Cmd::changes(BTRFSTUNE).args(["-f", "-m"]).arg(device))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Mounts it `nodev,nosuid`.
+    pub(crate) fn mount(
+        self,
+        cx: &Cx<'_>,
+        device: &Path,
+        target: &Path,
+        options: &str,
+        mode: Mode,
+    ) -> Result<()> {
+        cx.act(&FsAct::Mount {
+            source: device.to_owned(),
+            target: target.to_owned(),
+            kind: self.as_str().to_owned(),
+            options: options.to_owned(),
+            read_only: mode == Mode::ReadOnly,
+        })
+    }
+
+    /// How a snapshot is mounted: nothing may be written back to it, and its original may be mounted too.
+    pub(crate) fn snapshot_options(self) -> &'static str {
+        match self {
+            Self::Ext4 => "noload",
+            Self::Xfs => "norecovery,nouuid",
+            Self::Btrfs => "rescue=nologreplay",
+        }
+    }
+}
+
+/// Checks an unmounted ext4, which its tools want before they change it; what a crash left is corrected.
+fn check_ext4(cx: &Cx<'_>, device: &Path) -> Result<()> {
+    let cmd = Cmd::changes(E2FSCK).args(["-f", "-p"]).arg(device).limit(LIMIT);
+    match cx.host().run(&cmd, cx.cancel()) {
+        Ok(_) | Err(HostError::Failed { code: Some(CORRECTED), .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether something is mounted at a path: it lies on another filesystem than its parent.
+pub(crate) fn is_mounted(path: &Path) -> bool {
+    let device = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.dev()).ok();
+    match (device(path), path.parent().and_then(device)) {
+        (Some(own), Some(parents)) => own != parents,
+        _ => false,
+    }
+}
+
+/// Whether what is mounted at a path can be written.
+pub(crate) fn is_writable(path: &Path) -> bool {
+    let read_only = rustix::fs::StatVfsMountFlags::RDONLY;
+    rustix::fs::statvfs(path).is_ok_and(|found| !found.f_flag.contains(read_only))
+}

@@ -1,0 +1,130 @@
+//! Another size for a filesystem. A device grows before its filesystem, and shrinks after it: every prefix is valid.
+
+use super::{BLKID, Filesystem, LIMIT, check_ext4};
+use larder_base::ByteSize;
+use larder_base::host::{Cmd, FsAct, Tool};
+use larder_storage_driver::{Cx, ErrorKind, Mode, Need, Result, StorageError};
+use std::path::{Path, PathBuf};
+
+const RESIZE2FS: Tool = Tool { name: "resize2fs", package: "e2fsprogs" };
+const XFS_GROWFS: Tool = Tool { name: "xfs_growfs", package: "xfsprogs" };
+const BTRFS: Tool = Tool { name: "btrfs", package: "btrfs-progs" };
+
+/// A device with a filesystem, and where it is mounted if it is.
+#[derive(Debug)]
+pub(crate) struct Resizing<'a> {
+    /// What is on the device.
+    pub(crate) filesystem: Filesystem,
+    /// The device.
+    pub(crate) device: &'a Path,
+    /// Where it is mounted for its user.
+    pub(crate) mounted: Option<&'a Path>,
+    /// An empty folder where nothing is mounted.
+    pub(crate) scratch: &'a Path,
+}
+
+impl Resizing<'_> {
+    /// Lets the filesystem fill its device, which has grown.
+    pub(crate) fn grow(&self, cx: &Cx<'_>) -> Result<()> {
+        match self.filesystem {
+            Filesystem::Ext4 => {
+                if self.mounted.is_none() {
+                    check_ext4(cx, self.device)?;
+                }
+                cx.run(&Cmd::changes(RESIZE2FS).arg(self.device).limit(LIMIT)).map(|_| ())
+            }
+            Filesystem::Xfs => self.where_mounted(cx, |at| {
+                cx.run(&Cmd::changes(XFS_GROWFS).arg("-d").arg(at).limit(LIMIT)).map(|_| ())
+            }),
+            Filesystem::Btrfs => self.where_mounted(cx, |at| {
+                let cmd = Cmd::changes(BTRFS).args(["filesystem", "resize", "max"]).arg(at);
+                cx.run(&cmd.limit(LIMIT)).map(|_| ())
+            }),
+        }
+    }
+
+    /// Fails with kind `Unsupported` or `Invalid`, before anything changed, when the filesystem can't have `size` bytes.
+    pub(crate) fn check_shrink(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
+        let least = match self.filesystem {
+            Filesystem::Xfs => {
+                let message = format!("it can't shrink to {size}: xfs only grows");
+                return Err(StorageError::unsupported(Need::Shrink, message));
+            }
+            Filesystem::Ext4 if self.mounted.is_some() => {
+                let message = format!("it can't shrink to {size} while it is in use: stop its users first");
+                return Err(StorageError::new(ErrorKind::InUse, message));
+            }
+            Filesystem::Ext4 => least_ext4(cx, self.device)?,
+            Filesystem::Btrfs => self.where_mounted(cx, |at| {
+                let cmd = Cmd::reads(BTRFS).args(["inspect-internal", "min-dev-size"]).arg(at);
+                number(&cx.run(&cmd)?.stdout, "")
+            })?,
+        };
+        if size.as_bytes() < least {
+            let message =
+                format!("it can't shrink to {size}: what it holds needs {}", ByteSize::from_bytes(least));
+            return Err(StorageError::new(ErrorKind::Invalid, message));
+        }
+        Ok(())
+    }
+
+    /// Makes the filesystem `size` bytes long. What [`Resizing::check_shrink`] refuses must not come here.
+    pub(crate) fn shrink(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
+        match self.filesystem {
+            Filesystem::Ext4 => {
+                check_ext4(cx, self.device)?;
+                let kibibytes = format!("{}K", size.as_bytes() / 1024);
+                cx.run(&Cmd::changes(RESIZE2FS).arg(self.device).arg(kibibytes).limit(LIMIT)).map(|_| ())
+            }
+            Filesystem::Btrfs => self.where_mounted(cx, |at| {
+                let bytes = size.as_bytes().to_string();
+                let cmd = Cmd::changes(BTRFS).args(["filesystem", "resize", &bytes]).arg(at);
+                cx.run(&cmd.limit(LIMIT)).map(|_| ())
+            }),
+            Filesystem::Xfs => self.check_shrink(cx, size),
+        }
+    }
+
+    /// Works where the filesystem is mounted; for a moment at the scratch folder when it is not.
+    fn where_mounted<T>(&self, cx: &Cx<'_>, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        if let Some(at) = self.mounted {
+            return work(at);
+        }
+        let scratch: PathBuf = self.scratch.to_owned();
+        self.filesystem.mount(cx, self.device, &scratch, "", Mode::ReadWrite)?;
+        let outcome = work(&scratch);
+        let unmounted = cx.uncancellable().act(&FsAct::Unmount { target: scratch });
+        let value = outcome?;
+        unmounted.map(|()| value)
+    }
+}
+
+/// The bytes that an unmounted ext4 needs at least, as it estimates.
+fn least_ext4(cx: &Cx<'_>, device: &Path) -> Result<u64> {
+    let estimate = cx.run(&Cmd::reads(RESIZE2FS).arg("-P").arg(device))?;
+    let probe = Cmd::reads(BLKID).args(["--probe", "--match-tag", "BLOCK_SIZE", "--output", "value", "--"]);
+    let block = cx.run(&probe.arg(device))?;
+    Ok(number(&estimate.stdout, "Estimated minimum size of the filesystem:")? * number(&block.stdout, "")?)
+}
+
+/// The number that begins what follows `label` in the output of `resize2fs -P`, `blkid -o value` and
+/// `btrfs inspect-internal min-dev-size`.
+fn number(text: &str, label: &str) -> Result<u64> {
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(label)).unwrap_or_default();
+    let strange = || StorageError::new(ErrorKind::Unexpected, format!("no number in {text:?}"));
+    line.split_whitespace().next().and_then(|word| word.parse().ok()).ok_or_else(strange)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_from_what_the_tools_print() {
+        let estimate = "resize2fs 1.47.2 (1-Jan-2025)\nEstimated minimum size of the filesystem: 13695\n";
+        assert_eq!(number(estimate, "Estimated minimum size of the filesystem:").unwrap(), 13695);
+        assert_eq!(number("105906176 bytes (101.00MiB)\n", "").unwrap(), 105_906_176);
+        assert_eq!(number("1024\n", "").unwrap(), 1024);
+        assert!(number("Please run 'e2fsck -f' first.\n", "").is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! The keys of LVM pools and their volumes, and what a pool's keys ask for.
+
+use super::names::Names;
+use crate::PoolSetup;
+use crate::filesystem::{self, Filesystem};
+use crate::keys::{COMMON, SOURCE, pool, pool_fixed, volume_fixed, with_common};
+use crate::source::Source;
+use larder_base::ByteSize;
+use larder_storage_driver::{
+    Config, ConfigKey, DEFAULT_BLOCK_SIZE, ErrorKind, KeyType, Result, StorageError, is_true,
+};
+
+const OWN: [ConfigKey; 17] = [
+    SOURCE[0],
+    SOURCE[1],
+    SOURCE[2],
+    SOURCE[3],
+    ConfigKey {
+        default: "the pool's name",
+        ..pool_fixed("lvm.vg_name", KeyType::Text, "Name of the volume group")
+    },
+    ConfigKey {
+        default: "true",
+        ..pool_fixed("lvm.use_thinpool", KeyType::Boolean, "Whether volumes are thin")
+    },
+    ConfigKey {
+        default: THIN_POOL,
+        ..pool_fixed("lvm.thinpool_name", KeyType::Text, "Name of the thin pool, which may be there already")
+    },
+    pool_fixed(
+        "lvm.thinpool_metadata_size",
+        KeyType::Size,
+        "Size of a new thin pool's metadata; LVM's choice otherwise",
+    ),
+    pool_fixed(
+        "lvm.metadata_size",
+        KeyType::Size,
+        "Size of a new physical volume's metadata; LVM's choice otherwise",
+    ),
+    pool_fixed(
+        "lvm.vg.force_reuse",
+        KeyType::Boolean,
+        "Whether a volume group that others use is shared with them",
+    ),
+    pool("rsync.bwlimit", KeyType::Text, "", COMPATIBLE),
+    pool("rsync.compression", KeyType::Boolean, "true", COMPATIBLE),
+    volume_fixed("block.filesystem", KeyType::OneOf(filesystem::NAMES), "ext4", "Filesystem of a new volume"),
+    volume_fixed(
+        "block.mount_options",
+        KeyType::Text,
+        "discard",
+        "How the filesystem of a new volume is mounted",
+    ),
+    volume_fixed("block.create_options", KeyType::Text, "", "More arguments for the mkfs of a new volume"),
+    volume_fixed(
+        "lvm.stripes",
+        KeyType::Integer,
+        "",
+        "Over how many devices a new volume or thin pool is striped",
+    ),
+    volume_fixed("lvm.stripes.size", KeyType::Size, "", "Size of a stripe, 4096 bytes at least"),
+];
+
+const COMPATIBLE: &str = "Accepted for compatibility; copies are made without rsync";
+/// What the peers call a thin pool that nobody named.
+const THIN_POOL: &str = "IncusThinPool";
+
+/// All keys.
+pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + OWN.len() }>(&OWN);
+
+/// What a pool's keys ask for.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// The keys as given.
+    pub(super) config: Config,
+    /// The thin pool; `None` for volumes with extents of their own.
+    pub(super) thin_pool: Option<String>,
+    /// Of a new thin pool.
+    pub(super) thin_metadata: Option<ByteSize>,
+    /// Of a new physical volume.
+    pub(super) metadata: Option<ByteSize>,
+    pub(super) may_wipe: bool,
+    pub(super) may_share: bool,
+    /// The size of a volume that nobody gave one.
+    pub(super) default_size: ByteSize,
+}
+
+impl Settings {
+    /// Reads a pool's keys. Fails with kind `Invalid` naming the key.
+    pub(super) fn of(setup: &PoolSetup) -> Result<Self> {
+        let config = setup.config.clone();
+        let is = |key: &str| config.get(key).is_some_and(|value| is_true(value));
+        let is_thin = config.get("lvm.use_thinpool").is_none_or(|value| value.is_empty() || is_true(value));
+        let thin_pool = text(&config, "lvm.thinpool_name").unwrap_or_else(|| THIN_POOL.to_owned());
+        check_name("lvm.thinpool_name", &thin_pool)?;
+        Ok(Self {
+            thin_pool: is_thin.then_some(thin_pool),
+            thin_metadata: size(&config, "lvm.thinpool_metadata_size")?,
+            metadata: size(&config, "lvm.metadata_size")?,
+            may_wipe: is("source.wipe"),
+            may_share: is("lvm.vg.force_reuse"),
+            default_size: size(&config, "volume.size")?.unwrap_or(DEFAULT_BLOCK_SIZE),
+            config,
+        })
+    }
+
+    /// The spelling of the pool's volumes.
+    pub(super) fn names(&self, setup: &PoolSetup, source: &Source) -> Result<Names> {
+        let own = text(&self.config, "lvm.vg_name");
+        let vg = match (source, own) {
+            (Source::Existing(name), Some(own)) if *name != own => {
+                let message = format!("lvm.vg_name is {own:?}, but the source is the volume group {name:?}");
+                return Err(StorageError::new(ErrorKind::Invalid, message));
+            }
+            (Source::Existing(name), _) => name.clone(),
+            (_, Some(own)) => own,
+            (_, None) => setup.name.to_string(),
+        };
+        check_name("lvm.vg_name", &vg)?;
+        let filesystem = text(&self.config, "volume.block.filesystem");
+        let filesystem = filesystem.and_then(|name| Filesystem::named(&name)).unwrap_or(Filesystem::Ext4);
+        Ok(Names { vg, filesystem })
+    }
+}
+
+/// The value of a key that is set.
+pub(super) fn text(config: &Config, key: &str) -> Option<String> {
+    config.get(key).filter(|value| !value.is_empty()).cloned()
+}
+
+fn size(config: &Config, key: &str) -> Result<Option<ByteSize>> {
+    let Some(value) = text(config, key) else { return Ok(None) };
+    let wrong = |error| StorageError::new(ErrorKind::Invalid, format!("invalid {key}: {error}"));
+    value.parse().map(Some).map_err(wrong)
+}
+
+fn check_name(key: &str, name: &str) -> Result<()> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "+_.-".contains(c);
+    if !name.is_empty() && name.len() <= 64 && name.chars().all(is_allowed) && !name.starts_with(['-', '.']) {
+        return Ok(());
+    }
+    let message = format!(
+        "{key} can't be {name:?}: use at most 64 letters, digits and + _ . -, and begin with a letter or digit"
+    );
+    Err(StorageError::new(ErrorKind::Invalid, message))
+}
+
+/// Stripes of a new volume or thin pool, as arguments for lvcreate.
+pub(super) fn stripes(config: &Config, prefix: &str) -> Result<Vec<String>> {
+    let mut arguments = Vec::new();
+    if let Some(count) = text(config, &format!("{prefix}lvm.stripes")) {
+        arguments.extend(["--stripes".to_owned(), count]);
+    }
+    if let Some(size) = size(config, &format!("{prefix}lvm.stripes.size"))? {
+        arguments.extend(["--stripesize".to_owned(), format!("{}b", size.as_bytes())]);
+    }
+    Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_storage_driver::KeyScope;
+
+    fn setup(config: &[(&str, &str)]) -> PoolSetup {
+        PoolSetup {
+            name: "pool1".parse().unwrap(),
+            root: "/pools/pool1".into(),
+            disks: "/disks".into(),
+            config: config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
+    fn names(config: &[(&str, &str)]) -> Result<(Names, Option<String>)> {
+        let setup = setup(config);
+        let settings = Settings::of(&setup)?;
+        let names = settings.names(&setup, &Source::of(&setup)?)?;
+        Ok((names, settings.thin_pool))
+    }
+
+    #[test]
+    fn the_volume_group_is_what_the_source_or_the_key_or_the_pool_is_called() {
+        assert_eq!(names(&[]).unwrap().0.vg, "pool1");
+        assert_eq!(names(&[("lvm.vg_name", "data")]).unwrap().0.vg, "data");
+        assert_eq!(names(&[("source", "vg0")]).unwrap().0.vg, "vg0");
+        let error = names(&[("source", "vg0"), ("lvm.vg_name", "vg1")]).unwrap_err();
+        assert!(error.to_string().contains("vg0") && error.to_string().contains("vg1"), "{error}");
+        assert!(names(&[("lvm.vg_name", "-x")]).unwrap_err().to_string().contains("lvm.vg_name"));
+    }
+
+    #[test]
+    fn pools_are_thin_unless_said_otherwise() {
+        assert_eq!(names(&[]).unwrap().1.as_deref(), Some("IncusThinPool"));
+        assert_eq!(names(&[("lvm.thinpool_name", "t")]).unwrap().1.as_deref(), Some("t"));
+        assert_eq!(names(&[("lvm.use_thinpool", "false")]).unwrap().1, None);
+    }
+
+    #[test]
+    fn no_key_is_there_twice() {
+        let mut names: Vec<_> =
+            CONFIG_KEYS.iter().map(|key| (key.scope == KeyScope::Pool, key.name)).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,305 @@
+//! Volumes as logical volumes of LVM: thin ones that share blocks with their snapshots and clones, or thick ones.
+//!
+//! A filesystem is made on its volume and mounted while it is attached; what is not attached is not active. Sources:
+//! `lvmthin(7)`, `lvcreate(8)`, `lvmreport(7)`.
+
+mod command;
+mod keys;
+mod moves;
+mod names;
+mod pool;
+mod report;
+mod volume;
+
+use crate::PoolSetup;
+use crate::filesystem::is_mounted;
+use crate::source::{Source, new_size};
+use command::{LVCHANGE, LVS, change, report, run};
+use keys::Settings;
+use larder_base::host::{FsAct, SystemHost};
+use larder_base::{ByteSize, SnapshotName};
+use larder_storage_driver::{
+    Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Place,
+    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, VolumeSpec, VolumeUsage,
+};
+use names::{Found, Names, Part};
+use report::{LV_COLUMNS, Lv, read_lvs};
+use std::path::{Path, PathBuf};
+
+/// Nobody but root passes: what is below belongs to whoever a volume is given to.
+const PRIVATE: u32 = 0o700;
+/// The folder of mount points of what is not live.
+const OURS: &str = ".larder";
+
+/// The driver over one pool.
+#[derive(Debug)]
+pub struct Lvm {
+    /// Where volumes are mounted.
+    root: PathBuf,
+    source: Source,
+    settings: Settings,
+    names: Names,
+}
+
+/// What is in the volume group.
+#[derive(Debug)]
+struct Look {
+    parts: Vec<Found>,
+    thin_pool: Option<Lv>,
+}
+
+impl Look {
+    fn all(&self) -> Vec<&Found> {
+        self.parts.iter().collect()
+    }
+
+    fn part(&self, at: &Place, part: Part) -> Option<&Found> {
+        self.parts.iter().find(|found| found.place == *at && found.part == part)
+    }
+
+    fn main(&self, at: &Place) -> Option<&Found> {
+        self.part(at, Part::Main)
+    }
+
+    /// The parts of a place: of a volume, those of its snapshots too.
+    fn of(&self, at: &Place) -> Vec<&Found> {
+        let is_of = |found: &&Found| match &at.snapshot {
+            Some(_) => found.place == *at,
+            None => found.place.main() == *at,
+        };
+        self.parts.iter().filter(is_of).collect()
+    }
+}
+
+impl Lvm {
+    /// A driver for a pool whose volumes are mounted below `setup.root`. Fails with kind `Invalid` for keys that contradict
+    /// each other.
+    pub fn new(setup: PoolSetup) -> Result<Self> {
+        let source = Source::of(&setup)?;
+        let settings = Settings::of(&setup)?;
+        let names = settings.names(&setup, &source)?;
+        Ok(Self { root: setup.root, source, settings, names })
+    }
+
+    fn is_thin(&self) -> bool {
+        self.settings.thin_pool.is_some()
+    }
+
+    /// All logical volumes of the volume group.
+    fn volumes(&self, cx: &Cx<'_>) -> Result<Vec<Lv>> {
+        read_lvs(&run(cx, &report(LVS, LV_COLUMNS).arg(&self.names.vg))?.stdout)
+    }
+
+    fn look(&self, cx: &Cx<'_>) -> Result<Look> {
+        let mut volumes = self.volumes(cx)?;
+        let is_pool = |lv: &Lv| lv.is_thin_pool && self.settings.thin_pool.as_ref() == Some(&lv.name);
+        let thin_pool = volumes.iter().position(is_pool).map(|at| volumes.swap_remove(at));
+        Ok(Look { parts: self.names.read(volumes), thin_pool })
+    }
+
+    /// A logical volume as LVM's tools take it.
+    fn full(&self, lv: &str) -> String {
+        format!("{}/{lv}", self.names.vg)
+    }
+
+    fn device(&self, lv: &str) -> PathBuf {
+        Path::new("/dev").join(&self.names.vg).join(lv)
+    }
+
+    /// Where a place's filesystem is mounted: the one spelling of it.
+    fn mount_point(&self, at: &Place) -> PathBuf {
+        let name = self.names.lv(at, Part::Main);
+        match at.area {
+            Area::Live => self.root.join(name),
+            _ => self.root.join(OURS).join(name),
+        }
+    }
+
+    /// An empty folder to mount at for a moment; one for each piece of work.
+    fn scratch(&self, cx: &Cx<'_>) -> Result<PathBuf> {
+        let path = self.root.join(OURS).join("scratch").join(cx.ticket().to_string());
+        if !path.is_dir() {
+            cx.act(&FsAct::MakeDirectory { path: path.clone(), mode: PRIVATE })?;
+        }
+        Ok(path)
+    }
+
+    /// Activates or deactivates those that are not so yet, in one command.
+    fn activate(&self, cx: &Cx<'_>, active: bool, parts: &[&Found]) -> Result<()> {
+        let others = parts.iter().filter(|found| found.lv.is_active != active);
+        self.activate_lvs(cx, active, &others.map(|found| found.lv.name.clone()).collect::<Vec<_>>())
+    }
+
+    fn activate_lvs(&self, cx: &Cx<'_>, active: bool, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let wanted = if active { "y" } else { "n" };
+        let cmd = change(LVCHANGE).args(["--activate", wanted, "--ignoreactivationskip"]);
+        run(cx, &cmd.args(names.iter().map(|name| self.full(name)))).map(|_| ())
+    }
+
+    /// What of a place is active: that has a device.
+    fn active_lvs(&self, at: &Place) -> Vec<String> {
+        let names = Part::of(&at.volume).iter().flat_map(|part| self.names.possible(at, *part));
+        names.filter(|name| self.device(name).exists()).collect()
+    }
+
+    /// Ends what a run that was cut off left mounted, and removes the mount points.
+    fn release(&self, cx: &Cx<'_>, parts: &[&Found]) -> Result<()> {
+        let mains = parts.iter().filter(|found| found.part == Part::Main);
+        mains.map(|found| &found.place).try_for_each(|at| self.unmount(cx, at))
+    }
+
+    fn unmount(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        let target = self.mount_point(at);
+        if is_mounted(&target) {
+            cx.act(&FsAct::Unmount { target: target.clone() })?;
+        }
+        if target.is_dir() {
+            cx.act(&FsAct::RemoveEmptyDirectory { path: target })?;
+        }
+        Ok(())
+    }
+}
+
+impl Driver for Lvm {
+    fn name(&self) -> &'static str {
+        "lvm"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let (snapshot, clone) = match self.is_thin() {
+            true => (SnapshotKind::Native, CloneKind::Independent),
+            false => (SnapshotKind::Copied, CloneKind::None),
+        };
+        Capabilities {
+            contents: &[Content::Filesystem, Content::Block, Content::Iso],
+            snapshot,
+            clone,
+            quota: Quota::Native,
+            shrink: Shrink::No,
+            restore: Restore::Exchange,
+            shared: false,
+        }
+    }
+
+    fn config_keys(&self) -> &'static [ConfigKey] {
+        keys::CONFIG_KEYS
+    }
+
+    fn recorded_config(&self) -> Config {
+        let mut config = self.settings.config.clone();
+        self.source.record(&mut config);
+        config.insert("lvm.vg_name".to_owned(), self.names.vg.clone());
+        if let Some(name) = &self.settings.thin_pool {
+            config.insert("lvm.thinpool_name".to_owned(), name.clone());
+        }
+        config
+    }
+
+    fn create_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        must_be_available()?;
+        self.make_pool(cx)
+    }
+
+    fn open_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        must_be_available()?;
+        self.open_group(cx)
+    }
+
+    fn change_pool(&self, cx: &Cx<'_>, old: &Config, new: &Config) -> Result<()> {
+        match new_size(old, new)? {
+            Some(size) => self.grow_group(cx, size),
+            None => Ok(()),
+        }
+    }
+
+    fn close_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        self.close_group(cx)
+    }
+
+    fn destroy_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        self.destroy_group(cx)
+    }
+
+    fn pool_usage(&self, cx: &Cx<'_>) -> Result<PoolUsage> {
+        self.group_usage(cx)
+    }
+
+    fn list(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
+        let parts = self.look(cx)?.parts.into_iter();
+        Ok(parts.filter(|found| found.part == Part::Main).map(|found| found.place).collect())
+    }
+
+    fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
+        self.make_volume(cx, at, spec)
+    }
+
+    fn create_clone(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
+        self.clone_volume(cx, at, from, spec)
+    }
+
+    fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
+        self.move_place(cx, from, to)
+    }
+
+    fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        self.remove_place(cx, at)
+    }
+
+    fn resize(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
+        self.resize_volume(cx, at, size)
+    }
+
+    fn usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
+        self.volume_usage(cx, at)
+    }
+
+    fn attach(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
+        self.attach_volume(cx, at, mode)
+    }
+
+    fn detach(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        self.detach_volume(cx, at)
+    }
+
+    fn snapshot(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {
+        self.snapshot_volume(cx, of, name)
+    }
+
+    fn exchange(&self, cx: &Cx<'_>, one: &Place, other: &Place) -> Result<()> {
+        self.exchange_places(cx, one, other)
+    }
+}
+
+/// Why this machine can't have LVM volumes; `None` when it can.
+pub fn unavailable() -> Option<String> {
+    if SystemHost::find("lvcreate").is_none() {
+        return Some("the program lvcreate is not available: install lvm2".to_owned());
+    }
+    let is_loaded = Path::new("/sys/class/misc/device-mapper").exists();
+    if is_loaded || has_module("dm-mod") {
+        return None;
+    }
+    Some("this machine's kernel has no device-mapper (the module dm-mod)".to_owned())
+}
+
+fn must_be_available() -> Result<()> {
+    match unavailable() {
+        Some(reason) => Err(StorageError::new(
+            ErrorKind::Unavailable,
+            format!("the lvm driver is not available: {reason}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether the running kernel has a module that it could load.
+fn has_module(name: &str) -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let folder = Path::new("/lib/modules").join(release);
+    let lists = ["modules.dep", "modules.builtin"].map(|list| std::fs::read_to_string(folder.join(list)));
+    let wanted = format!("/{name}.ko");
+    lists.into_iter().flatten().any(|list| list.contains(&wanted))
+}

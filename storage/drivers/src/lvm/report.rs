@@ -1,0 +1,202 @@
+//! What `lvs` and `vgs` say, as types. Pure: text in, types out.
+
+use larder_storage_driver::{ErrorKind, Result, StorageError};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// The columns of [`Lv`], for `lvs -o`.
+pub(super) const LV_COLUMNS: &str = "lv_name,lv_tags,lv_size,pool_lv,segtype,lv_active,data_percent,metadata_percent,\
+                                     vg_extent_size,vg_free";
+/// The columns of [`Vg`], for `vgs -o`.
+pub(super) const VG_COLUMNS: &str = "vg_name,vg_tags,vg_size,vg_free,vg_extent_size,lv_count";
+
+/// A logical volume.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Lv {
+    pub(super) name: String,
+    pub(super) tags: Vec<String>,
+    /// Bytes.
+    pub(super) size: u64,
+    /// The thin pool it is in; empty when it has extents of its own.
+    pub(super) pool: String,
+    pub(super) is_thin_pool: bool,
+    pub(super) is_active: bool,
+    /// Of a thin volume or pool: how much is written; unknown while it is inactive.
+    pub(super) data_percent: Option<f64>,
+    /// Of a thin pool: how much of its metadata is written.
+    pub(super) metadata_percent: Option<f64>,
+    /// Bytes of an extent of its volume group.
+    pub(super) extent: u64,
+    /// Bytes of its volume group that no volume has.
+    pub(super) vg_free: u64,
+}
+
+/// A volume group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Vg {
+    pub(super) name: String,
+    pub(super) tags: Vec<String>,
+    /// Bytes.
+    pub(super) size: u64,
+    /// Bytes that no volume has.
+    pub(super) free: u64,
+    /// How many logical volumes it has.
+    pub(super) volumes: u64,
+}
+
+#[derive(Deserialize)]
+struct Report<S> {
+    report: Vec<S>,
+}
+
+#[derive(Deserialize)]
+struct LvSection {
+    lv: Vec<LvRow>,
+}
+
+#[derive(Deserialize)]
+struct LvRow {
+    lv_name: String,
+    lv_tags: String,
+    lv_size: String,
+    pool_lv: String,
+    segtype: String,
+    lv_active: String,
+    data_percent: String,
+    metadata_percent: String,
+    vg_extent_size: String,
+    vg_free: String,
+}
+
+#[derive(Deserialize)]
+struct VgSection {
+    vg: Vec<VgRow>,
+}
+
+#[derive(Deserialize)]
+struct VgRow {
+    vg_name: String,
+    vg_tags: String,
+    vg_size: String,
+    vg_free: String,
+    lv_count: String,
+}
+
+/// Reads `lvs --reportformat json --units b --nosuffix -o` [`LV_COLUMNS`]. A volume of several segments has a row for each.
+pub(super) fn read_lvs(text: &str) -> Result<Vec<Lv>> {
+    let rows = sections::<LvSection>("lvs", text)?.into_iter().flat_map(|section| section.lv);
+    let mut volumes: Vec<Lv> = rows.map(lv).collect::<Result<_>>()?;
+    volumes.dedup_by(|one, other| one.name == other.name);
+    Ok(volumes)
+}
+
+/// Reads `vgs --reportformat json --units b --nosuffix -o` [`VG_COLUMNS`].
+pub(super) fn read_vgs(text: &str) -> Result<Vec<Vg>> {
+    sections::<VgSection>("vgs", text)?.into_iter().flat_map(|section| section.vg).map(vg).collect()
+}
+
+fn sections<S: DeserializeOwned>(command: &str, text: &str) -> Result<Vec<S>> {
+    let read = serde_json::from_str::<Report<S>>(text);
+    read.map(|report| report.report).map_err(|error| strange(command, text).because(error))
+}
+
+fn lv(row: LvRow) -> Result<Lv> {
+    Ok(Lv {
+        size: number("lv_size", &row.lv_size)?,
+        extent: number("vg_extent_size", &row.vg_extent_size)?,
+        vg_free: number("vg_free", &row.vg_free)?,
+        tags: tags(&row.lv_tags),
+        pool: row.pool_lv,
+        is_thin_pool: row.segtype == "thin-pool",
+        is_active: row.lv_active == "active",
+        data_percent: row.data_percent.parse().ok(),
+        metadata_percent: row.metadata_percent.parse().ok(),
+        name: row.lv_name,
+    })
+}
+
+fn vg(row: VgRow) -> Result<Vg> {
+    Ok(Vg {
+        size: number("vg_size", &row.vg_size)?,
+        free: number("vg_free", &row.vg_free)?,
+        volumes: number("lv_count", &row.lv_count)?,
+        tags: tags(&row.vg_tags),
+        name: row.vg_name,
+    })
+}
+
+fn tags(text: &str) -> Vec<String> {
+    text.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+}
+
+fn number(column: &str, text: &str) -> Result<u64> {
+    text.parse().map_err(|_| strange(column, text))
+}
+
+fn strange(what: &str, text: &str) -> StorageError {
+    let start: String = text.chars().take(200).collect();
+    StorageError::new(ErrorKind::Unexpected, format!("LVM says of {what} what can't be read: {start:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const THIN: &str = include_str!("../../../../fixtures/lvm/2.03.31/lvs-thin.json");
+    const INACTIVE: &str = include_str!("../../../../fixtures/lvm/2.03.31/lvs-inactive.json");
+    const EMPTY: &str = include_str!("../../../../fixtures/lvm/2.03.31/lvs-empty.json");
+    const ONE: &str = include_str!("../../../../fixtures/lvm/2.03.31/vgs-one.json");
+    const NONE: &str = include_str!("../../../../fixtures/lvm/2.03.31/vgs-none.json");
+
+    #[test]
+    fn logical_volumes_are_read() {
+        let volumes = read_lvs(THIN).unwrap();
+        let names: Vec<_> = volumes.iter().map(|volume| volume.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "IncusThinPool",
+                "custom_default_thick",
+                "custom_default_v1",
+                "custom_default_v1-s0",
+                "virtual-machines_my--vm",
+                "virtual-machines_my--vm.block"
+            ]
+        );
+        assert!(volumes[0].is_thin_pool && volumes[0].metadata_percent == Some(10.23));
+        assert_eq!(volumes[2].tags, ["larder_place=s:none.0:custom:x=20y"]);
+        assert_eq!((volumes[2].size, volumes[2].data_percent), (64 << 20, Some(50.0)));
+        assert!(volumes[2].is_active && !volumes[3].is_active);
+        assert_eq!((volumes[1].pool.as_str(), volumes[2].pool.as_str()), ("", "IncusThinPool"));
+        assert!(!read_lvs(INACTIVE).unwrap()[4].is_active);
+        assert_eq!(read_lvs(EMPTY).unwrap(), vec![]);
+    }
+
+    #[test]
+    fn volume_groups_are_read() {
+        let expected = Vg {
+            name: "pool1".to_owned(),
+            tags: vec!["larder_pool".to_owned()],
+            size: 21_470_642_176,
+            free: 21_470_642_176,
+            volumes: 0,
+        };
+        assert_eq!(read_vgs(ONE).unwrap(), vec![expected]);
+        assert_eq!(read_vgs(NONE).unwrap(), vec![]);
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused_in_words() {
+        let error = read_lvs("command not found").unwrap_err();
+        assert!(error.to_string().contains("command not found"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(text in "\\PC{0,200}") {
+            let _ = read_lvs(&text);
+            let _ = read_vgs(&text);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Volumes: made, cloned, snapshotted, attached, resized, measured.
+
+use super::command::{LVCREATE, LVEXTEND, LVREDUCE, change, run};
+use super::keys::{stripes, text};
+use super::names::{Found, Part, tag};
+use super::pool::bytes;
+use super::report::Lv;
+use super::{Look, Lvm, PRIVATE};
+use crate::filesystem::{Filesystem, PrepareRoot, Resizing, is_mounted, is_writable};
+use larder_base::host::FsAct;
+use larder_base::{ByteSize, SnapshotName};
+use larder_storage_driver::{
+    Attached, Config, Content, Cx, ErrorKind, Mode, Need, Place, Result, StorageError, VolumeSpec,
+    VolumeUsage,
+};
+use std::path::Path;
+
+/// The filesystem beside a virtual machine's disk, as the peers make it.
+const BESIDE_DISK: ByteSize = ByteSize::from_mebibytes(100);
+/// How a volume's filesystem is mounted, as a tag: `:` stands for the comma that tags can't have.
+const MOUNT_TAG: &str = "larder_mount=";
+const DEFAULT_MOUNT: &str = "discard";
+/// What filesystem a volume has, as a tag, so that nobody needs to look at its device.
+const FILESYSTEM_TAG: &str = "larder_filesystem=";
+/// When more of a thin pool's metadata than this is written, it grows.
+const FULL_PERCENT: f64 = 80.0;
+
+/// How many bytes of a thin volume or pool are written, as far as that is known.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "an estimate"
+)]
+pub(super) fn written(lv: &Lv) -> Option<u64> {
+    lv.data_percent.map(|percent| (lv.size as f64 * percent / 100.0) as u64)
+}
+
+/// Whether a part of a volume has a filesystem.
+fn has_filesystem(at: &Place, part: Part) -> bool {
+    at.volume.has_filesystem() && part == Part::Main
+}
+
+impl Lvm {
+    pub(super) fn make_volume(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
+        self.names.check(at)?;
+        let look = self.look(cx)?;
+        self.must_be_free(&look, at)?;
+        self.make_room(cx, &look)?;
+        for part in Part::of(&at.volume) {
+            let name = self.names.lv(at, *part);
+            if look.part(at, *part).is_none() {
+                self.make_lv(cx, at, *part, spec)?;
+            }
+            if has_filesystem(at, *part) {
+                self.make_filesystem(cx, &name, &spec.config)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn size_of(&self, at: &Place, part: Part, spec: &VolumeSpec) -> ByteSize {
+        match (part, at.volume.content) {
+            (Part::Main, Content::Block) if at.volume.has_two_parts() => BESIDE_DISK,
+            (_, Content::Filesystem) => spec.size.unwrap_or(self.settings.default_size),
+            (_, Content::Block | Content::Iso) => spec.disk_size(),
+        }
+    }
+
+    fn make_lv(&self, cx: &Cx<'_>, at: &Place, part: Part, spec: &VolumeSpec) -> Result<()> {
+        let (name, size) = (self.names.lv(at, part), bytes(self.size_of(at, part, spec)));
+        let cmd = match &self.settings.thin_pool {
+            Some(pool) => change(LVCREATE).args(["--thinpool", pool, "--virtualsize", &size]),
+            None => {
+                let stripes = stripes(&spec.config, "")?;
+                change(LVCREATE).args(["--size", &size, "--wipesignatures", "y"]).args(stripes)
+            }
+        };
+        let mut cmd = cmd.args(["--name", &name, "--addtag", &tag(at)]);
+        if has_filesystem(at, part) {
+            let options =
+                text(&spec.config, "block.mount_options").unwrap_or_else(|| DEFAULT_MOUNT.to_owned());
+            let filesystem = format!("{FILESYSTEM_TAG}{}", self.wanted_filesystem(&spec.config).as_str());
+            cmd = cmd.args(["--addtag", &mount_tag(&options)?, "--addtag", &filesystem]);
+        }
+        run(cx, &cmd.arg(&self.names.vg)).map(|_| ())
+    }
+
+    fn wanted_filesystem(&self, config: &Config) -> Filesystem {
+        let wanted = text(config, "block.filesystem").and_then(|name| Filesystem::named(&name));
+        wanted.unwrap_or(self.names.filesystem)
+    }
+
+    fn make_filesystem(&self, cx: &Cx<'_>, name: &str, config: &Config) -> Result<()> {
+        let filesystem = self.wanted_filesystem(config);
+        let options = text(config, "block.create_options").unwrap_or_default();
+        let device = self.device(name);
+        filesystem.make(cx, &device, &options, self.is_thin())?;
+        let number = |key: &str| text(config, key).and_then(|value| value.parse().ok()).unwrap_or(0);
+        let mode = text(config, "initial.mode").and_then(|mode| u32::from_str_radix(&mode, 8).ok());
+        let scratch = self.scratch(cx)?;
+        cx.act(&PrepareRoot {
+            device,
+            kind: filesystem.as_str(),
+            scratch: scratch.clone(),
+            owner: (number("initial.uid"), number("initial.gid")),
+            mode: mode.unwrap_or(0o711),
+        })?;
+        cx.act(&FsAct::RemoveEmptyDirectory { path: scratch })
+    }
+
+    /// Lets a thin pool's metadata grow before it is full, as far as the volume group has room.
+    fn make_room(&self, cx: &Cx<'_>, look: &Look) -> Result<()> {
+        let Some(pool) = &look.thin_pool else { return Ok(()) };
+        let is_filling = pool.metadata_percent.is_some_and(|percent| percent > FULL_PERCENT);
+        if is_filling && pool.vg_free >= 4 * pool.extent {
+            let more = ByteSize::from_bytes(pool.vg_free / 4 / pool.extent * pool.extent);
+            let cmd = change(LVEXTEND).args(["--poolmetadatasize", &format!("+{}", bytes(more))]);
+            run(cx, &cmd.arg(self.full(&pool.name)))?;
+        }
+        Ok(())
+    }
+
+    /// A logical volume that shares its blocks with another.
+    fn share_lv(&self, cx: &Cx<'_>, from: &Found, name: &str, at: &Place, permission: &str) -> Result<()> {
+        let mut cmd = change(LVCREATE).args(["--snapshot", "--permission", permission, "--name", name]);
+        cmd = cmd.args(["--addtag", &tag(&at.main())]);
+        let stays = |tag: &&String| tag.starts_with(MOUNT_TAG) || tag.starts_with(FILESYSTEM_TAG);
+        for tag in from.lv.tags.iter().filter(stays) {
+            cmd = cmd.args(["--addtag", tag]);
+        }
+        let skip = if permission == "r" { "y" } else { "n" };
+        cmd = cmd.args(["--setactivationskip", skip, "--activate", "n"]);
+        run(cx, &cmd.arg(self.full(&from.lv.name))).map(|_| ())
+    }
+
+    pub(super) fn snapshot_volume(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {
+        if !self.is_thin() {
+            let message = format!("{of} has no native snapshots: thick volumes are copied");
+            return Err(StorageError::unsupported(Need::Snapshot, message));
+        }
+        let at = of.at_snapshot(name);
+        self.names.check(&at)?;
+        let look = self.look(cx)?;
+        look.main(of).ok_or_else(|| StorageError::not_found(of))?;
+        self.must_be_free(&look, &at)?;
+        self.make_room(cx, &look)?;
+        for part in Part::of(&of.volume) {
+            let from = look.part(of, *part).ok_or_else(|| StorageError::not_found(of))?;
+            self.share_lv(cx, from, &self.names.lv(&at, *part), &at, "r")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn clone_volume(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        from: &Place,
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        if !self.is_thin() {
+            let message = format!("{from} can't be cloned: thick volumes are copied");
+            return Err(StorageError::unsupported(Need::Clone, message));
+        }
+        self.names.check(at)?;
+        let look = self.look(cx)?;
+        look.main(from).ok_or_else(|| StorageError::not_found(from))?;
+        self.must_be_free(&look, at)?;
+        self.make_room(cx, &look)?;
+        for part in Part::of(&at.volume) {
+            let source = look.part(from, *part).ok_or_else(|| StorageError::not_found(from))?;
+            self.share_lv(cx, source, &self.names.lv(at, *part), at, "rw")?;
+        }
+        if at.volume.has_filesystem()
+            && let Some(source) = look.main(from)
+        {
+            self.renew(cx, &self.names.lv(at, Part::Main), source)?;
+        }
+        match spec.size {
+            Some(_) => self.resize_volume(cx, at, spec.size),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the filesystem of a clone an identifier of its own.
+    fn renew(&self, cx: &Cx<'_>, name: &str, source: &Found) -> Result<()> {
+        let name = [name.to_owned()];
+        self.activate_lvs(cx, true, &name)?;
+        let device = self.device(&name[0]);
+        let scratch = self.scratch(cx)?;
+        filesystem_of(cx, &source.lv, &device)?.renew(cx, &device, &scratch)?;
+        cx.act(&FsAct::RemoveEmptyDirectory { path: scratch })?;
+        self.activate_lvs(cx, false, &name)
+    }
+
+    pub(super) fn attach_volume(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
+        let look = self.look(cx)?;
+        let main = look.main(at).ok_or_else(|| StorageError::not_found(at))?;
+        let parts: Vec<&Found> = look.parts.iter().filter(|found| found.place == *at).collect();
+        self.activate(cx, true, &parts)?;
+        let mut attached = Attached::default();
+        for found in parts {
+            let device = self.device(&found.lv.name);
+            if has_filesystem(at, found.part) {
+                let target = self.mount_point(at);
+                self.mount(cx, at, main, &target, mode)?;
+                attached.directory = Some(target);
+            } else {
+                attached.disk = Some(device);
+            }
+        }
+        Ok(attached)
+    }
+
+    fn mount(&self, cx: &Cx<'_>, at: &Place, main: &Found, target: &Path, mode: Mode) -> Result<()> {
+        if is_mounted(target) {
+            // Left by a run that was cut off, or in use by an instance that goes on.
+            if mode == Mode::ReadOnly || is_writable(target) {
+                return Ok(());
+            }
+            cx.act(&FsAct::Unmount { target: target.to_owned() })?;
+        }
+        if !target.is_dir() {
+            cx.act(&FsAct::MakeDirectory { path: target.to_owned(), mode: PRIVATE })?;
+        }
+        let device = self.device(&main.lv.name);
+        let filesystem = filesystem_of(cx, &main.lv, &device)?;
+        let options = match at.snapshot.is_some() && self.is_thin() {
+            true => filesystem.snapshot_options().to_owned(),
+            false => mount_options(&main.lv),
+        };
+        filesystem.mount(cx, &device, target, &options, mode)
+    }
+
+    pub(super) fn detach_volume(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        self.unmount(cx, at)?;
+        self.activate_lvs(cx, false, &self.active_lvs(at))
+    }
+
+    /// What counts as the volume's size: its disk where it has one, else its filesystem.
+    fn measured<'a>(&self, look: &'a Look, at: &Place) -> Result<&'a Found> {
+        let part = if at.volume.has_two_parts() { Part::Disk } else { Part::Main };
+        look.main(at).and_then(|_| look.part(at, part)).ok_or_else(|| StorageError::not_found(at))
+    }
+
+    pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
+        let look = self.look(cx)?;
+        let found = self.measured(&look, at)?;
+        let target = self.mount_point(at);
+        let inside = (has_filesystem(at, found.part) && is_mounted(&target))
+            .then(|| rustix::fs::statvfs(&target).ok())
+            .flatten()
+            .map(|found| (found.f_blocks - found.f_bfree) * found.f_frsize);
+        Ok(VolumeUsage {
+            used_bytes: inside.or_else(|| written(&found.lv)),
+            total_bytes: Some(found.lv.size),
+        })
+    }
+
+    pub(super) fn resize_volume(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
+        let look = self.look(cx)?;
+        let found = self.measured(&look, at)?;
+        // A logical volume always has a size: without another one it keeps what it has.
+        let Some(size) = size.filter(|size| size.as_bytes() > 0) else { return Ok(()) };
+        let too_large = || StorageError::new(ErrorKind::Invalid, format!("the size {size} is too large"));
+        let size = size.round_up(found.lv.extent).ok_or_else(too_large)?;
+        if !has_filesystem(at, found.part) {
+            return self.resize_disk(cx, found, size);
+        }
+        let was_active = found.lv.is_active;
+        self.activate(cx, true, &[found])?;
+        let (device, target, scratch) =
+            (self.device(&found.lv.name), self.mount_point(at), self.scratch(cx)?);
+        let resizing = Resizing {
+            filesystem: filesystem_of(cx, &found.lv, &device)?,
+            device: &device,
+            mounted: is_mounted(&target).then_some(target.as_path()),
+            scratch: &scratch,
+        };
+        let resized = self.resize_filesystem(cx, found, &resizing, size);
+        cx.uncancellable().act(&FsAct::RemoveEmptyDirectory { path: scratch.clone() })?;
+        if !was_active {
+            self.activate_lvs(cx, false, std::slice::from_ref(&found.lv.name))?;
+        }
+        resized
+    }
+
+    fn resize_filesystem(
+        &self,
+        cx: &Cx<'_>,
+        found: &Found,
+        resizing: &Resizing<'_>,
+        size: ByteSize,
+    ) -> Result<()> {
+        if size.as_bytes() < found.lv.size {
+            resizing.check_shrink(cx, size)?;
+            resizing.shrink(cx, size)?;
+            let cmd = change(LVREDUCE).args(["--force", "--size", &bytes(size)]);
+            return run(cx, &cmd.arg(self.full(&found.lv.name))).map(|_| ());
+        }
+        if size.as_bytes() > found.lv.size {
+            self.extend(cx, found, size)?;
+        }
+        resizing.grow(cx)
+    }
+
+    fn resize_disk(&self, cx: &Cx<'_>, found: &Found, size: ByteSize) -> Result<()> {
+        match size.as_bytes().cmp(&found.lv.size) {
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Greater => self.extend(cx, found, size),
+            std::cmp::Ordering::Less => {
+                let message = format!("{} can't shrink to {size}: a disk only grows", found.place);
+                Err(StorageError::unsupported(Need::Shrink, message))
+            }
+        }
+    }
+
+    fn extend(&self, cx: &Cx<'_>, found: &Found, size: ByteSize) -> Result<()> {
+        let cmd = change(LVEXTEND).args(["--size", &bytes(size)]);
+        run(cx, &cmd.arg(self.full(&found.lv.name))).map(|_| ())
+    }
+}
+
+/// The tag that keeps a volume's mount options. Fails with kind `Invalid` for what no tag can hold.
+fn mount_tag(options: &str) -> Result<String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_+.-/=,".contains(c);
+    if options.chars().all(is_allowed) {
+        return Ok(format!("{MOUNT_TAG}{}", options.replace(',', ":")));
+    }
+    let message = format!("block.mount_options can't be {options:?}: use options with commas between them");
+    Err(StorageError::new(ErrorKind::Invalid, message))
+}
+
+/// The filesystem of a logical volume; one that a peer made is asked.
+fn filesystem_of(cx: &Cx<'_>, lv: &Lv, device: &Path) -> Result<Filesystem> {
+    let tagged = lv.tags.iter().find_map(|tag| Filesystem::named(tag.strip_prefix(FILESYSTEM_TAG)?));
+    tagged.map_or_else(|| Filesystem::on(cx, device), Ok)
+}
+
+fn mount_options(lv: &Lv) -> String {
+    let tagged = lv.tags.iter().find_map(|tag| tag.strip_prefix(MOUNT_TAG));
+    tagged.map_or_else(|| DEFAULT_MOUNT.to_owned(), |options| options.replace(':', ","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_options_survive_in_a_tag() {
+        assert_eq!(mount_tag("noatime,discard").unwrap(), "larder_mount=noatime:discard");
+        let refused = mount_tag("context=\"x y\"").unwrap_err();
+        assert!(refused.to_string().contains("block.mount_options"), "{refused}");
+    }
+}
