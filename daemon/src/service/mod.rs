@@ -1,6 +1,7 @@
 //! What the daemon does: each use-case checks everything, records what it is about to do in one catalog transaction, lets
 //! the pool work, and records the outcome in another. Nothing here knows HTTP.
 
+mod availability;
 mod backups;
 mod copies;
 mod crash;
@@ -51,7 +52,7 @@ use larder_catalog::documents::Volume;
 use larder_storage_driver::Cx;
 use larder_storage_pool::{Locks, Pool};
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -60,6 +61,8 @@ use std::sync::Arc;
 pub struct Service {
     store: Store,
     pools: RwLock<HashMap<String, Arc<Pool>>>,
+    /// Open pools that did not answer when they were last asked.
+    unreachable: RwLock<BTreeSet<String>>,
     locks: Arc<Locks>,
     host: Arc<dyn Host>,
     clock: Arc<dyn Clock>,
@@ -86,6 +89,7 @@ impl Service {
         Ok(Self {
             store: Store::new(catalog, Arc::clone(&clock)),
             pools: RwLock::default(),
+            unreachable: RwLock::default(),
             locks: Locks::new(),
             host,
             clock,

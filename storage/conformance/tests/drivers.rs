@@ -189,8 +189,8 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
-    for (name, keys) in CEPH_LABS {
-        offers.push((name, Box::new(|| as_root(|| ceph(name, keys)))));
+    for technology in ceph_lab::TECHNOLOGIES {
+        offers.push((technology.name, Box::new(|| as_root(|| ceph(*technology)))));
     }
     offers.push(("lvm", Box::new(|| as_root(|| lvm::LvmLab::new("lvm", lvm::Kind::Thin)))));
     offers.push(("lvm_thick", Box::new(|| as_root(|| lvm::LvmLab::new("lvm_thick", lvm::Kind::Thick)))));
@@ -211,22 +211,8 @@ fn dir() -> std::result::Result<DirLab, String> {
     Ok(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None })
 }
 
-/// ceph with the peers' defaults, and with what else the kernel can.
-const CEPH_LABS: &[(&str, &[(&str, &str)])] = &[
-    ("ceph", &[]),
-    ("ceph_xfs", &[
-        ("volume.block.filesystem", "xfs"),
-        ("volume.size", "320MiB"),
-        ("ceph.rbd.features", "layering,exclusive-lock,object-map,fast-diff"),
-        ("ceph.rbd.clone_copy", "false"),
-    ]),
-];
-
-fn ceph(
-    name: &'static str,
-    keys: &'static [(&'static str, &'static str)],
-) -> std::result::Result<ceph_lab::CephLab, String> {
-    ceph_lab::CephLab::new(name, keys, scratch(fast_folder()).map_err(|error| error.to_string())?)
+fn ceph(technology: ceph_lab::Technology) -> std::result::Result<ceph_lab::CephLab, String> {
+    ceph_lab::CephLab::new(technology, scratch(fast_folder()).map_err(|error| error.to_string())?)
 }
 
 /// Runs one lab's suite; tells whether all went well.

@@ -4,6 +4,7 @@
 
 mod bounded;
 pub mod ceph;
+pub mod cephfs;
 pub mod dir;
 mod filesystem;
 mod keys;
@@ -55,6 +56,12 @@ pub const SUPPORTED: &[Supported] = &[
         load: |setup| Ok(Box::new(ceph::Ceph::new(setup)?)),
     },
     Supported {
+        name: "cephfs",
+        version: "1",
+        is_remote: true,
+        load: |setup| Ok(Box::new(cephfs::CephFs::new(setup)?)),
+    },
+    Supported {
         name: "lvm",
         version: "2.03",
         is_remote: false,
@@ -65,6 +72,8 @@ pub const SUPPORTED: &[Supported] = &[
 /// Why pools of a driver can't be made or opened on this machine, and what would help; `None` when they can.
 pub fn unavailable(name: &str) -> Option<String> {
     match name {
+        "ceph" => ceph::unavailable(),
+        "cephfs" => cephfs::unavailable(),
         "lvm" => lvm::unavailable(),
         _ => None,
     }

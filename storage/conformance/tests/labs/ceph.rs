@@ -1,33 +1,70 @@
-//! ceph for real: a namespace for each pool that a trial needs, in the OSD pool that `LARDER_CEPH_POOL` names. Nothing else
-//! of the cluster is touched.
+//! ceph and cephfs for real: for each pool that a trial needs a namespace in the OSD pool that `LARDER_CEPH_POOL` names, or a
+//! folder in the CephFS that `LARDER_CEPHFS` names. Nothing else of the cluster is touched.
 
 use larder_base::host::SystemHost;
 use larder_base::{Cancel, Progress, Ticket};
 use larder_storage_conformance::{Bench, Lab, Spares};
 use larder_storage_driver::{Capabilities, Config, Cx, Driver, Result};
-use larder_storage_drivers::PoolSetup;
-use larder_storage_drivers::ceph::Ceph;
+use larder_storage_drivers::{PoolSetup, load};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
+/// A driver, and where it works.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Technology {
+    /// The lab's name.
+    pub(crate) name: &'static str,
+    /// The driver's.
+    driver: &'static str,
+    /// The variable that names the place to work in.
+    variable: &'static str,
+    /// The key of a pool that names a place in it.
+    key: &'static str,
+    /// Other keys of every pool. Small volumes, since a lot of them is made.
+    keys: &'static [(&'static str, &'static str)],
+}
+
+const CEPH: Technology = Technology {
+    name: "ceph",
+    driver: "ceph",
+    variable: "LARDER_CEPH_POOL",
+    key: "ceph.osd.pool_name",
+    keys: &[("volume.size", "64MiB")],
+};
+
+/// The drivers: with the peers' defaults, and with what else the kernel can.
+pub(crate) const TECHNOLOGIES: &[Technology] = &[
+    CEPH,
+    Technology {
+        name: "ceph_xfs",
+        keys: &[
+            ("volume.block.filesystem", "xfs"),
+            ("volume.size", "320MiB"),
+            ("ceph.rbd.features", "layering,exclusive-lock,object-map,fast-diff"),
+            ("ceph.rbd.clone_copy", "false"),
+        ],
+        ..CEPH
+    },
+    Technology { name: "cephfs", driver: "cephfs", variable: "LARDER_CEPHFS", key: "cephfs.path", keys: &[] },
+];
+
 /// The lab.
 #[derive(Debug)]
 pub(crate) struct CephLab {
-    name: &'static str,
-    /// Keys of every pool.
-    keys: &'static [(&'static str, &'static str)],
-    osd_pool: String,
+    technology: Technology,
+    home: String,
     folder: tempfile::TempDir,
     next: AtomicUsize,
     spares: Arc<Spares>,
 }
 
-/// A namespace of its own, and a folder to mount in.
+/// A namespace or folder of its own, and a folder to mount in.
 #[derive(Debug)]
 struct CephBench {
+    driver: &'static str,
     config: Config,
     folder: tempfile::TempDir,
 }
@@ -35,13 +72,13 @@ struct CephBench {
 impl CephLab {
     /// A lab that mounts below `folder`. Fails with the reason why this machine can't have one.
     pub(crate) fn new(
-        name: &'static str,
-        keys: &'static [(&'static str, &'static str)],
+        technology: Technology,
         folder: tempfile::TempDir,
     ) -> std::result::Result<Self, String> {
-        let osd_pool = std::env::var("LARDER_CEPH_POOL")
-            .map_err(|_| "LARDER_CEPH_POOL does not name an OSD pool to work in".to_owned())?;
-        Ok(Self { name, keys, osd_pool, folder, next: AtomicUsize::new(0), spares: Arc::default() })
+        let variable = technology.variable;
+        let home =
+            std::env::var(variable).map_err(|_| format!("{variable} does not name a place to work in"))?;
+        Ok(Self { technology, home, folder, next: AtomicUsize::new(0), spares: Arc::default() })
     }
 
     fn fresh(&self) -> std::io::Result<CephBench> {
@@ -49,12 +86,11 @@ impl CephLab {
         let folder = tempfile::Builder::new().prefix("world-").tempdir_in(self.folder.path())?;
         let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
         fs::set_permissions(folder.path(), open)?;
-        let home = format!("{}/{}-{}-{number}", self.osd_pool, self.name, std::process::id());
-        // Small, since a lot of them is made.
-        let keys = [("ceph.osd.pool_name", home.as_str()), ("volume.size", "64MiB")];
-        let keys = keys.into_iter().chain(self.keys.iter().copied());
+        let Technology { name, driver, key, keys, .. } = self.technology;
+        let home = format!("{}/{name}-{}-{number}", self.home, std::process::id());
+        let keys = keys.iter().copied().chain([(key, home.as_str())]);
         let config = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let mut bench = CephBench { config, folder };
+        let mut bench = CephBench { driver, config, folder };
         // Whose the pool is: chosen once.
         bench.config =
             bench.driver().map_err(|error| std::io::Error::other(error.chain()))?.recorded_config();
@@ -64,7 +100,7 @@ impl CephLab {
 
 impl Lab for CephLab {
     fn name(&self) -> &str {
-        self.name
+        self.technology.name
     }
 
     fn bench(&self) -> std::io::Result<Box<dyn Bench>> {
@@ -94,7 +130,7 @@ impl Bench for CephBench {
         let folder: &Path = self.folder.path();
         let (root, disks) = (folder.join("pool"), folder.join("disks"));
         let setup = PoolSetup { name: "pool0".parse()?, root, disks, config: self.config.clone() };
-        Ok(Box::new(Ceph::new(setup)?))
+        load(self.driver, setup)
     }
 
     fn folder(&self) -> PathBuf {

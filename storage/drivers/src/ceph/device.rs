@@ -16,7 +16,7 @@ const BUS: &str = "/sys/bus/rbd";
 /// How long the kernel may take to mount, unmount or give a device up.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long somebody who only looks (udev does, at each new device) keeps a device.
-const LOOKERS: Duration = Duration::from_secs(10);
+const LOOKERS: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// An image or snapshot that has a device on this machine.

@@ -18,6 +18,7 @@ mod volume;
 
 use crate::PoolSetup;
 use keys::{CONFIG_KEYS, Settings};
+use larder_base::host::SystemHost;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
@@ -27,6 +28,13 @@ use layout::Layout;
 use parking_lot::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+
+/// Why pools can't be used on this machine, and what would help; `None` when they can.
+pub(crate) fn unavailable() -> Option<String> {
+    let is_missing = SystemHost::find(command::RBD.name).is_none();
+    is_missing
+        .then(|| format!("the program {} is missing: install {}", command::RBD.name, command::RBD.package))
+}
 
 /// The driver over one pool.
 #[derive(Debug)]
@@ -103,6 +111,10 @@ impl Driver for Ceph {
 
     fn destroy_pool(&self, cx: &Cx<'_>) -> Result<()> {
         self.remove_pool(cx)
+    }
+
+    fn must_answer(&self, cx: &Cx<'_>) -> Result<()> {
+        self.ask(cx)
     }
 
     fn pool_usage(&self, cx: &Cx<'_>) -> Result<PoolUsage> {

@@ -123,6 +123,17 @@ impl Ceph {
         self.remove_childless(cx)
     }
 
+    /// Asks for the mark; what else than a pool that is still ours is no answer.
+    pub(super) fn ask(&self, cx: &Cx<'_>) -> Result<()> {
+        match self.mark(cx)? {
+            Some(mark) if mark.identity == self.settings().identity => Ok(()),
+            _ => {
+                let message = "the pool is not on the ceph cluster any more, or was taken over";
+                Err(StorageError::new(ErrorKind::Unavailable, message))
+            }
+        }
+    }
+
     /// A run that was cut off while it made a snapshot may have left its volume frozen.
     fn thaw(&self, cx: &Cx<'_>) -> Result<()> {
         for mapped in self.mapped()?.iter().filter(|mapped| !mapped.read_only) {
