@@ -64,3 +64,100 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{Directories, Kind, NewPool, Requestor};
+    use larder_base::SystemClock;
+    use larder_base::host::SystemHost;
+    use larder_catalog::documents::WarningStatus;
+    use larder_catalog::{Catalog, SqliteCatalog};
+    use larder_storage_driver::Config;
+    use std::path::PathBuf;
+
+    /// A daemon with a pool whose folder can be taken away.
+    struct World {
+        folder: tempfile::TempDir,
+        catalog: Arc<dyn Catalog>,
+    }
+
+    impl World {
+        fn new() -> (Self, Service) {
+            let folder = tempfile::tempdir().unwrap();
+            let world = Self { folder, catalog: Arc::new(SqliteCatalog::in_memory().unwrap()) };
+            let service = world.start();
+            let new = NewPool {
+                name: "p1".parse().unwrap(),
+                driver: "dir".to_owned(),
+                description: String::new(),
+                config: Config::new(),
+            };
+            service.create_pool(&Task::quiet(Requestor::default()), new).unwrap();
+            (world, service)
+        }
+
+        fn start(&self) -> Service {
+            let directories = Directories::new(self.folder.path());
+            directories.prepare().unwrap();
+            let launcher = larder_images::JailLauncher::new("/nonexistent".into());
+            let (host, clock) = (Arc::new(SystemHost), Arc::new(SystemClock));
+            let service =
+                Service::new(Arc::clone(&self.catalog), host, clock, directories, launcher).unwrap();
+            service.reconcile().unwrap();
+            service
+        }
+
+        fn paths(&self) -> (PathBuf, PathBuf) {
+            let pool = self.folder.path().join("storage-pools/p1");
+            (pool.clone(), pool.with_extension("away"))
+        }
+
+        fn take_away(&self) {
+            let (here, away) = self.paths();
+            std::fs::rename(here, away).unwrap();
+        }
+
+        fn bring_back(&self) {
+            let (here, away) = self.paths();
+            std::fs::rename(away, here).unwrap();
+        }
+    }
+
+    fn warnings(service: &Service) -> Vec<(WarningStatus, u64)> {
+        let all = service.store.warnings().unwrap();
+        let of_pools = all.iter().filter(|warning| warning.kind == WarningType::PoolUnavailable.as_str());
+        of_pools.map(|warning| (warning.status, warning.count.into())).collect()
+    }
+
+    #[test]
+    fn an_open_pool_that_does_not_answer_is_refused_and_comes_back() {
+        let (world, service) = World::new();
+        assert_eq!(service.look_after_pools().unwrap(), 0);
+        world.take_away();
+        for _ in 0..2 {
+            assert_eq!(service.look_after_pools().unwrap(), 0);
+            assert_eq!(service.open_pool("p1").unwrap_err().kind, Kind::Unavailable);
+            assert!(!service.pool_is_open("p1"));
+            assert_eq!(warnings(&service), [(WarningStatus::New, 1)]);
+        }
+        world.bring_back();
+        assert_eq!(service.look_after_pools().unwrap(), 1);
+        service.open_pool("p1").unwrap();
+        assert_eq!(warnings(&service), [(WarningStatus::Resolved, 1)]);
+    }
+
+    #[test]
+    fn a_pool_that_was_away_at_the_start_comes_back() {
+        let (world, service) = World::new();
+        drop(service);
+        world.take_away();
+        let service = world.start();
+        assert_eq!(service.look_after_pools().unwrap(), 0);
+        assert_eq!(service.open_pool("p1").unwrap_err().kind, Kind::Unavailable);
+        world.bring_back();
+        assert_eq!(service.look_after_pools().unwrap(), 1);
+        service.open_pool("p1").unwrap();
+        assert_eq!(warnings(&service), [(WarningStatus::Resolved, 1)]);
+    }
+}

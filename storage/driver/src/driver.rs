@@ -46,8 +46,8 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Removes the pool and all that is left in it; Ok when absent.
     fn destroy_pool(&self, cx: &Cx<'_>) -> Result<()>;
 
-    /// Asks the open pool for a sign of life, as cheaply as can be; fails with `Unavailable` when there is none in time. What is
-    /// on this machine always answers.
+    /// Asks the open pool for a sign of life, as cheaply as can be; fails with `Unavailable` when there is none in time, or
+    /// when the pool is not where it was.
     fn must_answer(&self, cx: &Cx<'_>) -> Result<()> {
         let _ = cx;
         Ok(())
