@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo lab test-lab faults bench fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench soak fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ lab:
 test-lab:
 	tests/lab/test-drivers $(DRIVER)
 
+## test-lab-containers run the container tests on cgroup v2, without AppArmor and with it
+test-lab-containers:
+	tests/lab/test-containers
+
 ## faults  run the suite of DRIVER=x in the guest with a fault at every step, and note the result in docs/proofs
 faults:
 	@test -n "$(DRIVER)" || { echo "say which: make faults DRIVER=lvm" >&2; exit 2; }
@@ -53,6 +57,12 @@ faults:
 bench:
 	cargo build --release --locked --bin larderd --bin larder
 	scripts/bench
+
+## soak    random verbs of many clients for SECONDS (600) on DRIVER (every one that works here); SEED repeats a run
+soak:
+	cargo build --bins --locked
+	LARDER_SOAK_SECONDS=$(or $(SECONDS),600) LARDER_SOAK_DRIVER=$(DRIVER) LARDER_SOAK_SEED=$(SEED) \
+		cargo test --package larder-tests --test soak --locked -- --nocapture
 
 ## fuzz    run every fuzz target for FUZZ_SECONDS (30)
 fuzz:

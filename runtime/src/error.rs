@@ -41,6 +41,16 @@ pub enum RuntimeError {
         /// How long it had.
         timeout: Duration,
     },
+    /// What was asked for is not possible in this container; nothing was changed.
+    #[error("container {container}: {action}: {reason}")]
+    Refused {
+        /// The container.
+        container: String,
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// liblxc said no; the text is from its log.
     #[error("container {container}: {action} failed: {message}")]
     Failed {

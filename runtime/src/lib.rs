@@ -24,9 +24,9 @@ pub mod shift;
 mod spawn;
 
 pub use container::{
-    Console, ContainerSpec, ContainerState, Containers, CpuLimit, DiskMount, Ended, Exec, ExecControl,
-    ExecSession, ExecStreams, Limits, ReachError, StartWarning, Started, Status, Stdio, Usage, Watch,
-    check_reach,
+    Console, ContainerSpec, ContainerState, Containers, CpuLimit, DiskFailure, DiskMount, Ended, Exec,
+    ExecControl, ExecSession, ExecStreams, Limits, ReachError, StartWarning, Started, Status, Stdio, Usage,
+    Watch, check_reach,
 };
 pub use error::RuntimeError;
 pub use files::{Entry, EntryKind, FileRoot, FilesError, NewFile, WriteMode};

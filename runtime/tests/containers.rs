@@ -10,12 +10,15 @@
     reason = "a test program of its own"
 )]
 
+#[path = "containers/disks.rs"]
+mod disks;
+
 use larder_base::Cancel;
 use larder_runtime::container::{StartWarning, Watch};
 use larder_runtime::liblxc::Liblxc;
 use larder_runtime::{
-    ContainerSpec, Containers, CpuLimit, DiskMount, Exec, ExecSession, ExecStreams, HELPER_COMMAND,
-    HelperProgram, IdMap, Limits, RuntimeError, Started, Status, Stdio, check_reach, helper_main,
+    ContainerSpec, Containers, CpuLimit, Exec, ExecSession, ExecStreams, HELPER_COMMAND, HelperProgram,
+    IdMap, Limits, RuntimeError, Started, Status, Stdio, check_reach, helper_main,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeMap;
@@ -55,7 +58,11 @@ fn main() -> ExitCode {
         ("a_container_outlives_the_process_that_started_it", outlives_its_starter),
         ("a_container_that_powers_off_is_noticed", powers_off),
         ("a_running_container_keeps_no_other_mount_busy_and_reboots", keeps_nothing_busy),
-        ("disks_appear_inside_with_the_containers_own_ids", disks),
+        ("disks_appear_inside_with_the_containers_own_ids", disks::of_start),
+        ("disks_come_and_go_while_it_runs", disks::come_and_go),
+        ("a_disk_of_a_hostile_container_stays_what_it_is", disks::hostile),
+        ("an_interrupted_change_of_disks_is_finished", disks::interrupted),
+        ("a_reboot_of_its_own_brings_no_removed_disk_back", disks::after_reboot),
         ("a_start_that_fails_says_why_and_leaves_nothing", failing_start),
         ("a_shutdown_that_is_ignored_runs_out_of_time", ignored_shutdown),
         ("a_root_with_host_ids_works_too", shifted_root),
@@ -536,28 +543,6 @@ fn keeps_nothing_busy() {
     for target in [&pool, &beside] {
         rustix::mount::unmount(target, rustix::mount::UnmountFlags::empty()).unwrap();
     }
-}
-
-fn disks() {
-    let lab = Lab::new("disks");
-    let (data, file) = (lab.folder.join("closed/my data"), lab.folder.join("closed/file"));
-    fs::create_dir(&data).unwrap();
-    fs::write(&file, "of the host").unwrap();
-    let disk = |source: &Path, path: &str, read_only| DiskMount {
-        file: source.is_file(),
-        source: source.to_owned(),
-        path: PathBuf::from(path),
-        read_only,
-        recursive: false,
-        idmapped: true,
-    };
-    let disks = vec![disk(&data, "/srv/my data", false), disk(&file, "/etc/file", true)];
-    lab.start_as(&ContainerSpec { disks, ..lab.spec() });
-    assert_eq!(lab.output(&["cat", "/etc/file"]).1, "of the host");
-    assert_ne!(lab.output(&["sh", "-c", "echo x > /etc/file"]).0, 0);
-    assert_eq!(lab.output(&["sh", "-c", "echo x > '/srv/my data/new'"]), (0, String::new(), String::new()));
-    let made = fs::metadata(data.join("new")).unwrap();
-    assert_eq!((made.uid(), made.gid()), (0, 0), "the disk holds the container's own ids");
 }
 
 fn failing_start() {

@@ -40,7 +40,7 @@ guest_packages() {
   echo udev kmod iproute2 procps psmisc util-linux e2fsprogs attr acl xz-utils zstd libgcc-s1 busybox-static
   has lvm && echo lvm2 thin-provisioning-tools dmeventd btrfs-progs xfsprogs squashfs-tools
   has zfs && echo zfsutils-linux
-  has lxc && echo lxc uidmap dnsmasq-base dbus nftables iptables
+  has lxc && echo lxc uidmap apparmor
   has ceph && echo ceph-mon ceph-osd ceph-mgr ceph-mds ceph-common radosgw xfsprogs btrfs-progs s3cmd
   return 0
 }

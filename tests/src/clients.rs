@@ -1,7 +1,7 @@
 //! Real clients: Debian's, and those that the project's own scripts get.
 
 use crate::images::{MISSING, script};
-use crate::server::{Larderd, require, skip};
+use crate::server::{Larderd, program, require, skip};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
@@ -31,6 +31,15 @@ pub struct RealClient<'a> {
 }
 
 impl<'a> RealClient<'a> {
+    /// Our own client, as it was built.
+    pub fn larder(daemon: &'a Larderd) -> Self {
+        let environment = vec![
+            ("LARDER_DIR", daemon.directory().display().to_string()),
+            ("LARDER_CONF", format!("{}/conf", daemon.scratch().display())),
+        ];
+        Self { daemon, words: vec![program("larder").display().to_string()], environment }
+    }
+
     /// Debian's `lxc` client. Where it is not installed, says that `test` is skipped.
     pub fn lxc(test: &str, daemon: &'a Larderd) -> Option<Self> {
         if !require(test, &["lxc"]) {

@@ -19,7 +19,35 @@ type Seen = BTreeMap<String, BTreeMap<String, String>>;
 
 struct Story {
     name: &'static str,
+    /// What it needs beside the two volumes.
+    prepare: fn(&Larderd),
     act: fn(&Larderd),
+}
+
+fn nothing(_: &Larderd) {}
+
+/// A copy of `v1` on a pool, then a `v1` that went on: `s0` stays, `s1` is another, `s2` is new.
+fn aged_copy(daemon: &Larderd, pool: &str) {
+    let source = json!({ "type": "copy", "name": "v1", "pool": "p1" });
+    let volumes = format!("/1.0/storage-pools/{pool}/volumes/custom");
+    daemon.change("POST", &volumes, &json!({ "name": "copy", "source": source }));
+    daemon.change("POST", &format!("{volumes}/copy/snapshots"), &json!({ "name": "own" }));
+    daemon.change("DELETE", &format!("{VOLUMES}/v1/snapshots/s1"), &Value::Null);
+    // A snapshot is told from an older one of its name by the second it was made in.
+    std::thread::sleep(Duration::from_millis(1100));
+    let folder = folder(daemon, "p1", "v1");
+    for snapshot in ["s1", "s2"] {
+        std::fs::write(folder.join("file"), format!("another {snapshot}")).unwrap();
+        daemon.change("POST", &format!("{VOLUMES}/v1/snapshots"), &json!({ "name": snapshot }));
+    }
+    std::fs::write(folder.join("file"), "the newest").unwrap();
+    std::fs::write(folder.join("another"), "file").unwrap();
+}
+
+fn refresh(daemon: &Larderd, pool: &str) {
+    let source = json!({ "type": "copy", "name": "v1", "pool": "p1", "refresh": true });
+    let volumes = format!("/1.0/storage-pools/{pool}/volumes/custom");
+    send(daemon, "POST", &volumes, &json!({ "name": "copy", "source": source }));
 }
 
 fn send(daemon: &Larderd, method: &str, path: &str, body: &Value) {
@@ -34,9 +62,14 @@ fn send(daemon: &Larderd, method: &str, path: &str, body: &Value) {
 
 fn stories() -> Vec<Story> {
     vec![
-        Story { name: "create", act: |d| send(d, "POST", VOLUMES, &json!({ "name": "new", "config": {} })) },
+        Story {
+            name: "create",
+            prepare: nothing,
+            act: |d| send(d, "POST", VOLUMES, &json!({ "name": "new", "config": {} })),
+        },
         Story {
             name: "copy",
+            prepare: nothing,
             act: |d| {
                 let source = json!({ "type": "copy", "name": "v1", "pool": "p1" });
                 send(d, "POST", VOLUMES, &json!({ "name": "new", "source": source }));
@@ -44,6 +77,7 @@ fn stories() -> Vec<Story> {
         },
         Story {
             name: "copy across pools",
+            prepare: nothing,
             act: |d| {
                 let source = json!({ "type": "copy", "name": "v1", "pool": "p1" });
                 send(
@@ -56,31 +90,44 @@ fn stories() -> Vec<Story> {
         },
         Story {
             name: "move across pools",
+            prepare: nothing,
             act: |d| send(d, "POST", &format!("{VOLUMES}/v1"), &json!({ "name": "v1", "pool": "p2" })),
         },
         Story {
             name: "snapshot",
+            prepare: nothing,
             act: |d| send(d, "POST", &format!("{VOLUMES}/v1/snapshots"), &json!({ "name": "s9" })),
         },
         Story {
             name: "restore",
+            prepare: nothing,
             act: |d| send(d, "PUT", &format!("{VOLUMES}/v1"), &json!({ "restore": "s0" })),
         },
         Story {
             name: "rename",
+            prepare: nothing,
             act: |d| send(d, "POST", &format!("{VOLUMES}/v1"), &json!({ "name": "new" })),
         },
         Story {
             name: "rename snapshot",
+            prepare: nothing,
             act: |d| send(d, "POST", &format!("{VOLUMES}/v1/snapshots/s0"), &json!({ "name": "s9" })),
         },
-        Story { name: "delete", act: |d| send(d, "DELETE", &format!("{VOLUMES}/v1"), &Value::Null) },
         Story {
-            name: "delete snapshot",
-            act: |d| send(d, "DELETE", &format!("{VOLUMES}/v1/snapshots/s0"), &Value::Null),
+            name: "delete",
+            prepare: nothing,
+            act: |d| send(d, "DELETE", &format!("{VOLUMES}/v1"), &Value::Null),
         },
         Story {
+            name: "delete snapshot",
+            prepare: nothing,
+            act: |d| send(d, "DELETE", &format!("{VOLUMES}/v1/snapshots/s0"), &Value::Null),
+        },
+        Story { name: "refresh", prepare: |d| aged_copy(d, "p1"), act: |d| refresh(d, "p1") },
+        Story { name: "refresh across pools", prepare: |d| aged_copy(d, "p2"), act: |d| refresh(d, "p2") },
+        Story {
             name: "import",
+            prepare: nothing,
             act: |d| {
                 let Ok(bytes) = std::fs::read(d.scratch().join("backup.tar")) else { return };
                 let headers = [("Content-Type", "application/octet-stream"), ("X-LXD-name", "new")];
@@ -96,7 +143,7 @@ fn plan(daemon: &Larderd) -> PathBuf {
     daemon.scratch().join("crash-plan")
 }
 
-fn prepared() -> Larderd {
+fn prepared(story: &Story) -> Larderd {
     let mut daemon = Larderd::start();
     daemon.make_pool("p1");
     daemon.make_pool("p2");
@@ -117,6 +164,7 @@ fn prepared() -> Larderd {
     let backup = daemon.get(&format!("{VOLUMES}/v1/backups/b/export"));
     daemon.change("DELETE", &format!("{VOLUMES}/v1/backups/b"), &Value::Null);
     std::fs::write(daemon.scratch().join("backup.tar"), &backup.body).unwrap();
+    (story.prepare)(&daemon);
     daemon.stop();
     let plan = plan(&daemon);
     std::fs::write(&plan, "").unwrap();
@@ -188,7 +236,7 @@ fn seen(daemon: &Larderd) -> Seen {
 
 /// Runs one story with a plan; whether the daemon died of it.
 fn crash(story: &Story, words: &str, before: &Seen, goal: &Seen) -> bool {
-    let mut daemon = prepared();
+    let mut daemon = prepared(story);
     assert_eq!(&seen(&daemon), before, "the preparation differs");
     std::fs::write(plan(&daemon), words).unwrap();
     (story.act)(&daemon);
@@ -214,7 +262,7 @@ fn crash(story: &Story, words: &str, before: &Seen, goal: &Seen) -> bool {
 fn a_killed_daemon_leaves_all_or_nothing() {
     let mut hits = 0;
     for story in stories() {
-        let daemon = prepared();
+        let daemon = prepared(&story);
         let before = seen(&daemon);
         (story.act)(&daemon);
         let goal = seen(&daemon);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 const INSTANCES: &str = "/1.0/instances";
-const ROOTS: &str = "/1.0/storage-pools/default/volumes/container";
+const POOLS: [&str; 2] = ["default", "p2"];
 
 /// A daemon with an image, and an instance `old` with a snapshot; it dies when the plan's point is reached.
 fn prepared(test: &str) -> Option<Larderd> {
@@ -18,6 +18,10 @@ fn prepared(test: &str) -> Option<Larderd> {
     let imported = daemon.finish(&reply.unwrap_or_else(|error| panic!("{error}")));
     let fingerprint = imported.unwrap_or_else(|error| panic!("{error}"))["fingerprint"].clone();
     daemon.change("POST", "/1.0/images/aliases", &json!({ "name": "busybox", "target": fingerprint }));
+    daemon.make_pool("p2");
+    let project =
+        json!({ "name": "blue", "config": { "features.profiles": "false", "features.images": "false" } });
+    daemon.change("POST", "/1.0/projects", &project);
     daemon.change("POST", INSTANCES, &instance("old"));
     daemon.change("POST", "/1.0/instances/old/snapshots", &json!({ "name": "s0" }));
     daemon.stop();
@@ -31,6 +35,12 @@ fn instance(name: &str) -> Value {
     json!({ "name": name, "source": { "type": "image", "alias": "busybox" } })
 }
 
+/// What is asked for to bring `copy` up to date, which is prepared for that story alone.
+fn refresh() -> Value {
+    json!({ "name": "copy", "source": { "type": "copy", "source": "old", "refresh": true } })
+}
+
+/// The last parts of a list's URLs.
 fn names(daemon: &Larderd, path: &str) -> Vec<String> {
     let listed = daemon.read(path);
     let last =
@@ -45,6 +55,19 @@ fn a_killed_daemon_leaves_whole_instances_or_none() {
         ("POST", INSTANCES, instance("new"), "create"),
         ("POST", INSTANCES, json!({ "name": "new", "source": { "type": "copy", "source": "old" } }), "copy"),
         ("POST", "/1.0/instances/old", json!({ "name": "new" }), "rename"),
+        (
+            "POST",
+            "/1.0/instances/old",
+            json!({ "name": "new", "migration": true, "pool": "p2" }),
+            "move to a pool",
+        ),
+        (
+            "POST",
+            "/1.0/instances/old",
+            json!({ "name": "old", "migration": true, "project": "blue" }),
+            "move to a project",
+        ),
+        ("POST", INSTANCES, refresh(), "refresh"),
         ("POST", "/1.0/instances/old/snapshots", json!({ "name": "s1" }), "snapshot"),
         ("PUT", "/1.0/instances/old", json!({ "restore": "s0" }), "restore"),
         ("DELETE", "/1.0/instances/old", Value::Null, "delete"),
@@ -53,6 +76,10 @@ fn a_killed_daemon_leaves_whole_instances_or_none() {
     for (method, path, body, story) in stories {
         for point in ["after_intent", "after_act", "after_commit"] {
             let Some(mut daemon) = prepared(test) else { return };
+            if *story == "refresh" {
+                daemon.change("POST", INSTANCES, &refresh());
+                daemon.change("POST", "/1.0/instances/old/snapshots", &json!({ "name": "s1" }));
+            }
             let plan = daemon.scratch().join("crash-plan");
             let _ = std::fs::write(&plan, format!("point {point}"));
             let sent = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
@@ -75,28 +102,46 @@ fn a_killed_daemon_leaves_whole_instances_or_none() {
 }
 
 fn check(daemon: &Larderd, story: &str, point: &str) {
-    let instances = names(daemon, INSTANCES);
-    let mut roots = names(daemon, ROOTS);
-    roots.retain(|name| !name.starts_with('s'));
+    let mut instances = names(daemon, &format!("{INSTANCES}?all-projects=true"));
+    instances.sort();
+    let mut roots: Vec<String> = Vec::new();
+    for pool in POOLS {
+        let path = format!(
+            "/1.0/storage-pools/{pool}/volumes?all-projects=true&recursion=1&filter=type+eq+container"
+        );
+        let listed = daemon.read(&path);
+        for root in listed.as_array().into_iter().flatten() {
+            let (name, project) =
+                (root["name"].as_str().unwrap_or("?"), root["project"].as_str().unwrap_or("?"));
+            if name.contains('/') {
+                continue;
+            }
+            let (suffix, prefix) = match project {
+                "default" => (String::new(), String::new()),
+                _ => (format!("?project={project}"), format!("{project}_")),
+            };
+            let folder = daemon.directory().join(format!("storage-pools/{pool}/containers/{prefix}{name}"));
+            let hostname = folder.join("rootfs/etc/hostname");
+            assert!(hostname.is_file(), "{story} {point}: {} is not whole", hostname.display());
+            let snapshots = names(daemon, &format!("{INSTANCES}/{name}/snapshots{suffix}"));
+            let on_volume = format!("/1.0/storage-pools/{pool}/volumes/container/{name}/snapshots{suffix}");
+            assert_eq!(snapshots, names(daemon, &on_volume), "{story} {point}: the snapshots of {name}");
+            let one = daemon.read(&format!("{INSTANCES}/{name}{suffix}"));
+            assert_eq!(one["expanded_devices"]["root"]["pool"], pool, "{story} {point}: the pool of {name}");
+            roots.push(format!("{name}{suffix}"));
+        }
+    }
+    roots.sort();
     assert_eq!(instances, roots, "{story} {point}: instances and root volumes differ");
     let expected: &[&[&str]] = match story {
         "create" | "copy" => &[&["new", "old"], &["old"]],
-        "rename" => &[&["new"], &["old"]],
+        "refresh" => &[&["copy", "old"]],
+        "rename" | "move to a pool" => &[&["new"], &["old"]],
+        "move to a project" => &[&["old?project=blue"], &["old"]],
         "delete" => &[&["old"], &[]],
         _ => &[&["old"]],
     };
     assert!(expected.iter().any(|names| *names == instances), "{story} {point}: {instances:?}");
-    for name in &instances {
-        let snapshots = names(daemon, &format!("{INSTANCES}/{name}/snapshots"));
-        let on_volume = names(daemon, &format!("{ROOTS}/{name}/snapshots"));
-        assert_eq!(snapshots, on_volume, "{story} {point}: the snapshots of {name}");
-        let hostname = daemon
-            .directory()
-            .join("storage-pools/default/containers")
-            .join(name)
-            .join("rootfs/etc/hostname");
-        assert!(hostname.is_file(), "{story} {point}: {} is not whole", hostname.display());
-    }
     // And it goes on working.
     daemon.change("POST", INSTANCES, &instance("later"));
     daemon.change("DELETE", "/1.0/instances/later", &Value::Null);

@@ -4,6 +4,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount};
 use std::ffi::CString;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The flags of a mount that nobody's files can misuse.
 const SAFE: MountFlags = MountFlags::NODEV.union(MountFlags::NOSUID);
@@ -81,11 +82,20 @@ pub(super) fn remount(target: &Path, options: &str) -> io::Result<()> {
     Ok(mount_remount(target, flags, data)?)
 }
 
+/// How long a mount may be busy before that is told, and how often it is tried again: a program that is being started
+/// holds a copy of every open file for a moment.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(10);
+
 pub(super) fn unmount(target: &Path) -> io::Result<()> {
-    match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
-        // EINVAL: not a mount point.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
-        other => Ok(other?),
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
+            // EINVAL: not a mount point.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(()),
+            Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            other => return Ok(other?),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use super::glue::{App, Body, Matched, accepted, blocking, done, list, matched, start, sync, sync_with_etag};
 use super::{ApiError, Query, Reply};
 use crate::service::{
-    Described, InstanceChange, InstanceSource, InstanceUsage, NewInstance, RemoteImage, Result, Service,
-    ServiceError, Stop, Task, instance_url, url,
+    Described, InstanceChange, InstanceSource, InstanceTarget, InstanceUsage, NewInstance, RemoteImage,
+    Result, Service, ServiceError, Stop, Task, instance_url, url,
 };
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -53,11 +53,12 @@ pub(crate) async fn post(State(app): State<App>, query: Query, Body(body): Body<
     }
     let source = source_of(&body, &query)?;
     let (wanted, name) = (query.clone(), body.name.clone());
+    let may_be_there = body.source.refresh;
     let name = blocking(&app, move |service| {
         let project = service.project(&wanted.project)?.name;
         match name.as_str() {
             "" => service.free_instance_name(&project),
-            _ if service.store().instance(&project, &name)?.is_some() => {
+            _ if !may_be_there && service.store().instance(&project, &name)?.is_some() => {
                 Err(ServiceError::taken(format!("the instance {name:?}")))
             }
             _ => name
@@ -91,9 +92,6 @@ fn source_of(body: &InstancesPost, query: &Query) -> Result<InstanceSource> {
     match source.kind.as_str() {
         "image" => {}
         "copy" => {
-            if source.refresh {
-                return Err(ServiceError::not_implemented("refreshing an existing copy of an instance"));
-            }
             let (name, snapshot) = match source.source.split_once('/') {
                 Some((name, snapshot)) => (name, Some(snapshot.to_owned())),
                 None => (source.source.as_str(), None),
@@ -101,7 +99,14 @@ fn source_of(body: &InstancesPost, query: &Query) -> Result<InstanceSource> {
             let project =
                 if source.project.is_empty() { query.project.clone() } else { source.project.clone() };
             let instance_only = source.instance_only || source.container_only;
-            return Ok(InstanceSource::Copy { project, name: name.to_owned(), snapshot, instance_only });
+            return Ok(InstanceSource::Copy {
+                project,
+                name: name.to_owned(),
+                snapshot,
+                instance_only,
+                refresh: source.refresh,
+                excludes_older: source.refresh_exclude_older,
+            });
         }
         "none" => return Ok(InstanceSource::Nothing),
         kind @ ("migration" | "conversion" | "backup") => {
@@ -229,24 +234,40 @@ pub(crate) async fn patch(
     done()
 }
 
-/// POST `/1.0/instances/{name}`: another name, as an operation.
+/// POST `/1.0/instances/{name}`: another name, pool or project, as an operation.
 pub(crate) async fn rename(
     State(app): State<App>,
     Path(name): Path<String>,
     query: Query,
     Body(body): Body<InstancePost>,
 ) -> Reply {
-    if body.migration || !body.pool.is_empty() || !body.project.is_empty() {
-        return Err(
-            ServiceError::not_implemented("moving an instance to another server, pool or project").into()
-        );
+    let has_settings = body.config.is_some() || body.devices.is_some() || body.profiles.is_some();
+    let is_here = !body.pool.is_empty() || !body.project.is_empty() || has_settings;
+    if body.target.is_some() || (body.migration && !is_here) {
+        return Err(ServiceError::not_implemented("moving an instance to another server").into());
     }
     let instance = find(&app, &query, name).await?;
-    let location = url(&["instances", &body.name], &query.project);
-    let operation =
-        start(&app, &query, "Renaming instance", "instances", &location, move |service, task| {
-            service.rename_stopped_instance(task, &instance, &body.name)
-        })?;
+    if body.instance_only || body.container_only {
+        let known = instance.clone();
+        let snapshots = blocking(&app, move |service| service.store().instance_snapshots_of(&known)).await?;
+        if !snapshots.is_empty() {
+            let message = "an instance moves with its snapshots: delete them first, or copy it without them";
+            return Err(ServiceError::bad(message).into());
+        }
+    }
+    let target = InstanceTarget {
+        project: if body.project.is_empty() { query.project.clone() } else { body.project },
+        name: if body.name.is_empty() { instance.name.clone() } else { body.name },
+        pool: Some(body.pool).filter(|pool| !pool.is_empty()),
+        config: body.config,
+        devices: body.devices,
+        profiles: body.profiles,
+    };
+    let location = url(&["instances", &target.name], &target.project);
+    let description = if is_here { "Moving instance" } else { "Renaming instance" };
+    let operation = start(&app, &query, description, "instances", &location, move |service, task| {
+        service.move_instance(task, &instance, &target)
+    })?;
     accepted(&operation)
 }
 

@@ -109,8 +109,7 @@ fn environment(service: &Service, project: String) -> crate::service::Result<Ser
     let versions = |name: &&str| {
         SUPPORTED.iter().find(|driver| driver.name == *name).map_or("", |driver| driver.version)
     };
-    let available =
-        SUPPORTED.iter().filter(|driver| larder_storage_drivers::unavailable(driver.name).is_none());
+    let available = SUPPORTED.iter().filter(|driver| driver.is_available());
     let supported = available.map(|driver| ServerStorageDriver {
         name: driver.name.to_owned(),
         version: driver.version.to_owned(),

@@ -293,33 +293,58 @@ async fn post_any(
         return Err(ServiceError::not_implemented(message).into());
     }
     let location = url(&["storage-pools", &pool, "volumes", "custom", &request.name], &query.project);
-    let (copy_query, service) = (query.clone(), app.clone());
-    let (target, source, new) = blocking(&service, move |service| {
+    let excludes_older = request.source.refresh_exclude_older;
+    let (wanted, copy_query) = (query.clone(), query.clone());
+    let (target, source, copy) = blocking(&app, move |service| {
         let target = service.open_pool(&pool)?;
-        let source = source_of(service, &copy_query, &request, &target)?;
-        let content = source.record.storage_id()?.content;
-        let mut new = new_volume(service, &copy_query, &request, Some(content))?;
-        if request.config.is_empty() {
-            new.config = source.record.volume.config.clone();
-        }
-        if request.description.is_empty() {
-            new.description = source.record.volume.description.clone();
-        }
-        let taken = service.store().volume(&target.document, &new.project, "custom", new.name.as_str())?;
-        match taken {
-            Some(_) if request.source.refresh => {
-                Err(ServiceError::not_implemented("refreshing an existing copy"))
-            }
-            Some(_) => Err(ServiceError::taken(format!("the custom volume {:?}", new.name.as_str()))),
-            None => Ok((target, source, new)),
-        }
+        let source = source_of(service, &wanted, &request, &target)?;
+        let copy = copy_of(service, &copy_query, &request, &target, &source)?;
+        Ok((target, source, copy))
     })
     .await?;
+    let description = match &copy {
+        Copy::New(_) => "Copying storage volume",
+        Copy::Older(_) => "Refreshing storage volume",
+    };
     let operation =
-        start(&app, &query, "Copying storage volume", "storage_volumes", &location, move |service, task| {
-            service.copy_volume(task, &target, &source, new)
+        start(&app, &query, description, "storage_volumes", &location, move |service, task| match copy {
+            Copy::New(new) => service.copy_volume(task, &target, &source, new),
+            Copy::Older(record) => service.refresh_volume(task, &target, &record, &source, excludes_older),
         })?;
     accepted(&operation)
+}
+
+/// What a copy becomes.
+enum Copy {
+    /// A volume that is not there yet.
+    New(NewVolume),
+    /// A volume that is brought up to date.
+    Older(Box<VolumeRecord>),
+}
+
+fn copy_of(
+    service: &Service,
+    query: &Query,
+    request: &StorageVolumesPost,
+    target: &OpenPool,
+    source: &VolumeSource,
+) -> Result<Copy> {
+    let content = source.record.storage_id()?.content;
+    let mut new = new_volume(service, query, request, Some(content))?;
+    if service.store().volume(&target.document, &new.project, "custom", new.name.as_str())?.is_some() {
+        if !request.source.refresh {
+            return Err(ServiceError::taken(format!("the custom volume {:?}", new.name.as_str())));
+        }
+        let found = find(service, &target.document.name, "custom", new.name.as_str(), &query.project)?;
+        return Ok(Copy::Older(Box::new(found.record)));
+    }
+    if request.config.is_empty() {
+        new.config = source.record.volume.config.clone();
+    }
+    if request.description.is_empty() {
+        new.description = source.record.volume.description.clone();
+    }
+    Ok(Copy::New(new))
 }
 
 fn new_volume(

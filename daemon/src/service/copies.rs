@@ -2,13 +2,13 @@
 
 use super::crash::{Point, point};
 use super::pools::OpenPool;
-use super::store::{VolumeRecord, cause_of};
+use super::store::{TakeOver, VolumeRecord, cause_of};
 use super::volumes::NewVolume;
 use super::work::{Plan, Then};
-use super::{Result, Service, ServiceError, Task};
+use super::{Result, Service, ServiceError, Task, instance_url};
 use larder_base::{ProjectName, SnapshotName, VolumeName};
 use larder_catalog::documents::{Snapshot, Volume, VolumeState};
-use larder_storage_driver::Place;
+use larder_storage_driver::{Place, VolumeSpec};
 use larder_storage_pool::{CopyPlan, CopySource, Intent};
 
 /// What a copy is made of.
@@ -80,7 +80,6 @@ impl Service {
         self.must_be_unused(&source.record)?;
         let old = &source.record.volume;
         let from = source.record.storage_id()?;
-        let companions = source.companions(self)?;
         let new = NewVolume {
             project: project.clone(),
             name: name.clone(),
@@ -90,19 +89,33 @@ impl Service {
         };
         let (volume, spec) = self.plan_volume(target, new)?;
         let volume = Volume { created_at: old.created_at, takes_over: Some(old.id), ..volume };
+        self.move_to(task, target, source, &volume, &spec)
+    }
+
+    /// Copies a volume to another pool as `volume`, which is planned to take over, and lets it.
+    pub(super) fn move_to(
+        &self,
+        task: &Task,
+        target: &OpenPool,
+        source: &VolumeSource,
+        volume: &Volume,
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        let from = source.record.storage_id()?;
+        let companions = source.companions(self)?;
         let names = names_of(&companions)?;
-        self.store.begin_volume(&target.document, &volume)?;
+        self.store.begin_volume(&target.document, volume)?;
         point(Point::Intent);
         let copied = self.with_cx(task, |cx| {
             let source = CopySource { pool: &source.pool.pool, volume: &from, snapshot: None };
-            target.pool.copy_volume(cx, source, &CopyPlan { spec: &spec, snapshots: &names })
+            target.pool.copy_volume(cx, source, &CopyPlan { spec, snapshots: &names })
         });
         if let Err(error) = copied {
             self.store.forget_volume(volume.id)?;
             return Err(error.into());
         }
         point(Point::Act);
-        if let Err(error) = self.take_over(task, &target.document.name, &volume, source, &companions) {
+        if let Err(error) = self.take_over(task, &target.document.name, volume, source, &companions) {
             // The copy has no name yet that anybody could know: it goes, and the volume stays what it was.
             let copy = Place::live(&spec.id);
             let trashed = self.with_cx(task, |cx| target.pool.trash(cx, &copy))?;
@@ -114,7 +127,8 @@ impl Service {
         self.bury(task, &source.pool, &source.record)
     }
 
-    /// Makes a complete copy the volume and sentences the volume it was made from, in one transaction.
+    /// Makes a complete copy the volume and sentences the volume it was made from, in one transaction. An instance whose
+    /// root it was goes along.
     pub(super) fn take_over(
         &self,
         task: &Task,
@@ -130,12 +144,22 @@ impl Service {
             then: Then::VolumeIsGone,
         };
         let ready = Volume { state: VolumeState::Ready, takes_over: None, ..copy.clone() };
-        let snapshots = companions_of(&ready, companions);
+        // They keep their ids: an instance's snapshots know them.
+        let own = |snapshot: &Snapshot| Snapshot { volume: ready.id, ..snapshot.clone() };
+        let snapshots: Vec<_> = companions.iter().map(own).collect();
         let url = self.volume_url(target_pool, &ready);
         let mut cause = cause_of(task, "storage-volume-renamed", &url, &ready.project);
         cause.context = serde_json::json!({ "old_name": old.name, "old_pool": source.pool.document.name });
-        let ticket = self.ticket(task);
-        self.store.volume_takes_over(&ticket, &ready, &snapshots, &source.record, &plan, Some(cause))
+        let mut change = TakeOver { new: &ready, snapshots: &snapshots, old: &source.record, instance: None };
+        if let Some(instance) = self.store.instance_by_root(old.id)? {
+            let moved = self.instance_on(&instance, &ready, target_pool)?;
+            let url = instance_url(&moved);
+            cause = cause_of(task, "instance-renamed", &url, &moved.project);
+            cause.context =
+                serde_json::json!({ "old_name": instance.name, "old_pool": source.pool.document.name });
+            change.instance = Some(self.changed_instance(&instance, moved)?);
+        }
+        self.store.volume_takes_over(&self.ticket(task), &change, &plan, Some(cause))
     }
 
     /// Removes a sentenced volume from its pool, and then from the catalog.

@@ -16,6 +16,7 @@ mod pools;
 mod profiles;
 mod projects;
 mod reconcile;
+mod refresh;
 mod server;
 mod snapshots;
 mod store;
@@ -32,8 +33,8 @@ pub use error::{Kind, Result, ServiceError};
 pub use extensions::EXTENSIONS;
 pub use images::{ImageChange, ImageUpload, NewImage, RemoteImage, image_url};
 pub use instances::{
-    Described, DescribedSnapshot, FilesInUse, InstanceChange, InstanceSource, InstanceUsage, NewInstance,
-    Stop, instance_url,
+    Described, DescribedSnapshot, FilesInUse, InstanceChange, InstanceSource, InstanceTarget, InstanceUsage,
+    NewInstance, Stop, instance_url,
 };
 pub use pools::{NewPool, OpenPool};
 pub use profiles::{ProfileContent, profile_url};

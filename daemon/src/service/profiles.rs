@@ -1,10 +1,12 @@
 //! Profiles: keys and devices that instances share.
 
+use super::crash::{Point, point};
 use super::store::{ProfileStep, cause_of};
-use super::{Result, Service, ServiceError, Task, url};
+use super::{Result, Service, ServiceError, Task, instance_url, url};
 use larder_base::{ProjectName, VolumeName};
 use larder_catalog::ProfileId;
-use larder_catalog::documents::{Config, Devices, Profile, Project};
+use larder_catalog::documents::{Config, Devices, Instance, InstanceState, Profile, Project};
+use larder_runtime::Expanded;
 
 /// The profile that every project with profiles of its own has.
 pub(super) const DEFAULT_PROFILE: &str = "default";
@@ -88,7 +90,8 @@ impl Service {
         Ok(profile)
     }
 
-    /// Changes keys, devices and description.
+    /// Changes keys, devices and description. Instances that have the profile follow, running ones at once; those that
+    /// can't are told of in the error, and the profile is changed all the same.
     pub fn update_profile(&self, task: &Task, old: &Profile, content: ProfileContent) -> Result<Profile> {
         let content = checked(content)?;
         let profile = Profile {
@@ -97,10 +100,48 @@ impl Service {
             devices: content.devices,
             ..old.clone()
         };
+        let followers = self.followers(old, &profile)?;
         let cause = cause_of(task, "profile-updated", &profile_url(old), &old.project);
         let step = ProfileStep { before: Some(old.clone()), after: Some(profile.clone()) };
         self.store.commit_profile(&step, &[], Some(cause))?;
-        Ok(profile)
+        point(Point::Commit);
+        let failures: Vec<String> = followers
+            .iter()
+            .filter_map(|(instance, before)| {
+                let error = self.follow_profile(task, instance, before).err()?;
+                Some(format!("{}: {error}", instance_url(instance)))
+            })
+            .collect();
+        match failures.as_slice() {
+            [] => Ok(profile),
+            some => Err(ServiceError::bad(format!(
+                "the profile {:?} is changed, but not all that is running could follow: {}",
+                profile.name,
+                some.join("; ")
+            ))),
+        }
+    }
+
+    /// The instances that have a profile, with what applies to each before its change. One that could not be with the
+    /// change refuses it.
+    fn followers(&self, old: &Profile, new: &Profile) -> Result<Vec<(Instance, Expanded)>> {
+        let projects = self.sharers(&old.project)?;
+        let mut followers = Vec::new();
+        for instance in self.store.all_instances()? {
+            let is_ready = instance.state == InstanceState::Ready;
+            if !is_ready || !projects.contains(&instance.project) || !instance.profiles.contains(&old.name) {
+                continue;
+            }
+            let (before, after) = (self.expanded(&instance)?, self.expanded_with(&instance, new)?);
+            if let Err(error) = self.check_settings(&instance, &after)
+                && self.check_settings(&instance, &before).is_ok()
+            {
+                let message = format!("{}: {error}", instance_url(&instance));
+                return Err(ServiceError { kind: error.kind, message });
+            }
+            followers.push((instance, before));
+        }
+        Ok(followers)
     }
 
     /// Gives a profile another name, at the instances that have it too.
@@ -198,7 +239,7 @@ mod tests {
     use jiff::Timestamp;
     use larder_base::SystemClock;
     use larder_base::host::SystemHost;
-    use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState};
+    use larder_catalog::documents::InstanceSnapshot;
     use larder_catalog::{InstanceId, InstanceSnapshotId, SqliteCatalog, Transaction, get_document, keys};
     use std::sync::Arc;
 

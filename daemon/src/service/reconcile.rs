@@ -9,7 +9,7 @@ use larder_catalog::documents::{
     Intent as IntentDocument, Pool as PoolDocument, PoolStatus, Snapshot, Volume, VolumeState,
 };
 use larder_storage_driver::{Place, VolumeId, VolumeSpec};
-use larder_storage_pool::{Pool, Recovered};
+use larder_storage_pool::{Intent, Pool, Recovered, Settled};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -46,8 +46,12 @@ impl Service {
             let task = Task::quiet(super::work::Requestor::default());
             let companions = self.store.snapshots_of(&old.volume)?;
             let source = VolumeSource { pool, record: old, snapshot: None, with_snapshots: true };
-            self.take_over(&task, &target.document.name, &record.volume, &source, &companions)?;
-            self.bury(&task, &source.pool, &source.record)?;
+            let finished = self
+                .take_over(&task, &target.document.name, &record.volume, &source, &companions)
+                .and_then(|()| self.bury(&task, &source.pool, &source.record));
+            if let Err(error) = finished {
+                tracing::error!(volume = record.volume.name, %error, "an interrupted move is not finished");
+            }
         }
         Ok(())
     }
@@ -92,7 +96,12 @@ impl Service {
         }
         for ((intent, plan), outcome) in documents.iter().zip(&plans).zip(&recovered.intents) {
             match outcome {
-                Ok(()) => self.conclude(intent, plan, &recovered)?,
+                Ok(settled) => {
+                    self.conclude(intent, plan, *settled, &recovered)?;
+                    if let Intent::Refresh(exchange) = &plan.storage {
+                        self.with_cx(task, |cx| pool.destroy(cx, &exchange.old()))?;
+                    }
+                }
                 Err(error) => {
                     tracing::error!(pool = document.name, error = %error.chain(), "an interrupted change is not finished");
                 }
@@ -103,7 +112,13 @@ impl Service {
     }
 
     /// Says in the catalog what the pool has finished.
-    fn conclude(&self, intent: &IntentDocument, plan: &Plan, recovered: &Recovered) -> Result<()> {
+    fn conclude(
+        &self,
+        intent: &IntentDocument,
+        plan: &Plan,
+        settled: Settled,
+        recovered: &Recovered,
+    ) -> Result<()> {
         let ticket = &intent.ticket;
         let Some(record) = self.store.volume_by_id(intent.volume)? else {
             return self.store.drop_intent(ticket);
@@ -127,6 +142,14 @@ impl Service {
             Then::VolumeIsReady => {
                 let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
                 self.store.end_change(ticket, &record, &ready, None)
+            }
+            Then::VolumeIsRefreshed { size, new, gone } => {
+                let mut volume = record.volume.clone();
+                if settled == Settled::Undone {
+                    return self.store.volume_is_refreshed(ticket, &volume, &[], &[], None);
+                }
+                volume.config.extend(size.iter().map(|size| ("size".to_owned(), size.clone())));
+                self.store.volume_is_refreshed(ticket, &volume, new, gone, None)
             }
             Then::SnapshotIsNamed { snapshot, name } => {
                 let Some(snapshot) = self.store.snapshot_by_id(&record.volume, *snapshot)? else {

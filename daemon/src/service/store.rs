@@ -10,6 +10,7 @@ mod snapshots;
 mod volumes;
 
 pub(super) use profiles::ProfileStep;
+pub(super) use volumes::TakeOver;
 
 use super::{Result, ServiceError, Task};
 use larder_base::{Clock, Ticket};

@@ -1,6 +1,7 @@
 //! One piece of work: who asked, whose ticket, how to report, and what the next start must know.
 
 use larder_base::{Cancel, Progress, Ticket};
+use larder_catalog::documents::Snapshot;
 use larder_storage_pool::Intent;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -89,4 +90,6 @@ pub(crate) enum Then {
     VolumeIsMade,
     /// The volume is as it shall be.
     VolumeIsReady,
+    /// The volume has this size and these snapshots more and less, if the pool has done it.
+    VolumeIsRefreshed { size: Option<String>, new: Vec<Snapshot>, gone: Vec<Snapshot> },
 }

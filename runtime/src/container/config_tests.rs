@@ -23,6 +23,7 @@ fn spec() -> ContainerSpec {
         idmap: Some(IdMap::simple(100_000, 65_536)),
         idmapped_root: true,
         disks: vec![DiskMount {
+            device: "data".to_owned(),
             source: PathBuf::from("/pool/custom/my data"),
             path: PathBuf::from("/srv/my data"),
             file: false,

@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod config;
+mod disks;
 mod exec;
 mod machine;
 mod reach;
@@ -9,6 +10,7 @@ mod spec;
 mod state;
 
 pub use cgroup::Usage;
+pub use disks::DiskFailure;
 pub use exec::{Console, Ended, Exec, ExecControl, ExecSession, ExecStreams, Stdio};
 pub use reach::{ReachError, check_reach};
 pub use spec::{ContainerSpec, CpuLimit, DiskMount, Limits};
@@ -18,6 +20,7 @@ use crate::error::RuntimeError;
 use crate::helper::message::{Disk, Reply, Request, Stage, StateReply, Target};
 use crate::spawn::{Helper, HelperProgram};
 use cgroup::Cgroups;
+use disks::Note;
 use larder_base::Cancel;
 use larder_base::host::SystemHost;
 use machine::Machine;
@@ -86,6 +89,8 @@ impl Containers {
             return Err(RuntimeError::AlreadyRunning(spec.name.clone()));
         }
         self.write_files(spec, &machine)?;
+        let note = Note::of_start(&spec.disks)?;
+        self.write_note(&spec.name, &note)?;
         let stage = self.stage(spec)?;
         let request = Request::Start { target, log: spec.log_dir.join("lxc.log"), stage };
         let answer = self.ask(&spec.name, "start", &request, Some(START_LIMIT), cancel);
@@ -98,15 +103,16 @@ impl Containers {
         if matches!(answer, Err(RuntimeError::Failed { .. })) {
             cgroup::remove_empty(&spec.name);
         }
-        let init = match answer?.0 {
-            Reply::States(states) => states.first().and_then(|state| state.init),
-            _ => None,
+        let (init, mounts) = match answer?.0 {
+            Reply::Started(state, mounts) => (state.init, mounts),
+            _ => (None, Vec::new()),
         };
         let init = init.ok_or_else(|| RuntimeError::Failed {
             container: spec.name.clone(),
             action: "start",
             message: "its init ended at once; see console.log".to_owned(),
         })?;
+        self.write_note(&spec.name, &note.started(init, &mounts))?;
         let warnings = if machine.apparmor { Vec::new() } else { vec![StartWarning::NoAppArmor] };
         Ok(Started { init, warnings })
     }
@@ -192,6 +198,12 @@ impl Containers {
     pub fn watch(&self, name: &str) -> Result<Option<Watch>, RuntimeError> {
         let Some(monitor) = self.state(name)?.monitor else { return Ok(None) };
         Watch::of(monitor).map_err(self.process(name, "watch its monitor"))
+    }
+
+    /// A handle that tells when the init of a container ends, be it for a reboot of its own; none when it does not run.
+    pub fn watch_init(&self, name: &str) -> Result<Option<Watch>, RuntimeError> {
+        let Some(init) = self.state(name)?.init else { return Ok(None) };
+        Watch::of(init).map_err(self.process(name, "watch its init"))
     }
 
     /// What a container uses now; none when it does not run.
@@ -299,16 +311,10 @@ impl Containers {
         let folder = self.folder(&self.target(&spec.name)?);
         let folder = fs::canonicalize(&folder).map_err(RuntimeError::io("look at", &folder))?;
         let log_dir = fs::canonicalize(&spec.log_dir).map_err(RuntimeError::io("look at", &spec.log_dir))?;
-        let disk = |disk: &DiskMount| Disk {
-            source: disk.source.clone(),
-            read_only: disk.read_only,
-            recursive: disk.recursive,
-            idmapped: disk.idmapped,
-        };
         Ok(Stage {
             folder: folder.join("stage"),
             root: spec.root.clone(),
-            disks: spec.disks.iter().map(disk).collect(),
+            disks: spec.disks.iter().map(Disk::from).collect(),
             idmap: spec.idmap.clone(),
             kept: vec![log_dir, folder],
         })
@@ -386,6 +392,7 @@ fn accepted(name: &str, action: &'static str, reply: Reply) -> Result<Reply, Run
         Reply::AlreadyRunning => Err(RuntimeError::AlreadyRunning(container)),
         Reply::LibraryMissing => Err(RuntimeError::LibraryMissing),
         Reply::LibraryUnusable(message) => Err(RuntimeError::LibraryUnusable(message)),
+        Reply::Refused(reason) => Err(RuntimeError::Refused { container, action, reason }),
         Reply::Failed(message) => Err(RuntimeError::Failed { container, action, message }),
         other => Ok(other),
     }

@@ -2,6 +2,7 @@
 
 use crate::idmap::IdMap;
 use crate::keys::KeyError;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -35,8 +36,10 @@ pub struct ContainerSpec {
 }
 
 /// A file or folder of the host, mounted in a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskMount {
+    /// The device's name, unique in its container.
+    pub device: String,
     /// The file or folder on the host.
     pub source: PathBuf,
     /// Where it appears inside; made when it is not there.
@@ -47,7 +50,7 @@ pub struct DiskMount {
     pub read_only: bool,
     /// Whether what is mounted below the source comes along.
     pub recursive: bool,
-    /// Whether it holds the container's own ids and is mounted with mapped ids.
+    /// Whether it holds the container's own ids and is mounted with mapped ids, where the container has a map.
     pub idmapped: bool,
 }
 

@@ -62,7 +62,7 @@ pub(super) fn state(container: &Container<'_>) -> Result<StateReply, LiblxcError
 }
 
 /// The parent of a process: for a container's init, its monitor.
-fn parent(process: u32) -> Option<u32> {
+pub(super) fn parent(process: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     parent.trim().parse().ok().filter(|parent| *parent > 1)

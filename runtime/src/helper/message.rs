@@ -41,6 +41,10 @@ pub(crate) enum Request {
     Exec(Target, Command),
     /// Take its console.
     Console(Target),
+    /// Mount a disk in it while it runs.
+    Mount(Target, NewDisk),
+    /// Unmount one while it runs.
+    Unmount(Target, OldDisk),
     /// Find out whether a filesystem can be mounted with mapped ids.
     ProbeIdMap(PathBuf),
 }
@@ -75,9 +79,47 @@ pub(crate) struct Stage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Disk {
     pub(crate) source: PathBuf,
+    /// Where it appears inside.
+    pub(crate) path: PathBuf,
     pub(crate) read_only: bool,
     pub(crate) recursive: bool,
     pub(crate) idmapped: bool,
+}
+
+/// A disk to mount in a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NewDisk {
+    pub(crate) disk: Disk,
+    /// A folder that the container's root can pass, to bring the disk to.
+    pub(crate) stage: PathBuf,
+}
+
+/// A disk to unmount in a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OldDisk {
+    /// Where it was mounted.
+    pub(crate) path: PathBuf,
+    /// Which mount it is; without it, the one at the path that has this root.
+    pub(crate) mount: Option<MountId>,
+    pub(crate) root: DiskRoot,
+    /// Where the start brought it; the monitor would mount it again from there.
+    pub(crate) staged: Option<PathBuf>,
+}
+
+/// A mount, as the kernel numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountId {
+    /// As in the table of mounts; used again when it is free.
+    pub(crate) number: u64,
+    /// Never used again; newer kernels tell it.
+    pub(crate) unique: Option<u64>,
+}
+
+/// The file or folder that is the root of a mounted disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DiskRoot {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
 }
 
 /// A command to run.
@@ -108,8 +150,16 @@ pub(crate) enum Reply {
     Done,
     /// The container did not power off in time.
     StillRunning,
-    /// The states asked for, in order; one for a start.
+    /// The states asked for, in order.
     States(Vec<StateReply>),
+    /// It was started; with the mounts that are its disks, in order, where they were found.
+    Started(StateReply, Vec<Option<MountId>>),
+    /// The disk is mounted.
+    Mounted(MountId),
+    /// The disk is not mounted any more. With what is left where the start had brought it.
+    Unmounted(Option<DiskRoot>),
+    /// What was asked for is not possible, and nothing was changed.
+    Refused(String),
     /// The command runs. With descriptors: its process, and the terminal's master side if it has one.
     Entered,
     /// The command ended with this exit code.

@@ -5,12 +5,15 @@
 //! daemon with threads may do.
 
 mod control;
+mod disk;
 mod exec;
+mod inside;
 pub(crate) mod message;
 mod namespace;
 mod probe;
 mod stage;
 mod start;
+mod target;
 
 use crate::liblxc::{Container, Liblxc, LiblxcError};
 use message::{Channel, Reply, Request, Target};
@@ -76,6 +79,8 @@ fn serve(request: &Request, channel: &Channel) -> io::Result<()> {
         Request::Freeze(target) => control::freeze(&library, target, true),
         Request::Unfreeze(target) => control::freeze(&library, target, false),
         Request::States(targets) => control::states(&library, targets),
+        Request::Mount(target, new) => disk::mount(&library, target, new),
+        Request::Unmount(target, old) => disk::unmount(&library, target, old),
         Request::ProbeIdMap(_) => return Ok(()),
     };
     channel.send(&answer.unwrap_or_else(|error| refusal(&error)), &[])

@@ -6,6 +6,7 @@
 //! unmounted there, so that a running container keeps no other volume busy. All of it is gone with the
 //! monitor.
 
+use super::inside::own_mounts;
 use super::message::{Disk, Stage};
 use super::namespace::{set_attributes, user_namespace};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -13,7 +14,6 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
     move_mount, open_tree, unmount,
 };
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,7 @@ const KEPT_WAYS: &[&str] = &["/usr", "/etc", "/lib", "/lib64", "/bin", "/sbin", 
 /// Does all of it; the text says what failed.
 pub(super) fn stage(stage: &Stage) -> Result<(), String> {
     let failed = |what: String| move |error: io::Error| format!("{what}: {error}");
-    // SAFETY: nothing but the mount namespace is left, and this process has one thread.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
-        .map_err(|error| failed("make a mount namespace".to_owned())(error.into()))?;
+    own_mounts().map_err(failed("make a mount namespace".to_owned()))?;
     make_private(&stage.folder).map_err(failed(format!("set up {}", stage.folder.display())))?;
     let namespace = match &stage.idmap {
         Some(map) => {
@@ -36,7 +34,13 @@ pub(super) fn stage(stage: &Stage) -> Result<(), String> {
         }
         None => None,
     };
-    let root = Disk { source: stage.root.clone(), read_only: false, recursive: false, idmapped: false };
+    let root = Disk {
+        source: stage.root.clone(),
+        path: PathBuf::from("/"),
+        read_only: false,
+        recursive: false,
+        idmapped: false,
+    };
     place(&root, &stage.folder.join("root"), None)
         .map_err(failed(format!("mount the root directory {}", stage.root.display())))?;
     for (number, disk) in stage.disks.iter().enumerate() {
@@ -56,13 +60,15 @@ pub(super) fn stage(stage: &Stage) -> Result<(), String> {
     Ok(())
 }
 
-fn make_private(folder: &Path) -> io::Result<()> {
+/// Nothing that is mounted from here on is seen elsewhere, and the folder is a small filesystem of its own.
+pub(super) fn make_private(folder: &Path) -> io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     Ok(mount("stage", folder, "tmpfs", flags, c"mode=0711,size=1m")?)
 }
 
-fn place(disk: &Disk, target: &Path, namespace: Option<&File>) -> io::Result<()> {
+/// Mounts a disk at a new file or folder, with all that it may and may not.
+pub(super) fn place(disk: &Disk, target: &Path, namespace: Option<&File>) -> io::Result<()> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if disk.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
@@ -91,7 +97,7 @@ fn unneeded(table: &str, ways: &[PathBuf], trees: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// The table writes space, tab, line break and backslash as `\ooo`.
-fn unescaped(text: &str) -> PathBuf {
+pub(super) fn unescaped(text: &str) -> PathBuf {
     let plain =
         text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
     PathBuf::from(plain)

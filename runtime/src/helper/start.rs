@@ -1,8 +1,8 @@
 //! Starting a container.
 
-use super::message::{Reply, Stage, Target};
+use super::message::{DiskRoot, Reply, Stage, Target};
 use super::stage::stage;
-use super::{control, open};
+use super::{control, disk, open};
 use crate::liblxc::{Liblxc, LiblxcError};
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,13 @@ pub(super) fn start(
     let began_at = fs::metadata(log).map_or(0, |metadata| metadata.len());
     let started = open(library, target).and_then(|container| {
         container.start_in_background()?;
-        Ok(Reply::States(vec![control::state(&container)?]))
+        let state = control::state(&container)?;
+        let disks = mounts.disks.iter().enumerate().map(|(number, disk)| {
+            let root = DiskRoot::at(&mounts.folder.join(number.to_string())).ok()?;
+            disk::mounted_at(state.init?, &disk.path, root)
+        });
+        let disks = disks.collect();
+        Ok(Reply::Started(state, disks))
     });
     started.or_else(|error| match error {
         LiblxcError::Call { call, detail } => {

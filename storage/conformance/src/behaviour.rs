@@ -64,6 +64,9 @@ pub(crate) fn trials(lab: &dyn Lab) -> Vec<Behaviour> {
             trials.push(("any_older_snapshot_can_be_restored", any_older_snapshot_can_be_restored));
         }
     }
+    if lab.capabilities().clone != CloneKind::None {
+        trials.push(("clones_and_their_sources_go_in_any_order", clones_and_their_sources_go_in_any_order));
+    }
     if lab.capabilities().shrink == Shrink::No {
         trials.push((
             "a_shrinking_disk_is_refused_before_any_change",
@@ -318,6 +321,47 @@ fn a_copy_survives_its_source(lab: &dyn Lab) -> Outcome {
     same(&world.read(&copy)?, &"now".to_owned(), "the copy")?;
     let elsewhere = world.other_pool().places(&cx)?;
     same(&elsewhere.len(), &3, "the copy on the other pool with its snapshots")
+}
+
+fn clone_of(world: &World, from: &VolumeId, snapshot: Option<&SnapshotName>, to: &VolumeId) -> Result<()> {
+    let source = CopySource { pool: world.pool(), volume: from, snapshot };
+    let plan = CopyPlan { spec: &VolumeSpec::new(to.clone()), snapshots: &[] };
+    world.pool().copy_volume(&world.cx(&SystemHost), source, &plan)
+}
+
+fn clones_and_their_sources_go_in_any_order(lab: &dyn Lab) -> Outcome {
+    let world = World::fresh(lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let older = snapshot_name("older")?;
+    for (name, source) in [("v", custom(Content::Filesystem, "v")?), ("m", machine("m")?)] {
+        let named = |number: u32| -> Result<VolumeId> {
+            Ok(VolumeId { name: format!("{name}{number}").parse()?, ..source.clone() })
+        };
+        with_two_snapshots(&world, &source)?;
+        clone_of(&world, &source, None, &named(1)?)?;
+        clone_of(&world, &source, Some(&older), &named(2)?)?;
+        clone_of(&world, &named(1)?, None, &named(3)?)?;
+        // A snapshot that was cloned goes, and its name is free; then its volume, likewise.
+        world.delete(&cx, &Place::live(&source).at_snapshot(&older))?;
+        world.snapshot(&cx, &source, &older)?;
+        same(&world.read_snapshot(&source, &older)?, &"now".to_owned(), "the new snapshot")?;
+        world.delete(&cx, &Place::live(&source))?;
+        world.delete(&cx, &Place::live(&named(1)?))?;
+        world.make(&source, "new")?;
+        let found = world.pool().places(&cx)?;
+        let mut expected = [source.clone(), named(2)?, named(3)?].map(|volume| Place::live(&volume)).to_vec();
+        expected.sort();
+        same(
+            &found.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect(),
+            &expected,
+            "what is there",
+        )?;
+        for (volume, text) in [(named(2)?, "older"), (named(3)?, "now"), (source.clone(), "new")] {
+            same(&world.read(&volume)?, &text.to_owned(), &volume.to_string())?;
+            world.delete(&cx, &Place::live(&volume))?;
+        }
+    }
+    same(&world.pool().places(&cx)?, &Vec::new(), "what is left")
 }
 
 fn a_copy_keeps_every_kind_of_file(lab: &dyn Lab) -> Outcome {

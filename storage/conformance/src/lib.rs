@@ -64,7 +64,7 @@ pub fn suite(lab: &Arc<dyn Lab>) -> Vec<Trial> {
         let name = format!("every_fault_leaves_all_or_nothing::{}", story.name);
         trial(lab, &name, move |lab| faults::every_fault_leaves_all_or_nothing(lab, &story))
     });
-    behaviours.chain(stories).collect()
+    behaviours.chain(stories).chain(lab.own_trials()).collect()
 }
 
 fn trial(lab: &Arc<dyn Lab>, name: &str, run: impl Fn(&dyn Lab) -> Outcome + Send + 'static) -> Trial {

@@ -7,7 +7,7 @@ use larder_base::{ByteSize, KeptId, SnapshotName};
 use larder_storage_driver::{
     Area, Content, Cx, ErrorKind, Place, Restore, Result, StorageError, VolumeId, VolumeSpec,
 };
-use larder_storage_pool::{CopyPlan, CopySource, Intent};
+use larder_storage_pool::{CopyPlan, CopySource, Intent, RefreshPlan, RefreshedSnapshot};
 
 /// A story: how the world is before, and what is done in it.
 pub(crate) struct Story {
@@ -68,6 +68,60 @@ fn copy(
         ["s0", "s1", "s2"].map(str::parse).into_iter().collect::<Result<Vec<SnapshotName>, _>>()?;
     let source = CopySource { pool: world.pool(), volume: source, snapshot: None };
     to.copy_volume(cx, source, &CopyPlan { spec: &spec(target), snapshots: &snapshots })
+}
+
+/// A copy that has aged: its source has lost `s1`, got another `s2` and a new `s3`, and was written; the copy has a
+/// snapshot of its own.
+fn aged(world: &World, to: usize, source: &VolumeId, target: &VolumeId) -> Result<()> {
+    let cx = || world.cx(&SystemHost);
+    with_snapshots(world, source)?;
+    copy(world, &cx(), world.pool_at(to), source, target)?;
+    world.snapshot_on(to, &cx(), target, &name("own")?)?;
+    for snapshot in ["s1", "s2"] {
+        world.delete(&cx(), &Place::live(source).at_snapshot(&name(snapshot)?))?;
+    }
+    for snapshot in ["s2", "s3"] {
+        world.write(source, &format!("another {snapshot}"))?;
+        world.snapshot(&cx(), source, &name(snapshot)?)?;
+    }
+    world.write(source, "the newest")
+}
+
+/// Only `s0` stays.
+fn refresh(world: &World, cx: &Cx<'_>, to: usize, source: &VolumeId, target: &VolumeId) -> Result<()> {
+    let snapshot = |text, is_new| Ok::<_, StorageError>(RefreshedSnapshot { name: name(text)?, is_new });
+    let snapshots = [snapshot("s0", false)?, snapshot("s2", true)?, snapshot("s3", true)?];
+    let source = CopySource { pool: world.pool(), volume: source, snapshot: None };
+    world.refresh(cx, to, source, &RefreshPlan { spec: &spec(target), snapshots: &snapshots })
+}
+
+fn refreshes() -> Vec<Story> {
+    vec![
+        story(
+            "refresh",
+            |world| aged(world, 0, &volume()?, &custom(Content::Filesystem, "copy")?),
+            |world, cx| refresh(world, cx, 0, &volume()?, &custom(Content::Filesystem, "copy")?),
+        ),
+        story(
+            "refresh_a_machine",
+            |world| aged(world, 0, &machine("m1")?, &machine("m2")?),
+            |world, cx| refresh(world, cx, 0, &machine("m1")?, &machine("m2")?),
+        ),
+        Story {
+            name: "refresh_across_pools",
+            pools: 2,
+            prepare: |world| aged(world, 1, &volume()?, &custom(Content::Filesystem, "copy")?),
+            act: |world, cx| refresh(world, cx, 1, &volume()?, &custom(Content::Filesystem, "copy")?),
+        },
+        Story {
+            name: "refresh_a_disk_across_pools",
+            pools: 2,
+            prepare: |world| aged(world, 1, &custom(Content::Block, "v1")?, &custom(Content::Block, "copy")?),
+            act: |world, cx| {
+                refresh(world, cx, 1, &custom(Content::Block, "v1")?, &custom(Content::Block, "copy")?)
+            },
+        },
+    ]
 }
 
 /// All stories that a lab's technology can tell.
@@ -157,6 +211,7 @@ pub(crate) fn all(lab: &dyn Lab) -> Vec<Story> {
             },
         },
     ];
+    stories.extend(refreshes());
     if lab.capabilities().restore != Restore::InPlaceNewest {
         stories.push(story("restore_an_older_one", volume_with_snapshots, |world, cx| {
             world.restore(cx, &volume()?, &name("s0")?, false)

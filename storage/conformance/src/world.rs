@@ -7,11 +7,12 @@ use larder_storage_driver::{
     Area, Attached, Capabilities, Content, Cx, Driver, Place, Result, StorageError, VolumeId, VolumeKind,
     VolumeSpec,
 };
-use larder_storage_pool::{Fill, Intent, Locks, Pool, Recovered};
+use larder_storage_pool::{CopySource, Fill, Intent, Locks, Pool, Recovered, RefreshPlan};
 use larder_storage_tree::manifest;
+use libtest_mimic::Trial;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
@@ -31,6 +32,11 @@ pub trait Lab: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Trials of this technology alone, named `lab::trial`.
+    fn own_trials(&self) -> Vec<Trial> {
+        Vec::new()
+    }
+
     /// Where benches wait for the next world once their pools were emptied. For technologies on which a pool takes long to
     /// make; without it every world is a new pool.
     fn spares(&self) -> Option<&Arc<Spares>> {
@@ -38,7 +44,7 @@ pub trait Lab: fmt::Debug + Send + Sync {
     }
 }
 
-/// Benches with an empty pool on them, closed.
+/// Benches with an empty pool on them, open as a killed daemon leaves it.
 #[derive(Debug, Default)]
 pub struct Spares(Mutex<Vec<Box<dyn Bench>>>);
 
@@ -56,7 +62,7 @@ impl Spares {
             tops.into_iter().try_for_each(|place| driver.destroy(cx, place))?;
             driver.list(cx)
         });
-        if emptied.is_ok_and(|left| left.is_empty()) && driver.close_pool(cx).is_ok() {
+        if emptied.is_ok_and(|left| left.is_empty()) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
         }
     }
@@ -69,6 +75,12 @@ pub trait Bench: fmt::Debug + Send + Sync {
 
     /// The folder below which nothing may be reached by others.
     fn folder(&self) -> PathBuf;
+
+    /// Adds to a volume's tree what only this technology can have in it, with `text` in it; again at each change.
+    fn furnish(&self, tree: &Path, text: &str) -> std::io::Result<()> {
+        let _ = (tree, text);
+        Ok(())
+    }
 }
 
 /// What is live: each place with what is in it.
@@ -141,6 +153,11 @@ impl World {
         &self.pools[1]
     }
 
+    /// A pool by its number.
+    pub(crate) fn pool_at(&self, number: usize) -> &Pool {
+        &self.pools[number]
+    }
+
     /// Where the first pool lives.
     pub fn folder(&self) -> PathBuf {
         self.benches[0].folder()
@@ -157,7 +174,11 @@ impl World {
 
     /// Writes an intent of the first pool down, works, and forgets it.
     pub fn intending<T>(&self, intent: &Intent, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.written().push((0, intent.clone()));
+        self.intending_on(0, intent, work)
+    }
+
+    fn intending_on<T>(&self, pool: usize, intent: &Intent, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.written().push((pool, intent.clone()));
         let outcome = work();
         self.settle(intent, outcome)
     }
@@ -197,6 +218,11 @@ impl World {
             for outcome in &recovered.intents {
                 if let Err(error) = outcome {
                     return Err(error.chain().into());
+                }
+            }
+            for intent in &intents {
+                if let Intent::Refresh(exchange) = intent {
+                    pool.destroy(&cx, &exchange.old())?;
                 }
             }
             all.push(recovered);
@@ -255,7 +281,7 @@ impl World {
 
     /// Makes a volume filled with `text`, in a given context.
     pub fn make_with(&self, cx: &Cx<'_>, volume: &VolumeId, text: &str) -> Result<()> {
-        self.pool().create_volume(cx, &spec(volume), &filled(text))
+        self.pool().create_volume(cx, &spec(volume), &self.filling(text))
     }
 
     /// Makes a volume as the daemon makes empty ones: its creation is certain before it is published.
@@ -265,22 +291,35 @@ impl World {
             self.written().push((0, intent.clone()));
             Ok(())
         };
-        let made = self.pool().create_agreed(cx, &spec(volume), &filled(text), &agree);
+        let made = self.pool().create_agreed(cx, &spec(volume), &self.filling(text), &agree);
         self.settle(&intent, made)
     }
 
     /// Makes a volume with two snapshots, each filled with its own name.
     pub(crate) fn make_with_snapshots(&self, cx: &Cx<'_>, volume: &VolumeId) -> Result<()> {
-        let (first, second) = (filled("s0"), filled("s1"));
+        let (first, second, now) = (self.filling("s0"), self.filling("s1"), self.filling("now"));
         let snapshots: [(SnapshotName, &dyn Fill); 2] = [("s0".parse()?, &first), ("s1".parse()?, &second)];
-        self.pool().create_with_snapshots(cx, &spec(volume), &snapshots, &filled("now"))
+        self.pool().create_with_snapshots(cx, &spec(volume), &snapshots, &now)
+    }
+
+    /// Fills a volume with `text`, and with what its technology adds.
+    fn filling(&self, text: &str) -> impl Fn(&Cx<'_>, &Attached) -> Result<()> {
+        move |_, into| self.put(into, text)
+    }
+
+    fn put(&self, into: &Attached, text: &str) -> Result<()> {
+        write_text(into, text)?;
+        match &into.directory {
+            Some(tree) => Ok(self.benches[0].furnish(tree, text)?),
+            None => Ok(()),
+        }
     }
 
     /// Overwrites a live volume's content.
     pub fn write(&self, volume: &VolumeId, text: &str) -> Result<()> {
         let cx = self.cx(&SystemHost);
         let attached = self.pool().attach(&cx, volume, larder_storage_driver::Mode::ReadWrite)?;
-        write_text(&attached, text)?;
+        self.put(&attached, text)?;
         self.pool().detach(&cx, volume)
     }
 
@@ -304,8 +343,34 @@ impl World {
 
     /// Makes a snapshot as the daemon does.
     pub fn snapshot(&self, cx: &Cx<'_>, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
+        self.snapshot_on(0, cx, volume, name)
+    }
+
+    /// The same on one of the pools.
+    pub(crate) fn snapshot_on(
+        &self,
+        pool: usize,
+        cx: &Cx<'_>,
+        volume: &VolumeId,
+        name: &SnapshotName,
+    ) -> Result<()> {
         let intent = Intent::Snapshot { volume: volume.clone(), snapshot: name.clone() };
-        self.intending(&intent, || self.pool().snapshot(cx, volume, name))
+        self.intending_on(pool, &intent, || self.pools[pool].snapshot(cx, volume, name))
+    }
+
+    /// Brings a volume of one of the pools up to date as the daemon does: exchange, record, destroy.
+    pub(crate) fn refresh(
+        &self,
+        cx: &Cx<'_>,
+        pool: usize,
+        source: CopySource<'_>,
+        plan: &RefreshPlan<'_>,
+    ) -> Result<()> {
+        let target = &self.pools[pool];
+        let exchange = target.plan_refresh(cx, plan);
+        let intent = Intent::Refresh(exchange.clone());
+        self.intending_on(pool, &intent, || target.refresh_volume(cx, source, plan, &exchange))?;
+        target.destroy(cx, &exchange.old())
     }
 
     /// Renames as the daemon does.

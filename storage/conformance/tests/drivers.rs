@@ -1,12 +1,9 @@
 //! The conformance suite over the in-memory driver in several shapes, and over the technologies that this machine has.
 
-#[path = "labs/ceph.rs"]
-mod ceph_lab;
-#[path = "labs/lvm.rs"]
-mod lvm;
-#[path = "labs/lvm_trials.rs"]
-mod lvm_trials;
+mod labs;
 
+use labs::btrfs::BtrfsLab;
+use labs::lvm::{Kind, LvmLab};
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
@@ -189,11 +186,15 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
-    for technology in ceph_lab::TECHNOLOGIES {
+    for nested in [false, true] {
+        let make = move || as_root(|| BtrfsLab::offered(nested));
+        offers.push((labs::btrfs::name(nested), Box::new(make)));
+    }
+    offers.push(("lvm", Box::new(|| as_root(|| LvmLab::new("lvm", Kind::Thin)))));
+    offers.push(("lvm_thick", Box::new(|| as_root(|| LvmLab::new("lvm_thick", Kind::Thick)))));
+    for technology in labs::ceph::TECHNOLOGIES {
         offers.push((technology.name, Box::new(|| as_root(|| ceph(*technology)))));
     }
-    offers.push(("lvm", Box::new(|| as_root(|| lvm::LvmLab::new("lvm", lvm::Kind::Thin)))));
-    offers.push(("lvm_thick", Box::new(|| as_root(|| lvm::LvmLab::new("lvm_thick", lvm::Kind::Thick)))));
     offers
 }
 
@@ -211,17 +212,14 @@ fn dir() -> std::result::Result<DirLab, String> {
     Ok(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None })
 }
 
-fn ceph(technology: ceph_lab::Technology) -> std::result::Result<ceph_lab::CephLab, String> {
-    ceph_lab::CephLab::new(technology, scratch(fast_folder()).map_err(|error| error.to_string())?)
+fn ceph(technology: labs::ceph::Technology) -> std::result::Result<labs::ceph::CephLab, String> {
+    labs::ceph::CephLab::new(technology, scratch(fast_folder()).map_err(|error| error.to_string())?)
 }
 
 /// Runs one lab's suite; tells whether all went well.
 fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     let began = Instant::now();
-    let mut trials = suite(lab);
-    if lab.name() == "lvm" {
-        trials.extend(lvm_trials::all());
-    }
+    let trials = suite(lab);
     let count = trials.len();
     let conclusion = libtest_mimic::run(arguments, trials);
     let proof = Proof::of_run(lab.name(), lab.tools(), count, &conclusion, began.elapsed());

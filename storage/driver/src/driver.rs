@@ -74,6 +74,22 @@ pub trait Driver: fmt::Debug + Send + Sync {
         ))
     }
 
+    /// Makes a volume that shares blocks with the volume `from` and has snapshots that share blocks with those of `from`
+    /// named, oldest first. Only ever called with a staged place, and only where [`Driver::create_clone`] works. A driver
+    /// without it says so before it changes anything: the pool then copies what is in them.
+    fn create_clone_with_snapshots(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        from: &Place,
+        snapshots: &[SnapshotName],
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        let _ = (cx, from, snapshots, spec);
+        let message = format!("{at} can't be cloned with snapshots by {}", self.name());
+        Err(StorageError::unsupported(Need::Clone, message))
+    }
+
     /// Moves a volume with all its parts and snapshots, or one snapshot, to another place; within one area too.
     /// Repeatable: finishes from any prefix, and Ok when `from` is gone and `to` is there. Fails with
     /// `AlreadyExists` and changes nothing when `to`'s main part is there and `from`'s too. When `to` is live the

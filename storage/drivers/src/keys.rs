@@ -37,15 +37,19 @@ pub(crate) const fn pool(
     ConfigKey { name, scope: KeyScope::Pool, kind, default, mutable: true, description }
 }
 
-/// The keys of every volume with a driver's own; `N` is their number.
-pub(crate) const fn with_common<const N: usize>(own: &[ConfigKey]) -> [ConfigKey; N] {
-    assert!(N == COMMON.len() + own.len(), "N is not the number of keys");
+/// Groups of keys as one table; `N` is their number.
+pub(crate) const fn joined<const N: usize>(groups: &[&[ConfigKey]]) -> [ConfigKey; N] {
     let mut keys = [COMMON[0]; N];
-    let mut next = 0;
-    while next < N {
-        keys[next] = if next < COMMON.len() { COMMON[next] } else { own[next - COMMON.len()] };
-        next += 1;
+    let (mut next, mut group) = (0, 0);
+    while group < groups.len() {
+        let mut index = 0;
+        while index < groups[group].len() {
+            keys[next] = groups[group][index];
+            (next, index) = (next + 1, index + 1);
+        }
+        group += 1;
     }
+    assert!(next == N, "N is not the number of keys");
     keys
 }
 

@@ -3,16 +3,19 @@
 //! [`memory`] is for tests: a technology whose every step can be made to fail.
 
 mod bounded;
+pub mod btrfs;
 pub mod ceph;
 pub mod cephfs;
 pub mod dir;
 mod filesystem;
+mod folders;
 mod keys;
 pub mod lvm;
 pub mod memory;
 mod source;
 
 use larder_base::PoolName;
+use larder_base::host::{SystemHost, Tool};
 use larder_storage_driver::{Config, Driver, ErrorKind, Result, StorageError};
 use std::path::PathBuf;
 
@@ -38,45 +41,65 @@ pub struct Supported {
     pub version: &'static str,
     /// Whether other members reach the same pool.
     pub is_remote: bool,
+    unavailable: fn() -> Option<String>,
     load: fn(PoolSetup) -> Result<Box<dyn Driver>>,
 }
 
 /// All drivers that can be asked for.
 pub const SUPPORTED: &[Supported] = &[
     Supported {
+        name: "btrfs",
+        version: "1",
+        is_remote: false,
+        unavailable: btrfs::unavailable,
+        load: |setup| Ok(Box::new(btrfs::Btrfs::new(setup)?)),
+    },
+    Supported {
         name: "dir",
         version: "1",
         is_remote: false,
+        unavailable: || None,
         load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
     },
     Supported {
         name: "ceph",
         version: "1",
         is_remote: true,
+        unavailable: || missing(ceph::RBD),
         load: |setup| Ok(Box::new(ceph::Ceph::new(setup)?)),
     },
     Supported {
         name: "cephfs",
         version: "1",
         is_remote: true,
+        unavailable: || missing(cephfs::MOUNT),
         load: |setup| Ok(Box::new(cephfs::CephFs::new(setup)?)),
     },
     Supported {
         name: "lvm",
         version: "2.03",
         is_remote: false,
+        unavailable: lvm::unavailable,
         load: |setup| Ok(Box::new(lvm::Lvm::new(setup)?)),
     },
 ];
 
-/// Why pools of a driver can't be made or opened on this machine, and what would help; `None` when they can.
-pub fn unavailable(name: &str) -> Option<String> {
-    match name {
-        "ceph" => ceph::unavailable(),
-        "cephfs" => cephfs::unavailable(),
-        "lvm" => lvm::unavailable(),
-        _ => None,
+impl Supported {
+    /// Why pools of the driver can't be made or opened on this machine, and what would help; `None` when they can.
+    pub fn unavailable(&self) -> Option<String> {
+        (self.unavailable)()
     }
+
+    /// Whether pools of the driver can be made on this machine.
+    pub fn is_available(&self) -> bool {
+        self.unavailable().is_none()
+    }
+}
+
+/// That a program is missing, if it is, and what to install.
+fn missing(tool: Tool) -> Option<String> {
+    let found = SystemHost::find(tool.name);
+    found.is_none().then(|| format!("the program {} is not available: install {}", tool.name, tool.package))
 }
 
 /// Makes the driver `name` for a pool. Changes nothing. Fails with kind `Invalid` for an unknown name or a wrong key.

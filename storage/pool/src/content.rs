@@ -25,7 +25,7 @@ pub(crate) fn copy_content(
     if volume.has_disk() {
         cx.checkpoint()?;
         let progress = cx.progress().clone();
-        cx.act(&CopyFile { from: from.disk()?.to_owned(), to: to.disk()?.to_owned(), progress })?;
+        cx.act(&CopyFile { from: from.disk()?.to_owned(), to: to.disk()?.to_owned(), mode, progress })?;
     }
     Ok(())
 }

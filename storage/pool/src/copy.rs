@@ -4,7 +4,7 @@ use crate::Pool;
 use crate::content::copy_content;
 use crate::locks::LockMode;
 use crate::undo;
-use larder_base::SnapshotName;
+use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     CloneKind, Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
 };
@@ -22,7 +22,7 @@ pub struct CopySource<'a> {
 }
 
 impl CopySource<'_> {
-    fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         let live = Place::live(self.volume);
         match self.snapshot {
             Some(snapshot) => live.at_snapshot(snapshot),
@@ -80,6 +80,24 @@ impl Pool {
         if is_same_pool && can_clone && plan.snapshots.is_empty() {
             return self.driver.create_clone(cx, staged, &source.place(), plan.spec);
         }
+        if is_same_pool && can_clone {
+            let (from, names) = (source.place(), plan.snapshots);
+            match self.driver.create_clone_with_snapshots(cx, staged, &from, names, plan.spec) {
+                Err(error) if matches!(error.kind(), ErrorKind::Unsupported(_)) => {}
+                other => return other,
+            }
+        }
+        self.stage_contents(cx, staged, source, plan)
+    }
+
+    /// The same without a clone: every byte is written.
+    pub(crate) fn stage_contents(
+        &self,
+        cx: &Cx<'_>,
+        staged: &Place,
+        source: CopySource<'_>,
+        plan: &CopyPlan<'_>,
+    ) -> Result<()> {
         self.driver.create(cx, staged, plan.spec)?;
         match self.driver.capabilities().snapshot {
             SnapshotKind::Copied => self.stage_copied_snapshots(cx, staged, source, plan)?,
@@ -102,16 +120,27 @@ impl Pool {
     ) -> Result<()> {
         for name in plan.snapshots {
             cx.checkpoint()?;
-            let target = staged.at_snapshot(name);
-            let from = Place::live(source.volume).at_snapshot(name);
-            let mut like = source.pool.spec_like(cx, &from)?;
-            if self.driver.capabilities().quota == Quota::Native {
-                like.size = like.size.or(plan.spec.size);
-            }
-            self.driver.create(cx, &target, &VolumeSpec { id: plan.spec.id.clone(), ..like })?;
-            self.fill_from(cx, &target, source, &from, CopyMode::Fresh)?;
+            self.stage_copied_snapshot(cx, staged, source, name, plan.spec.size)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn stage_copied_snapshot(
+        &self,
+        cx: &Cx<'_>,
+        staged: &Place,
+        source: CopySource<'_>,
+        name: &SnapshotName,
+        size: Option<ByteSize>,
+    ) -> Result<()> {
+        let target = staged.at_snapshot(name);
+        let from = Place::live(source.volume).at_snapshot(name);
+        let mut like = source.pool.spec_like(cx, &from)?;
+        if self.driver.capabilities().quota == Quota::Native {
+            like.size = like.size.or(size);
+        }
+        self.driver.create(cx, &target, &VolumeSpec { id: staged.volume.clone(), ..like })?;
+        self.fill_from(cx, &target, source, &from, CopyMode::Fresh)
     }
 
     /// The volume is brought to each snapshot's state in turn, so that blocks are shared where the technology can.
@@ -133,7 +162,7 @@ impl Pool {
         Ok(())
     }
 
-    fn fill_from(
+    pub(crate) fn fill_from(
         &self,
         cx: &Cx<'_>,
         target: &Place,

@@ -148,7 +148,11 @@ impl Pool {
         let places = self.driver.list(cx).or_else(|_| self.driver.list(cx))?;
         let live = staged.within(larder_storage_driver::Area::Live);
         if places.contains(staged) && !places.contains(&live) {
-            self.driver.rename(cx, &live, staged).or_else(|_| self.driver.rename(cx, &live, staged))?;
+            match self.driver.rename(cx, &live, staged).or_else(|_| self.driver.rename(cx, &live, staged)) {
+                // An unfinished disk may look like a tree of files: the live volume of its name is another one.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
         }
         self.destroy_unseen(cx, staged)
     }

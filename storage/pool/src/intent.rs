@@ -1,5 +1,6 @@
 //! What was being done, for the next start to finish.
 
+use crate::refresh::Exchange;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{Place, VolumeId};
 use serde::{Deserialize, Serialize};
@@ -46,4 +47,6 @@ pub enum Intent {
         /// The new size; `None` lifts the limit.
         size: Option<ByteSize>,
     },
+    /// A copy is brought up to date. What is built beside it takes its place, finished forward once that is whole.
+    Refresh(Exchange),
 }

@@ -8,6 +8,15 @@ use std::collections::BTreeMap;
 /// Tells whether the work under a ticket goes on: work of another member, or of this run.
 pub type Running<'a> = &'a dyn Fn(&Ticket) -> bool;
 
+/// What became of an intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It is done, or was refused and what is there tells; look.
+    Finished,
+    /// It had not begun, and nothing of it is left.
+    Undone,
+}
+
 /// What [`Pool::recover`] found and did.
 #[derive(Debug, Default)]
 pub struct Recovered {
@@ -18,12 +27,15 @@ pub struct Recovered {
     /// Which leftovers were removed.
     pub removed: Vec<Place>,
     /// For each intent, in the order given, how finishing it went.
-    pub intents: Vec<Result<()>>,
+    pub intents: Vec<Result<Settled>>,
 }
 
 impl Pool {
     /// Finishes `intents` forward, removes staging and trash of work that is over, and tells what is live. Nothing
     /// live is ever destroyed. The pool takes changes again when all of that worked.
+    ///
+    /// The trash of an [`Intent::Refresh`] stays: that it is there tells the next recovery, should this one be cut off,
+    /// that the exchange was done. The caller destroys [`Exchange::old`](crate::Exchange::old) once it has recorded that.
     ///
     /// `sizes` tells the size of volumes that a [`Intent::Restore`] needs to be staged again; a disk that is not in it
     /// keeps the size it has.
@@ -42,7 +54,12 @@ impl Pool {
                 .push(finished.map_err(|error| error.while_doing(format!("finishing {intent:?}"))));
         }
         let mut swept = Ok(());
-        for place in self.leftovers(cx, running)? {
+        let is_evidence = |place: &Place| {
+            intents
+                .iter()
+                .any(|intent| matches!(intent, Intent::Refresh(exchange) if exchange.old() == place.main()))
+        };
+        for place in self.leftovers(cx, running)?.into_iter().filter(|place| !is_evidence(place)) {
             match self.sweep(cx, &place) {
                 Ok(()) => recovered.removed.push(place),
                 Err(error) => swept = Err(error.while_doing(format!("removing the {place}"))),
@@ -78,22 +95,29 @@ impl Pool {
         }
     }
 
-    fn finish(&self, cx: &Cx<'_>, intent: &Intent, sizes: &BTreeMap<VolumeId, VolumeSpec>) -> Result<()> {
+    fn finish(
+        &self,
+        cx: &Cx<'_>,
+        intent: &Intent,
+        sizes: &BTreeMap<VolumeId, VolumeSpec>,
+    ) -> Result<Settled> {
         match intent {
-            Intent::Move { from, to } => self.finish_move(cx, from, to),
-            Intent::Publish { staged } => self.finish_publish(cx, staged),
+            Intent::Refresh(exchange) => return self.finish_exchange(cx, exchange),
+            Intent::Move { from, to } => self.finish_move(cx, from, to)?,
+            Intent::Publish { staged } => self.finish_publish(cx, staged)?,
             Intent::Snapshot { volume, snapshot } => {
-                self.settle_snapshot(cx, &Place::live(volume), snapshot).map(|_| ())
+                self.settle_snapshot(cx, &Place::live(volume), snapshot)?;
             }
             Intent::Restore { volume, snapshot } => {
                 let spec = match sizes.get(volume) {
                     Some(spec) => spec.clone(),
                     None => self.spec_to_restore(cx, &Place::live(volume), snapshot)?,
                 };
-                self.restore_unlocked(cx, &spec, snapshot, self.driver.capabilities().restore)
+                self.restore_unlocked(cx, &spec, snapshot, self.driver.capabilities().restore)?;
             }
-            Intent::Resize { volume, size } => self.driver.resize(cx, &Place::live(volume), *size),
+            Intent::Resize { volume, size } => self.driver.resize(cx, &Place::live(volume), *size)?,
         }
+        Ok(Settled::Finished)
     }
 
     /// Either it is published already, or a power cut took the staged volume with it: then there is nothing to finish.

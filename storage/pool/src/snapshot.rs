@@ -5,10 +5,9 @@ use crate::content::copy_content;
 use crate::locks::LockMode;
 use crate::undo;
 use larder_base::{ByteSize, SnapshotName};
-use larder_storage_driver::{
-    Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
-};
+use larder_storage_driver::{Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, VolumeId, VolumeSpec};
 use larder_storage_tree::CopyMode;
+use std::time::{Duration, Instant};
 
 impl Pool {
     /// Makes a snapshot of a live volume, which may be in use. The caller has written down
@@ -23,6 +22,7 @@ impl Pool {
             SnapshotKind::Native => self.snapshot_natively(cx, &live, name),
             SnapshotKind::Copied => self.snapshot_by_copy(cx, &live, name),
         };
+        wait_for_another_time();
         self.judged(outcome)
             .map_err(|error| error.while_doing(format!("making the snapshot {name} of the {volume}")))
     }
@@ -30,20 +30,18 @@ impl Pool {
     /// Makes a native snapshot in the volume's own area. After a failure it looks: listed means whole.
     pub(crate) fn snapshot_natively(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {
         let Err(error) = self.driver.snapshot(cx, of, name) else { return Ok(()) };
-        if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::Unsupported(_))
-        {
+        let is_refusal = matches!(
+            error.kind(),
+            ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Unsupported(_)
+        );
+        if is_refusal {
             return Err(error);
         }
-        self.settle_snapshot(&cx.uncancellable(), of, name).map_or_else(
-            |stuck| Err(error.with_undo_failures(vec![stuck])),
-            |is_whole| {
-                if is_whole {
-                    Ok(())
-                } else {
-                    Err(StorageError::new(ErrorKind::Unexpected, "the snapshot was not made"))
-                }
-            },
-        )
+        match self.settle_snapshot(&cx.uncancellable(), of, name) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(error),
+            Err(stuck) => Err(error.with_undo_failures(vec![stuck])),
+        }
     }
 
     /// Decides what became of an interrupted native snapshot: whole (its main part, which goes last, is there), or
@@ -83,5 +81,19 @@ impl Pool {
         }
         let size = self.driver.usage(cx, at)?.total_bytes.map(ByteSize::from_bytes);
         Ok(VolumeSpec { size, ..spec })
+    }
+}
+
+/// Waits until files that are written get another time than those written before: the kernel's clock for them goes in steps
+/// of some milliseconds. What changes after a snapshot is then told from what was in it by its time alone, which is how a
+/// copy that is brought from one snapshot to the next finds what to copy.
+fn wait_for_another_time() {
+    use rustix::time::{ClockId, clock_gettime};
+    const LIMIT: Duration = Duration::from_millis(50);
+    let began = Instant::now();
+    let now = || clock_gettime(ClockId::RealtimeCoarse);
+    let before = now();
+    while now() == before && began.elapsed() < LIMIT {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -148,6 +148,7 @@ fn a_copy_is_the_same_on_filesystems_with_reflinks() {
                 let big = CopyFile {
                     from: mounted.0.join("from/dir/big"),
                     to: mounted.0.join("shared"),
+                    mode: CopyMode::Fresh,
                     progress: Progress::silent(),
                 };
                 fs::write(mounted.0.join("shared"), "").unwrap();
@@ -191,7 +192,8 @@ fn a_disk_is_copied_with_its_holes_and_old_content_goes() {
     disk.set_len(100 << 20).unwrap();
     disk.write_all_at(b"data", 50 << 20).unwrap();
     fs::write(&to, vec![9; 120 << 20]).unwrap();
-    CopyFile { from: from.clone(), to: to.clone(), progress: Progress::silent() }
+    let mode = CopyMode::Fresh;
+    CopyFile { from: from.clone(), to: to.clone(), mode, progress: Progress::silent() }
         .apply(&Cancel::never())
         .unwrap();
     let copied = fs::read(&to).unwrap();
@@ -199,6 +201,32 @@ fn a_disk_is_copied_with_its_holes_and_old_content_goes() {
     assert_eq!(&copied[..100 << 20], &fs::read(&from).unwrap()[..]);
     assert!(copied[100 << 20..].iter().all(|byte| *byte == 0));
     assert!(fs::metadata(&to).unwrap().blocks() * 512 < 4 << 20);
+}
+
+#[test]
+fn an_older_disk_is_written_only_where_it_differs() {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    for (path, old) in [(&from, &b"new"[..]), (&to, b"old")] {
+        let disk = fs::File::create(path).unwrap();
+        disk.set_len(100 << 20).unwrap();
+        disk.write_all_at(old, 50 << 20).unwrap();
+        disk.write_all_at(b"same", 70 << 20).unwrap();
+    }
+    // Nothing but the two megabytes that differ may be written: this one is where the source has a hole.
+    fs::OpenOptions::new().write(true).open(&to).unwrap().write_all_at(&[9; 100], 90 << 20).unwrap();
+    fs::OpenOptions::new().write(true).open(&to).unwrap().set_len(120 << 20).unwrap();
+    fs::OpenOptions::new().write(true).open(&to).unwrap().write_all_at(b"beyond", 110 << 20).unwrap();
+    let before = fs::metadata(&to).unwrap().blocks() * 512;
+    CopyFile { from: from.clone(), to: to.clone(), mode: CopyMode::Refresh, progress: Progress::silent() }
+        .apply(&Cancel::never())
+        .unwrap();
+    let copied = fs::read(&to).unwrap();
+    assert_eq!(copied.len(), 120 << 20, "a larger target keeps its size");
+    assert!(copied[..100 << 20] == fs::read(&from).unwrap()[..]);
+    assert!(copied[100 << 20..].iter().all(|byte| *byte == 0));
+    let after = fs::metadata(&to).unwrap().blocks() * 512;
+    assert!(after <= before + (2 << 20), "{before} before, {after} after");
 }
 
 #[test]

@@ -1,16 +1,11 @@
 //! Changing, renaming and deleting instances.
 
-use super::{checked_name, instance_url, root_device, runtime_name};
+use super::{instance_url, root_device, runtime_name};
 use crate::service::store::cause_of;
 use crate::service::store::instances::Use;
 use crate::service::{Result, Service, ServiceError, Task};
 use larder_catalog::documents::{Instance, InstanceState};
-use larder_images::Trigger;
-use larder_runtime::{Config, Devices, Status, keys};
-use larder_storage_driver::Mode;
-
-/// Keys that a running container takes at once.
-const LIVE_KEYS: &[&str] = &["limits.memory", "limits.cpu", "limits.processes"];
+use larder_runtime::{Config, Devices};
 
 /// The new settings of an instance, all of them.
 #[derive(Debug, Clone)]
@@ -34,8 +29,7 @@ impl Service {
         self.uses(instance, &expanded)
     }
 
-    /// Changes an instance's settings. Limits reach a running container at once; devices and the rest at its next start, and
-    /// devices of a running container can't change.
+    /// Changes an instance's settings. Disks and limits reach a running container at once, the rest at its next start.
     pub fn update_instance(&self, task: &Task, instance: &Instance, change: InstanceChange) -> Result<()> {
         let _claim = self.instances.claims.take(instance.id);
         let mut config = change.config;
@@ -59,70 +53,29 @@ impl Service {
         let uses = self.check_settings(&changed, &after)?;
         if root_device(&before)?.0 != root_device(&after)?.0 {
             return Err(ServiceError::bad(
-                "the pool of the root disk can't be changed: copy the instance to the other pool",
+                "the pool of the root disk can't be changed: move the instance to the other pool",
             ));
-        }
-        let is_running = self.instances.containers.state(&runtime_name(instance))?.status != Status::Stopped;
-        if is_running && before.devices != after.devices {
-            let message =
-                format!("the devices of {:?} can't be changed while it runs: stop it first", instance.name);
-            return Err(ServiceError::bad(message));
         }
         let url = instance_url(instance);
         let old = self.uses_of(instance)?;
-        self.store.change_instance(
-            &changed,
-            &old,
-            &uses,
-            &url,
-            Some(cause_of(task, "instance-updated", &url, &instance.project)),
-        )?;
-        let is_limited = LIVE_KEYS.iter().any(|key| before.config.get(*key) != after.config.get(*key));
-        if is_running && is_limited {
-            let limits = keys::limits(&after.config, super::start::memory_of_machine())
-                .map_err(|error| ServiceError::bad(error.to_string()))?;
-            self.instances.containers.apply_limits(&runtime_name(instance), &limits)?;
+        let commit = || {
+            let cause = cause_of(task, "instance-updated", &url, &instance.project);
+            self.store.change_instance(&changed, &old, &uses, &url, Some(cause))
+        };
+        match self.runs(instance)? {
+            true => self.change_running(task, &changed, (&before, &after), commit),
+            false => commit(),
         }
-        Ok(())
     }
 
-    fn must_be_stopped(&self, instance: &Instance, what: &str) -> Result<()> {
-        match self.instances.containers.state(&runtime_name(instance))?.status {
-            Status::Stopped => Ok(()),
-            _ => Err(ServiceError::bad(format!(
+    pub(super) fn must_be_stopped(&self, instance: &Instance, what: &str) -> Result<()> {
+        match self.runs(instance)? {
+            false => Ok(()),
+            true => Err(ServiceError::bad(format!(
                 "the instance {:?} is running: stop it before it is {what}",
                 instance.name
             ))),
         }
-    }
-
-    /// Gives a stopped instance another name.
-    pub fn rename_stopped_instance(&self, task: &Task, instance: &Instance, name: &str) -> Result<()> {
-        let name = checked_name(name)?;
-        if self.store.instance(&instance.project, name.as_str())?.is_some() {
-            return Err(ServiceError::taken(format!("the instance {:?}", name.as_str())));
-        }
-        let _claim = self.instances.claims.take(instance.id);
-        self.must_be_stopped(instance, "renamed")?;
-        self.detach_all(task, instance);
-        let root = self.root_volume(instance)?;
-        let pool = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
-        self.rename_volume(task, &pool, &root, &instance.project, &name.as_str().parse()?)?;
-        let renamed = Instance { name: name.to_string(), ..instance.clone() };
-        let mut cause = cause_of(task, "instance-renamed", &instance_url(&renamed), &instance.project);
-        cause.context = serde_json::json!({ "old_name": instance.name });
-        self.store.rename_instance(instance, &renamed, Some(cause))?;
-        self.instances.containers.forget(&runtime_name(instance))?;
-        let uses = self.uses_of(&renamed)?;
-        self.store.change_instance(&renamed, &[], &uses, &instance_url(&renamed), None)?;
-        let id = self.root_volume(&renamed)?.storage_id()?;
-        let attached = self.with_cx(task, |cx| pool.pool.attach(cx, &id, Mode::ReadWrite))?;
-        let rendered = attached
-            .directory()
-            .map_err(ServiceError::from)
-            .and_then(|folder| self.render_templates(&renamed, folder, Trigger::Rename));
-        self.with_cx(task, |cx| pool.pool.detach(cx, &id))?;
-        rendered
     }
 
     /// Deletes a stopped instance with its snapshots.

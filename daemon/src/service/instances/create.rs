@@ -30,6 +30,10 @@ pub enum InstanceSource {
         snapshot: Option<String>,
         /// Whether its snapshots stay behind.
         instance_only: bool,
+        /// Whether an instance of the new name, if there is one, is brought up to date instead.
+        refresh: bool,
+        /// Whether snapshots older than the newest of that one stay behind.
+        excludes_older: bool,
     },
     /// Nothing: an empty root.
     Nothing,
@@ -84,8 +88,8 @@ impl Service {
     ) -> Result<Instance> {
         let project = self.project(&new.project)?.name;
         checked_name(&new.name)?;
-        if self.store.instance(&project, &new.name)?.is_some() {
-            return Err(ServiceError::taken(format!("the instance {:?}", new.name)));
+        if let Some(known) = self.store.instance(&project, &new.name)? {
+            return self.refresh_known(task, known, source);
         }
         match source {
             InstanceSource::Image(name) => {
@@ -96,7 +100,7 @@ impl Service {
                 let image = self.cached_image(task, &new.project, remote)?;
                 self.create_from_image(task, project, new, &image)
             }
-            InstanceSource::Copy { project: from, name, snapshot, instance_only } => {
+            InstanceSource::Copy { project: from, name, snapshot, instance_only, .. } => {
                 let other = self.instance(from, name)?;
                 self.create_from_instance(task, project, new, &other, snapshot.as_deref(), *instance_only)
             }
@@ -104,6 +108,24 @@ impl Service {
                 Err(ServiceError::not_implemented("making an instance without an image"))
             }
         }
+    }
+
+    /// An instance of the new name is there: it is brought up to date where that was asked for.
+    fn refresh_known(&self, task: &Task, known: Instance, source: &InstanceSource) -> Result<Instance> {
+        let InstanceSource::Copy { project, name, snapshot, instance_only, refresh: true, excludes_older } =
+            source
+        else {
+            return Err(ServiceError::taken(format!("the instance {:?}", known.name)));
+        };
+        if let Some(snapshot) = snapshot {
+            return Err(ServiceError::bad(format!(
+                "{:?} can't be refreshed from the snapshot {snapshot}: give the instance itself as the source",
+                known.name
+            )));
+        }
+        let other = self.instance(project, name)?;
+        self.refresh_instance(task, &known, &other, *instance_only, *excludes_older)?;
+        Ok(known)
     }
 
     /// The image a server offers, from the cache where it is known.
@@ -316,13 +338,7 @@ impl Service {
         companions: &[Snapshot],
     ) -> Result<Instance> {
         let id = crate::service::storage_id(volume)?;
-        let attached = self.with_cx(task, |cx| pool.pool.attach(cx, &id, Mode::ReadWrite))?;
-        let rendered = attached
-            .directory()
-            .map_err(ServiceError::from)
-            .and_then(|directory| self.render_templates(instance, directory, trigger));
-        self.with_cx(task, |cx| pool.pool.detach(cx, &id))?;
-        rendered?;
+        self.render_root(task, pool, instance, &id, trigger)?;
         let expanded = self.expanded(instance)?;
         let uses = self.check_settings(instance, &expanded)?;
         let snapshots = super::super::copies::companions_of(volume, companions);
@@ -389,6 +405,24 @@ impl Service {
         };
         run.apply().map_err(|error| ServiceError::bad(crate::service::store::chain(&error)))?;
         Ok(())
+    }
+
+    /// The same for a root that nobody has attached.
+    pub(super) fn render_root(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        instance: &Instance,
+        root: &VolumeId,
+        trigger: Trigger,
+    ) -> Result<()> {
+        let attached = self.with_cx(task, |cx| pool.pool.attach(cx, root, Mode::ReadWrite))?;
+        let rendered = attached
+            .directory()
+            .map_err(ServiceError::from)
+            .and_then(|directory| self.render_templates(instance, directory, trigger));
+        self.with_cx(task, |cx| pool.pool.detach(cx, root))?;
+        rendered
     }
 
     pub(super) fn root_volume(&self, instance: &Instance) -> Result<VolumeRecord> {

@@ -8,6 +8,8 @@ mod claim;
 mod create;
 mod files;
 mod image_volume;
+mod live;
+mod relocate;
 mod run;
 mod snapshots;
 mod start;
@@ -15,12 +17,13 @@ mod start;
 pub use change::InstanceChange;
 pub use create::{InstanceSource, NewInstance};
 pub use files::FilesInUse;
+pub use relocate::InstanceTarget;
 pub use run::{InstanceUsage, Stop};
 
 use super::store::instances::Use;
 use super::{Result, Service, ServiceError, url};
 use larder_base::{InstanceName, ProjectName};
-use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState};
+use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState, Profile};
 use larder_catalog::{InstanceId, PoolId};
 use larder_runtime::{
     Config, ContainerState, Containers, Devices, Expanded, HelperProgram, IdMap, ProfileLayer, RuntimeError,
@@ -120,7 +123,7 @@ impl Service {
     }
 
     /// An instance's own settings over its profiles'.
-    pub(super) fn expanded(&self, instance: &Instance) -> Result<Expanded> {
+    pub(in crate::service) fn expanded(&self, instance: &Instance) -> Result<Expanded> {
         let holder = self.profile_project(instance.project.as_str())?;
         Ok(expand_with(instance, &self.profiles(&holder)?))
     }
@@ -167,7 +170,11 @@ impl Service {
 
     /// Checks settings with all that applies: keys, devices, a root disk, and that what devices name is there.
     /// Returns what the instance uses.
-    fn check_settings(&self, instance: &Instance, expanded: &Expanded) -> Result<Vec<Use>> {
+    pub(in crate::service) fn check_settings(
+        &self,
+        instance: &Instance,
+        expanded: &Expanded,
+    ) -> Result<Vec<Use>> {
         let own = (&instance.config, &instance.devices);
         larder_runtime::check_config(own.0).map_err(|error| ServiceError::bad(error.to_string()))?;
         larder_runtime::check_devices(own.1).map_err(|error| ServiceError::bad(error.to_string()))?;
@@ -191,13 +198,40 @@ impl Service {
 
     /// Settles what a crash left between instances and their volumes, and picks up what runs.
     pub(super) fn reconcile_instances(&self) -> Result<()> {
+        let mut noted = self.store.used_by_each()?;
         for instance in self.store.all_instances()? {
-            let outcome = self.settle_instance(&instance);
+            let uses = noted.remove(&instance.id.to_string()).unwrap_or_default();
+            let outcome = self.settle_instance(&instance).and_then(|()| self.settle_uses(&instance, &uses));
             if let Err(error) = outcome {
                 tracing::error!(instance = instance.name, %error, "an instance could not be settled");
             }
         }
         Ok(())
+    }
+
+    /// What an instance uses is what applies to it: a profile may have changed when the run ended.
+    fn settle_uses(&self, instance: &Instance, noted: &BTreeSet<String>) -> Result<()> {
+        match self.store.instance_by_id(instance.id)? {
+            Some(current) if current.state == InstanceState::Ready => {
+                let uses = self.uses_of(&current)?;
+                self.store.settle_uses(&current, &uses, noted, &instance_url(&current))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An instance's own settings over its profiles', one of which is replaced.
+    pub(in crate::service) fn expanded_with(
+        &self,
+        instance: &Instance,
+        profile: &Profile,
+    ) -> Result<Expanded> {
+        let holder = self.profile_project(instance.project.as_str())?;
+        let mut profiles = self.profiles(&holder)?;
+        for known in profiles.iter_mut().filter(|known| known.id == profile.id) {
+            known.clone_from(profile);
+        }
+        Ok(expand_with(instance, &profiles))
     }
 
     fn settle_instance(&self, instance: &Instance) -> Result<()> {
@@ -219,10 +253,10 @@ impl Service {
             }
             (InstanceState::Ready, Some(root)) => {
                 let mut instance = instance.clone();
-                if root.volume.name != instance.name {
-                    let renamed = Instance { name: root.volume.name.clone(), ..instance.clone() };
-                    self.store.rename_instance(&instance, &renamed, None)?;
-                    instance = renamed;
+                if (&root.volume.name, &root.volume.project) != (&instance.name, &instance.project) {
+                    let task = super::Task::quiet(super::Requestor::default());
+                    let pool = self.store.pool_by_id(root.volume.pool)?.name;
+                    instance = self.follow_root(&task, &instance, &pool)?;
                 }
                 self.settle_instance_snapshots(&instance, &root)?;
                 self.pick_up(&instance)
@@ -282,6 +316,7 @@ impl From<RuntimeError> for ServiceError {
             RuntimeError::InvalidValue { .. }
             | RuntimeError::AlreadyRunning(_)
             | RuntimeError::NotRunning(_)
+            | RuntimeError::Refused { .. }
             | RuntimeError::ShutdownTimedOut { .. }
             | RuntimeError::Cancelled => super::Kind::BadRequest,
             _ => super::Kind::Internal,

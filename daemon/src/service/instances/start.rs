@@ -6,16 +6,27 @@ use crate::service::{Result, Service, ServiceError, Task, WarningType};
 use larder_catalog::PoolId;
 use larder_catalog::documents::Instance;
 use larder_images::Trigger;
-use larder_runtime::{Config, ContainerSpec, DiskMount, Expanded, Started, Status, keys};
-use larder_storage_driver::{Mode, VolumeId};
+use larder_runtime::{Config, ContainerSpec, DiskMount, Expanded, Started, Status, Watch, keys};
+use larder_storage_driver::{Mode, VolumeId, VolumeKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after the end of its init a container is looked at again.
+const BETWEEN_INITS: Duration = Duration::from_millis(300);
 
 /// A volume that a running instance has attached.
 #[derive(Debug, Clone)]
 pub(in crate::service) struct Attachment {
     pool: String,
     volume: VolumeId,
+}
+
+impl Attachment {
+    /// Whether it is the instance's own root, not a disk's volume.
+    pub(super) fn is_of_root(&self) -> bool {
+        self.volume.kind == VolumeKind::Container
+    }
 }
 
 impl Service {
@@ -66,7 +77,7 @@ impl Service {
             root: rootfs,
             idmap: if is_privileged { None } else { Some(super::id_map()?) },
             idmapped_root: !is_privileged,
-            disks: self.disks(task, instance, &expanded, is_privileged, attachments)?,
+            disks: self.disks(task, instance, &expanded, attachments)?,
             environment: keys::environment(&expanded.config),
             limits: keys::limits(&expanded.config, memory).map_err(bad)?,
             log_dir: self.log_folder(instance),
@@ -92,12 +103,12 @@ impl Service {
         Ok(())
     }
 
-    fn disks(
+    /// The disks that an instance shall have beside its root, outer ones before those below them; their volumes are attached.
+    pub(super) fn disks(
         &self,
         task: &Task,
         instance: &Instance,
         expanded: &Expanded,
-        is_privileged: bool,
         attachments: &mut Vec<Attachment>,
     ) -> Result<Vec<DiskMount>> {
         let mut disks = Vec::new();
@@ -109,11 +120,12 @@ impl Service {
             let (source, idmapped) = match get("pool") {
                 Some(pool) => {
                     let record = self.custom_volume(&instance.project, pool, source, name)?;
-                    (self.attach_for(task, pool, &record.storage_id()?, attachments)?, !is_privileged)
+                    (self.attach_for(task, pool, &record.storage_id()?, attachments)?, true)
                 }
                 None => (host_path(name, source)?, false),
             };
             disks.push(DiskMount {
+                device: name.to_owned(),
                 file: source.is_file(),
                 source,
                 path: PathBuf::from(path),
@@ -122,6 +134,7 @@ impl Service {
                 idmapped,
             });
         }
+        disks.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(disks)
     }
 
@@ -141,6 +154,10 @@ impl Service {
     /// Detaches what an instance had attached. What can't be detached is logged: the next start begins anew.
     pub(super) fn detach_all(&self, task: &Task, instance: &Instance) {
         let attachments = self.instances.attached.lock().remove(&instance.id).unwrap_or_default();
+        self.detach_each(task, instance, attachments);
+    }
+
+    pub(super) fn detach_each(&self, task: &Task, instance: &Instance, attachments: Vec<Attachment>) {
         for Attachment { pool, volume } in attachments {
             let detached = self
                 .open_pool(&pool)
@@ -170,13 +187,30 @@ impl Service {
         let thread = std::thread::Builder::new().name(format!("watch {name}"));
         thread.spawn(move || {
             if let Some(watch) = watch
-                && let Err(error) = watch.wait(None, &larder_base::Cancel::never())
+                && let Err(error) = service.watch_until_gone(&instance, &watch)
             {
                 tracing::warn!(instance = instance.name, %error, "the container can't be watched");
                 return;
             }
             service.has_stopped(&instance);
         })?;
+        Ok(())
+    }
+
+    /// Looks on until the monitor is gone. A container whose init alone ends reboots, and gets its disks again.
+    fn watch_until_gone(&self, instance: &Instance, monitor: &Watch) -> Result<()> {
+        let name = runtime_name(instance);
+        let never = larder_base::Cancel::never();
+        let mut is_first = true;
+        while !monitor.wait(Some(Duration::ZERO), &never)? {
+            if let Some(init) = self.instances.containers.watch_init(&name)? {
+                if !std::mem::take(&mut is_first) {
+                    self.has_rebooted(instance)?;
+                }
+                init.wait(None, &never)?;
+            }
+            monitor.wait(Some(BETWEEN_INITS), &never)?;
+        }
         Ok(())
     }
 
@@ -210,8 +244,7 @@ impl Service {
 
     /// Finds again what a daemon before this one had started.
     pub(super) fn pick_up(&self, instance: &Instance) -> Result<()> {
-        let is_running = self.instances.containers.state(&runtime_name(instance))?.status != Status::Stopped;
-        if !is_running {
+        if !self.runs(instance)? {
             return Ok(());
         }
         let task = Task::quiet(crate::service::Requestor::default());
@@ -231,7 +264,8 @@ impl Service {
         let pool = self.store.pool_by_id(root.volume.pool)?.name;
         self.attach_for(task, &pool, &root.storage_id()?, attachments)?;
         let expanded = self.expanded(instance)?;
-        self.disks(task, instance, &expanded, false, attachments).map(|_| ())
+        let wanted = self.disks(task, instance, &expanded, attachments)?;
+        self.settle_again(instance, &wanted)
     }
 
     /// Watches what runs already, and starts what shall run from the beginning.

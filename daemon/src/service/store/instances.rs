@@ -9,6 +9,7 @@ use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState, Pool,
 use larder_catalog::{
     CatalogError, Cause, InstanceId, Key, Transaction, VolumeId, get_document, keys, list_documents,
 };
+use std::collections::{BTreeSet, HashMap};
 
 /// Something that an instance uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,38 @@ impl Use {
 
     fn key(&self, instance: &Instance) -> Key {
         keys::used_by(&self.id, &instance.id.to_string())
+    }
+}
+
+/// An instance before and after a change of anything but its id, with what it uses.
+#[derive(Debug)]
+pub(in crate::service) struct ChangedInstance {
+    pub(in crate::service) old: Instance,
+    pub(in crate::service) new: Instance,
+    pub(in crate::service) old_uses: Vec<Use>,
+    pub(in crate::service) uses: Vec<Use>,
+    pub(in crate::service) url: String,
+}
+
+impl ChangedInstance {
+    /// Adds the change to a transaction, which fails when the new name is taken or something used is gone.
+    pub(super) fn add_to(&self, mut transaction: Transaction) -> Result<Transaction> {
+        let name = |instance: &Instance| keys::instance_name(&instance.project, &instance.name);
+        if name(&self.old) != name(&self.new) {
+            transaction = transaction
+                .guard_absent(name(&self.new))
+                .delete(name(&self.old))
+                .put(name(&self.new), pointer_to(&self.new.id)?);
+        }
+        for used in self.old_uses.iter().filter(|used| !self.uses.contains(used)) {
+            transaction = transaction.delete(used.key(&self.old));
+        }
+        for used in &self.uses {
+            transaction = transaction
+                .guard_present(used.document.clone())
+                .put(used.key(&self.new), pointer_to(&self.url)?);
+        }
+        Ok(transaction.guard_present(keys::instance(self.old.id)).put_document(&self.new)?)
     }
 }
 
@@ -120,23 +153,77 @@ impl Store {
         self.commit(transaction, cause)
     }
 
-    /// Gives an instance the name that its volume has already.
+    /// Changes what an instance uses, and nothing else.
+    pub(in crate::service) fn change_uses(
+        &self,
+        instance: &Instance,
+        old: &[Use],
+        new: &[Use],
+        url: &str,
+    ) -> Result<()> {
+        if old == new {
+            return Ok(());
+        }
+        let mut transaction = Transaction::new().guard_present(keys::instance(instance.id));
+        for used in old.iter().filter(|used| !new.contains(used)) {
+            transaction = transaction.delete(used.key(instance));
+        }
+        for used in new.iter().filter(|used| !old.contains(used)) {
+            transaction =
+                transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
+        }
+        self.commit(transaction, None)
+    }
+
+    /// The ids of what each user is noted to use, by the user's id, in one scan.
+    pub(in crate::service) fn used_by_each(&self) -> Result<HashMap<String, BTreeSet<String>>> {
+        let mut used: HashMap<String, BTreeSet<String>> = HashMap::new();
+        for entry in self.catalog.list(&keys::all_used_by())? {
+            if let (Some(target), Some(user)) = (entry.key.part(1), entry.key.part(2)) {
+                used.entry(user).or_default().insert(target);
+            }
+        }
+        Ok(used)
+    }
+
+    /// Notes what an instance uses, where something else is noted: a run that ended while a profile changed leaves that.
+    pub(in crate::service) fn settle_uses(
+        &self,
+        instance: &Instance,
+        uses: &[Use],
+        noted: &BTreeSet<String>,
+        url: &str,
+    ) -> Result<()> {
+        let is_right = |id: &str| uses.iter().any(|used| used.id == id);
+        if noted.iter().all(|id| is_right(id)) && uses.iter().all(|used| noted.contains(&used.id)) {
+            return Ok(());
+        }
+        let mut transaction = Transaction::new().guard_present(keys::instance(instance.id));
+        for id in noted.iter().filter(|id| !is_right(id)) {
+            transaction = transaction.delete(keys::used_by(id, &instance.id.to_string()));
+        }
+        for used in uses {
+            transaction =
+                transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
+        }
+        self.commit(transaction, None)
+    }
+
+    /// Changes an instance with its name or project.
     pub(in crate::service) fn rename_instance(
         &self,
-        old: &Instance,
-        new: &Instance,
+        change: &ChangedInstance,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let name = keys::instance_name(&new.project, &new.name);
-        let transaction = Transaction::new()
-            .guard_absent(name.clone())
-            .delete(keys::instance_name(&old.project, &old.name))
-            .put(name, pointer_to(&new.id)?)
-            .put_document(new)?;
-        match self.commit(transaction, cause) {
-            Err(error) if error.kind == crate::service::Kind::Conflict => Err(taken(&new.name)),
+        match self.commit(change.add_to(Transaction::new())?, cause) {
+            Err(error) if error.kind == crate::service::Kind::Conflict => Err(taken(&change.new.name)),
             other => other,
         }
+    }
+
+    /// The instance whose root volume this is.
+    pub(in crate::service) fn instance_by_root(&self, root: VolumeId) -> Result<Option<Instance>> {
+        Ok(self.all_instances()?.into_iter().find(|instance| instance.root == Some(root)))
     }
 
     /// Forgets an instance whose volume is gone.

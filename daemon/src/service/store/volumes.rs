@@ -172,6 +172,30 @@ impl Store {
         self.commit(transaction, cause)
     }
 
+    /// The volume was refreshed: it is ready, with these snapshots more and less. The intent goes last.
+    pub(in crate::service) fn volume_is_refreshed(
+        &self,
+        ticket: &Ticket,
+        volume: &Volume,
+        new: &[Snapshot],
+        gone: &[Snapshot],
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let mut transaction = Transaction::new();
+        let changes = gone.iter().map(|snapshot| (snapshot, false)).chain(new.iter().map(|one| (one, true)));
+        for (number, (snapshot, is_new)) in changes.enumerate() {
+            if number > 0 && number % BATCH == 0 {
+                self.commit(std::mem::replace(&mut transaction, Transaction::new()), None)?;
+            }
+            transaction = match is_new {
+                true => super::snapshots::put_snapshot(transaction, snapshot)?,
+                false => super::snapshots::delete_snapshot(transaction, snapshot),
+            };
+        }
+        let ready = Volume { state: VolumeState::Ready, ..volume.clone() };
+        self.commit(transaction.put_document(&ready)?.delete(keys::intent(ticket)), cause)
+    }
+
     pub(in crate::service) fn begin_intent(
         &self,
         ticket: &Ticket,
@@ -258,25 +282,39 @@ impl Store {
     pub(in crate::service) fn volume_takes_over(
         &self,
         ticket: &Ticket,
-        new: &Volume,
-        snapshots: &[Snapshot],
-        old: &VolumeRecord,
+        change: &TakeOver<'_>,
         plan: &Plan,
         cause: Option<Cause>,
     ) -> Result<()> {
-        for batch in snapshots.chunks(BATCH) {
+        for batch in change.snapshots.chunks(BATCH) {
             let mut transaction = Transaction::new();
             for snapshot in batch {
                 transaction = super::snapshots::put_snapshot(transaction, snapshot)?;
             }
             self.commit(transaction, None)?;
         }
-        let sentenced = Volume { state: VolumeState::Deleting, ..old.volume.clone() };
-        let transaction = Transaction::new()
-            .guard_at(keys::volume(sentenced.id), old.revision)
-            .put_document(new)?
+        let sentenced = Volume { state: VolumeState::Deleting, ..change.old.volume.clone() };
+        let mut transaction = Transaction::new()
+            .guard_at(keys::volume(sentenced.id), change.old.revision)
+            .put_document(change.new)?
             .put_document(&sentenced)?
             .put_document(&self.intent_of(ticket, &sentenced, plan)?)?;
+        if let Some(instance) = &change.instance {
+            transaction = instance.add_to(transaction)?;
+        }
         self.commit(transaction, cause)
     }
+}
+
+/// What changes when one volume takes the place of another.
+#[derive(Debug)]
+pub(in crate::service) struct TakeOver<'a> {
+    /// The volume that takes over, ready.
+    pub(in crate::service) new: &'a Volume,
+    /// Its snapshots.
+    pub(in crate::service) snapshots: &'a [Snapshot],
+    /// The volume that goes.
+    pub(in crate::service) old: &'a VolumeRecord,
+    /// The instance whose root they are.
+    pub(in crate::service) instance: Option<super::instances::ChangedInstance>,
 }

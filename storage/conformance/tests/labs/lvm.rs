@@ -1,9 +1,11 @@
 //! LVM, thin and thick, on files of its own.
 
+use super::{fast_folder, scratch};
 use larder_storage_conformance::{Bench, Lab, Spares};
 use larder_storage_driver::{Capabilities, Driver, Result};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::lvm::Lvm;
+use libtest_mimic::Trial;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ impl LvmLab {
     }
 
     fn new_bench(&self) -> std::io::Result<LvmBench> {
-        Ok(LvmBench { folder: crate::scratch(crate::fast_folder())?, kind: self.kind })
+        Ok(LvmBench { folder: scratch(fast_folder())?, kind: self.kind })
     }
 }
 
@@ -67,6 +69,13 @@ impl Lab for LvmLab {
         let words = text.lines().filter_map(|line| line.split_once(':'));
         let told = words.filter(|(what, _)| what.trim() == "LVM version" || what.trim() == "Driver version");
         told.map(|(what, version)| format!("{} {}", what.trim(), version.trim())).collect()
+    }
+
+    fn own_trials(&self) -> Vec<Trial> {
+        match self.kind {
+            Kind::Thin => super::lvm_trials::all(),
+            Kind::Thick => Vec::new(),
+        }
     }
 
     fn spares(&self) -> Option<&Arc<Spares>> {

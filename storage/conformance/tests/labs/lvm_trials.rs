@@ -1,6 +1,7 @@
 //! What LVM alone does: its sources, its thin pools, the filesystems on its volumes.
 
-use crate::lvm::output;
+use super::lvm::output;
+use super::{fast_folder, scratch};
 use larder_base::host::SystemHost;
 use larder_base::{ByteSize, Cancel, Progress, ProjectName, Ticket};
 use larder_storage_conformance::Outcome;
@@ -51,7 +52,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> std::io::Result<Self> {
-        let folder = crate::scratch(crate::fast_folder())?;
+        let folder = scratch(fast_folder())?;
         let file = folder.path().join("device");
         fs::File::create(&file)?.set_len(4 << 30)?;
         let device = output("losetup", &["--find", "--show", &file.to_string_lossy()])?.trim().to_owned();

@@ -6,7 +6,7 @@ use super::layout::Spelled;
 use larder_base::host::{Cmd, Input, Tool};
 use std::time::Duration;
 
-pub(super) const RBD: Tool = Tool { name: "rbd", package: "ceph-common" };
+pub(crate) const RBD: Tool = Tool { name: "rbd", package: "ceph-common" };
 const RADOS: Tool = Tool { name: "rados", package: "ceph-common" };
 const CEPH: Tool = Tool { name: "ceph", package: "ceph-common" };
 const FSFREEZE: Tool = Tool { name: "fsfreeze", package: "util-linux" };

@@ -3,7 +3,7 @@
 use super::command::Commands;
 use crate::PoolSetup;
 use crate::filesystem::{Filesystem, NAMES};
-use crate::keys::{COMMON, pool, pool_fixed, volume, volume_fixed, with_common};
+use crate::keys::{COMMON, joined, pool, pool_fixed, volume, volume_fixed};
 use larder_base::ByteSize;
 use larder_storage_driver::{Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, is_true};
 
@@ -15,7 +15,9 @@ const FEATURES: &[&str] =
 const IDENTITY: &str = "volatile.pool.identity";
 
 /// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 17 }>(&[
+pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<{ COMMON.len() + OWN.len() }>(&[&COMMON, &OWN]);
+
+const OWN: [ConfigKey; 17] = [
     pool_fixed("source", KeyType::Text, "The same as ceph.osd.pool_name"),
     pool_fixed(
         "source.recover",
@@ -64,7 +66,7 @@ pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 17 
         "Mount options; as the pool has them for all volumes",
     ),
     volume_fixed("block.create_options", KeyType::Text, "", "Options of mkfs"),
-]);
+];
 
 /// What the keys of a pool say.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ mod snapshot;
 mod volume;
 
 use crate::PoolSetup;
+pub(crate) use command::RBD;
 use keys::{CONFIG_KEYS, Settings};
-use larder_base::host::SystemHost;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
@@ -28,13 +28,6 @@ use layout::Layout;
 use parking_lot::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-
-/// Why pools can't be used on this machine, and what would help; `None` when they can.
-pub(crate) fn unavailable() -> Option<String> {
-    let is_missing = SystemHost::find(command::RBD.name).is_none();
-    is_missing
-        .then(|| format!("the program {} is missing: install {}", command::RBD.name, command::RBD.package))
-}
 
 /// The driver over one pool.
 #[derive(Debug)]

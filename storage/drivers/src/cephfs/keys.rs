@@ -1,7 +1,7 @@
 //! The keys of pools on CephFS, and what they mean.
 
 use crate::PoolSetup;
-use crate::keys::{COMMON, pool, pool_fixed, with_common};
+use crate::keys::{COMMON, joined, pool, pool_fixed};
 use larder_storage_driver::{Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, is_true};
 
 const RSYNC: &str = "Accepted for compatibility; copies are made without rsync";
@@ -9,7 +9,9 @@ const RSYNC: &str = "Accepted for compatibility; copies are made without rsync";
 const IDENTITY: &str = "volatile.pool.identity";
 
 /// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 12 }>(&[
+pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<{ COMMON.len() + OWN.len() }>(&[&COMMON, &OWN]);
+
+const OWN: [ConfigKey; 12] = [
     pool_fixed("source", KeyType::Text, "The same as cephfs.path"),
     pool_fixed(
         "source.recover",
@@ -34,7 +36,7 @@ pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 12 
     pool("cephfs.fscache", KeyType::Boolean, "false", "Whether files are cached on this machine (fscache)"),
     pool("rsync.bwlimit", KeyType::Text, "", RSYNC),
     pool("rsync.compression", KeyType::Boolean, "true", RSYNC),
-]);
+];
 
 /// What the keys of a pool say.
 #[derive(Debug, Clone)]

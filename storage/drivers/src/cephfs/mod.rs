@@ -11,7 +11,7 @@ mod step;
 
 use crate::PoolSetup;
 use keys::{CONFIG_KEYS, Settings};
-use larder_base::host::{FsAct, SystemHost};
+use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Need, Place,
@@ -20,6 +20,7 @@ use larder_storage_driver::{
 };
 use larder_storage_tree::{CopyMode, CopyTree};
 use layout::{CUSTOM, Layout, OURS};
+pub(crate) use mount::MOUNT;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use step::{Step, act, is_there, names, number, remove_tree, space};
@@ -30,13 +31,6 @@ const PRIVATE: u32 = 0o700;
 const QUOTA: &str = "ceph.quota.max_bytes";
 /// The bytes below a directory.
 const BYTES: &str = "ceph.dir.rbytes";
-
-/// Why pools can't be used on this machine, and what would help; `None` when they can.
-pub(crate) fn unavailable() -> Option<String> {
-    let tool = mount::MOUNT;
-    let is_missing = SystemHost::find(tool.name).is_none();
-    is_missing.then(|| format!("the program {} is missing: install {}", tool.name, tool.package))
-}
 
 /// The driver over one pool.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use larder_base::host::{Cmd, FsAct, Tool};
 use larder_storage_driver::{Cx, ErrorKind, Result, StorageError};
 use std::time::Duration;
 
-pub(super) const MOUNT: Tool = Tool { name: "mount.ceph", package: "ceph-common" };
+pub(crate) const MOUNT: Tool = Tool { name: "mount.ceph", package: "ceph-common" };
 const CEPH: Tool = Tool { name: "ceph", package: "ceph-common" };
 /// How long the cluster may take to answer one request.
 const LIMIT: Duration = Duration::from_secs(90);

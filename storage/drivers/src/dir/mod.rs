@@ -3,11 +3,13 @@
 //! A snapshot is a copy (sharing blocks where the filesystem can), a restore exchanges two directories in one step. Sizes of
 //! filesystem volumes are enforced where the filesystem has project quotas.
 
-mod layout;
 mod quota;
 
 use crate::PoolSetup;
-use crate::keys::{COMMON, pool, pool_fixed, with_common};
+use crate::folders::{
+    DISK, Layout, OURS, PRIVATE, initial_mode, is_empty_directory, is_same, is_there, mark_content, set_owner,
+};
+use crate::keys::{COMMON, joined, pool, pool_fixed};
 use larder_base::ByteSize;
 use larder_base::host::FsAct;
 use larder_storage_driver::{
@@ -15,21 +17,19 @@ use larder_storage_driver::{
     Mode, Place, PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, VolumeKind,
     VolumeSpec, VolumeUsage,
 };
-use layout::Layout;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const RSYNC: &str = "Accepted for compatibility; copies are made without rsync";
 
-const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + 3 }>(&[
+const OWN: [ConfigKey; 3] = [
     pool_fixed("source", KeyType::Path, "An existing empty directory to keep the pool in"),
     pool("rsync.bwlimit", KeyType::Text, "", RSYNC),
     pool("rsync.compression", KeyType::Boolean, "true", RSYNC),
-]);
+];
 
-/// Nobody but root passes: what is below belongs to whoever a volume is given to.
-const PRIVATE: u32 = 0o700;
+const CONFIG_KEYS: &[ConfigKey] = &joined::<{ COMMON.len() + OWN.len() }>(&[&COMMON, &OWN]);
 
 /// The driver over one pool.
 #[derive(Debug)]
@@ -75,64 +75,14 @@ impl Dir {
         let Ok(mut entries) = fs::read_dir(source) else { return refuse("is no directory") };
         match entries.next() {
             // What an interrupted creation left is ours to go on with.
-            Some(_) if !source.join(layout::OURS).is_dir() => refuse("is not empty"),
+            Some(_) if !source.join(OURS).is_dir() => refuse("is not empty"),
             _ => Ok(()),
         }
-    }
-
-    /// Makes the folders that a place's entry stands in.
-    fn make_parents(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        match self.layout.path(at).parent() {
-            Some(parent) if !parent.is_dir() => {
-                self.act(cx, &FsAct::MakeDirectory { path: parent.to_owned(), mode: PRIVATE })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes the folders that a place's entry stood in, as far as they are empty and not part of the layout.
-    fn remove_empty_parents(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for folder in self.layout.own_folders(at) {
-            if is_empty_directory(&folder) {
-                self.act(cx, &FsAct::RemoveEmptyDirectory { path: folder })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves one entry; Ok when it has moved already.
-    fn move_entry(&self, cx: &Cx<'_>, from: &Path, to: &Path) -> Result<()> {
-        if !is_there(from) {
-            return Ok(());
-        }
-        self.act(cx, &FsAct::rename_no_replace(from, to))
-    }
-
-    /// Moves a volume's snapshots. A live volume may have the folder of its new name made for it before.
-    fn move_snapshots(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
-        let (old, new) = (self.layout.snapshots(from), self.layout.snapshots(to));
-        if !is_there(&old) {
-            return Ok(());
-        }
-        if let Some(parent) = new.parent()
-            && !parent.is_dir()
-        {
-            self.act(cx, &FsAct::MakeDirectory { path: parent.to_owned(), mode: PRIVATE })?;
-        }
-        if is_empty_directory(&new) {
-            self.act(cx, &FsAct::RemoveEmptyDirectory { path: new.clone() })?;
-        }
-        self.move_entry(cx, &old, &new)
     }
 
     fn new_filesystem(&self, cx: &Cx<'_>, path: &Path, spec: &VolumeSpec) -> Result<()> {
-        let number = |key: &str| spec.config.get(key).and_then(|value| value.parse::<u32>().ok());
-        let mode = spec.config.get("initial.mode").and_then(|mode| u32::from_str_radix(mode, 8).ok());
-        self.act(cx, &FsAct::NewDirectory { path: path.to_owned(), mode: mode.unwrap_or(0o711) })?;
-        let (uid, gid) = (number("initial.uid").unwrap_or(0), number("initial.gid").unwrap_or(0));
-        if (uid, gid) != (0, 0) {
-            self.act(cx, &FsAct::SetOwner { path: path.to_owned(), uid, gid })?;
-        }
+        self.act(cx, &FsAct::NewDirectory { path: path.to_owned(), mode: initial_mode(spec) })?;
+        set_owner(cx, path, spec)?;
         self.limit(cx, path, spec.size)
     }
 
@@ -146,14 +96,9 @@ impl Dir {
     fn new_disk_folder(&self, cx: &Cx<'_>, path: &Path, at: &Place, spec: &VolumeSpec) -> Result<()> {
         self.act(cx, &FsAct::NewDirectory { path: path.to_owned(), mode: PRIVATE })?;
         if at.volume.kind != VolumeKind::VirtualMachine {
-            let mark = FsAct::SetAttribute {
-                path: path.to_owned(),
-                name: layout::CONTENT_MARK.to_owned(),
-                value: at.volume.content.as_str().into(),
-            };
-            self.act(cx, &mark)?;
+            mark_content(cx, path, at.volume.content)?;
         }
-        let disk = path.join(layout::DISK);
+        let disk = path.join(DISK);
         self.act(cx, &FsAct::NewFile { path: disk, size: spec.disk_size().as_bytes(), mode: 0o600 })
     }
 }
@@ -186,11 +131,7 @@ impl Driver for Dir {
     fn create_pool(&self, cx: &Cx<'_>) -> Result<()> {
         self.check_source()?;
         let root = self.layout.root();
-        if self.source.is_none()
-            && is_there(root)
-            && !is_empty_directory(root)
-            && !root.join(layout::OURS).is_dir()
-        {
+        if self.source.is_none() && is_there(root) && !is_empty_directory(root) && !root.join(OURS).is_dir() {
             let message = format!("{} is not empty: remove what is in it, or give a source", root.display());
             return Err(StorageError::new(ErrorKind::Invalid, message));
         }
@@ -209,16 +150,7 @@ impl Driver for Dir {
             let bind = FsAct::Bind { source: source.clone(), target: root.to_owned(), read_only: false };
             self.act(cx, &bind)?;
         }
-        for folder in self.layout.folders() {
-            if !folder.is_dir() {
-                self.act(cx, &FsAct::MakeDirectory { path: folder, mode: PRIVATE })?;
-            }
-        }
-        // A run that was cut off before it made anything left its folders empty, where nothing lists them.
-        for folder in self.layout.empty_work_folders()? {
-            self.act(cx, &FsAct::RemoveEmptyDirectory { path: folder })?;
-        }
-        Ok(())
+        self.layout.prepare(cx)
     }
 
     fn close_pool(&self, cx: &Cx<'_>) -> Result<()> {
@@ -246,7 +178,7 @@ impl Driver for Dir {
     }
 
     fn must_answer(&self, _: &Cx<'_>) -> Result<()> {
-        if self.layout.root().join(layout::OURS).is_dir() {
+        if self.layout.root().join(OURS).is_dir() {
             return Ok(());
         }
         let message = format!(
@@ -257,13 +189,7 @@ impl Driver for Dir {
     }
 
     fn pool_usage(&self, _: &Cx<'_>) -> Result<PoolUsage> {
-        let found = rustix::fs::statvfs(self.layout.root()).map_err(std::io::Error::from)?;
-        Ok(PoolUsage {
-            used_bytes: (found.f_blocks - found.f_bfree) * found.f_frsize,
-            total_bytes: found.f_blocks * found.f_frsize,
-            used_inodes: found.f_files - found.f_ffree,
-            total_inodes: found.f_files,
-        })
+        self.layout.usage()
     }
 
     fn list(&self, _: &Cx<'_>) -> Result<Vec<Place>> {
@@ -272,7 +198,7 @@ impl Driver for Dir {
 
     fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
         let path = self.layout.path(at);
-        self.make_parents(cx, at)?;
+        self.layout.make_parents(cx, at)?;
         match at.volume.content {
             Content::Filesystem => self.new_filesystem(cx, &path, spec),
             Content::Block => self.new_disk_folder(cx, &path, at, spec),
@@ -284,31 +210,7 @@ impl Driver for Dir {
     }
 
     fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
-        let (old, new) = (self.layout.path(from), self.layout.path(to));
-        if is_there(&old) && is_there(&new) {
-            return Err(StorageError::already_exists(to));
-        }
-        if !is_there(&old) && !is_there(&new) && from.snapshot.is_some() {
-            return Err(StorageError::not_found(from));
-        }
-        let main = |cx: &Cx<'_>| {
-            if is_there(&old) {
-                self.make_parents(cx, to)?;
-            }
-            self.move_entry(cx, &old, &new)
-        };
-        match (from.snapshot.is_some(), to.is_live()) {
-            (true, _) => main(cx)?,
-            (false, true) => {
-                self.move_snapshots(cx, from, to)?;
-                main(cx)?;
-            }
-            (false, false) => {
-                main(cx)?;
-                self.move_snapshots(cx, from, to)?;
-            }
-        }
-        self.remove_empty_parents(cx, from)
+        self.layout.rename(cx, from, to)
     }
 
     fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
@@ -320,7 +222,7 @@ impl Driver for Dir {
         if at.snapshot.is_none() && is_there(&snapshots) {
             self.act(cx, &FsAct::remove_tree(snapshots))?;
         }
-        self.remove_empty_parents(cx, at)
+        self.layout.remove_empty_parents(cx, at)
     }
 
     fn resize(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
@@ -381,18 +283,4 @@ impl Driver for Dir {
         debug_assert!(one.area != Area::Live || other.area != Area::Live, "one of the two is on its way out");
         self.act(cx, &FsAct::Exchange { one: self.layout.path(one), other: self.layout.path(other) })
     }
-}
-
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
-}
-
-fn is_empty_directory(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
-}
-
-/// Whether two paths lead to the same directory, as they do once one is bound to the other.
-fn is_same(one: &Path, other: &Path) -> Result<bool> {
-    let key = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
-    Ok(key(one)? == key(other)?)
 }

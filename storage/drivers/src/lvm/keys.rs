@@ -3,18 +3,14 @@
 use super::names::Names;
 use crate::PoolSetup;
 use crate::filesystem::{self, Filesystem};
-use crate::keys::{COMMON, SOURCE, pool, pool_fixed, volume_fixed, with_common};
+use crate::keys::{COMMON, SOURCE, joined, pool, pool_fixed, volume_fixed};
 use crate::source::Source;
 use larder_base::ByteSize;
 use larder_storage_driver::{
     Config, ConfigKey, DEFAULT_BLOCK_SIZE, ErrorKind, KeyType, Result, StorageError, is_true,
 };
 
-const OWN: [ConfigKey; 17] = [
-    SOURCE[0],
-    SOURCE[1],
-    SOURCE[2],
-    SOURCE[3],
+const OWN: [ConfigKey; 13] = [
     ConfigKey {
         default: "the pool's name",
         ..pool_fixed("lvm.vg_name", KeyType::Text, "Name of the volume group")
@@ -66,7 +62,8 @@ const COMPATIBLE: &str = "Accepted for compatibility; copies are made without rs
 const THIN_POOL: &str = "IncusThinPool";
 
 /// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] = &with_common::<{ COMMON.len() + OWN.len() }>(&OWN);
+pub(super) const CONFIG_KEYS: &[ConfigKey] =
+    &joined::<{ COMMON.len() + SOURCE.len() + OWN.len() }>(&[&COMMON, &SOURCE, &OWN]);
 
 /// What a pool's keys ask for.
 #[derive(Debug)]

@@ -11,12 +11,12 @@ mod pool;
 mod report;
 mod volume;
 
-use crate::PoolSetup;
 use crate::filesystem::is_mounted;
 use crate::source::{Source, new_size};
+use crate::{PoolSetup, missing};
 use command::{LVCHANGE, LVS, change, report, run};
 use keys::Settings;
-use larder_base::host::{FsAct, SystemHost};
+use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Place,
@@ -237,7 +237,18 @@ impl Driver for Lvm {
     }
 
     fn create_clone(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
-        self.clone_volume(cx, at, from, spec)
+        self.clone_volume(cx, at, from, &[], spec)
+    }
+
+    fn create_clone_with_snapshots(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        from: &Place,
+        snapshots: &[SnapshotName],
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        self.clone_volume(cx, at, from, snapshots, spec)
     }
 
     fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
@@ -275,14 +286,9 @@ impl Driver for Lvm {
 
 /// Why this machine can't have LVM volumes; `None` when it can.
 pub fn unavailable() -> Option<String> {
-    if SystemHost::find("lvcreate").is_none() {
-        return Some("the program lvcreate is not available: install lvm2".to_owned());
-    }
-    let is_loaded = Path::new("/sys/class/misc/device-mapper").exists();
-    if is_loaded || has_module("dm-mod") {
-        return None;
-    }
-    Some("this machine's kernel has no device-mapper (the module dm-mod)".to_owned())
+    let is_loaded = || Path::new("/sys/class/misc/device-mapper").exists() || has_module("dm-mod");
+    let no_kernel = || "this machine's kernel has no device-mapper (the module dm-mod)".to_owned();
+    missing(command::LVCREATE).or_else(|| (!is_loaded()).then(no_kernel))
 }
 
 fn must_be_available() -> Result<()> {

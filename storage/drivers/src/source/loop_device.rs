@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// `struct loop_info64`.
 #[repr(C)]
@@ -46,6 +47,10 @@ const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
 /// Past the page cache of the file, where its filesystem can; the kernel drops the flag elsewhere.
 const DIRECT_IO: u32 = 16;
+/// A device goes when the last who has it open closes it, which may be somebody who only looks, or a mount that another
+/// namespace has a copy of. How long that is waited for, and how often looked at; the kernel waits on.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
 /// How often a free device may be taken by somebody else before we get one.
 const TRIES: u32 = 64;
 
@@ -132,11 +137,21 @@ impl Act for DetachLoop {
     }
 
     fn apply(&self, _: &Cancel) -> io::Result<()> {
-        let Some(device) = device_of(&self.file)? else { return Ok(()) };
-        match call(&File::open(device)?, LOOP_CLR_FD, 0) {
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(()),
-            other => other.map(|_| ()),
+        let deadline = Instant::now() + PATIENCE;
+        let mut asked = false;
+        while let Some(device) = device_of(&self.file)? {
+            if !asked {
+                match call(&File::open(device)?, LOOP_CLR_FD, 0) {
+                    Err(error) if error.raw_os_error() != Some(libc::ENXIO) => return Err(error),
+                    _ => asked = true,
+                }
+            } else if Instant::now() < deadline {
+                std::thread::sleep(PAUSE);
+            } else {
+                break;
+            }
         }
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use larder_storage_driver::{Config, Cx, ErrorKind, Need, Result, StorageError};
 use rustix::fs::IFlags;
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -59,8 +59,7 @@ impl Source {
             return Ok(Self::Device(Path::new("/dev/disk/by-uuid").join(source)));
         }
         let path = Path::new(source);
-        let is_device = path.starts_with("/dev") || (path.is_absolute() && is_block_device(path));
-        Ok(if is_device { Self::Device(path.to_owned()) } else { Self::Existing(source.to_owned()) })
+        Ok(if is_device(path) { Self::Device(path.to_owned()) } else { Self::Existing(source.to_owned()) })
     }
 
     /// Writes down what was decided: the file and its size.
@@ -81,15 +80,9 @@ impl Source {
                 if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
                     cx.act(&FsAct::MakeDirectory { path: folder.to_owned(), mode: 0o700 })?;
                 }
-                if !path.exists() {
-                    cx.act(&FsAct::NewFile { path: path.clone(), size: 0, mode: 0o600 })?;
-                }
-                let length = fs::metadata(path)?.len();
-                if length == 0 {
-                    cx.act(&WriteInPlace { path: path.clone() })?;
-                }
+                let length = fs::metadata(path).map_or(0, |found| found.len());
                 if length < size.as_bytes() {
-                    cx.act(&FsAct::Truncate { path: path.clone(), size: size.as_bytes() })?;
+                    cx.act(&NewDisk { path: path.clone(), size: size.as_bytes() })?;
                 }
                 Ok(())
             }
@@ -189,8 +182,13 @@ fn file_size(asked: &str, disks: &Path) -> Result<ByteSize> {
     Ok(ByteSize::from_bytes(fifth / GIB * GIB))
 }
 
-fn is_block_device(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
+/// Whether a path is a device's: one that is gone for now is told by its folder, which memory as a filesystem is not.
+fn is_device(path: &Path) -> bool {
+    let is_among_devices = path.starts_with("/dev") && !path.starts_with("/dev/shm");
+    fs::metadata(path).map_or(is_among_devices, |found| {
+        let kind = found.file_type();
+        kind.is_block_device() || (is_among_devices && !kind.is_dir())
+    })
 }
 
 fn must_be_device(path: &Path) -> Result<()> {
@@ -204,28 +202,36 @@ fn must_be_device(path: &Path) -> Result<()> {
     }
 }
 
-/// Marks an empty file, or a directory whose new files inherit it, so that a filesystem that copies on write overwrites
-/// in place (`chattr +C`); fine where the filesystem knows no such mark. For disks, which copying on write wears out.
+/// Makes a sparse file for a disk, or finishes one: on a filesystem that copies on write it is written in place
+/// (`chattr +C`), since copying wears disks out; fine where there is no such mark.
 #[derive(Debug, Clone)]
-pub(crate) struct WriteInPlace {
-    /// The file or directory.
+pub(crate) struct NewDisk {
+    /// The file.
     pub(crate) path: PathBuf,
+    /// Its length in bytes.
+    pub(crate) size: u64,
 }
 
-impl Act for WriteInPlace {
+impl Act for NewDisk {
     fn describe(&self) -> String {
-        format!("let {} be written in place", self.path.display())
+        format!("make disk {} of {} bytes", self.path.display(), self.size)
     }
 
     fn apply(&self, _: &Cancel) -> io::Result<()> {
         use rustix::io::Errno;
-        let file = fs::File::open(&self.path)?;
-        let marked = rustix::fs::ioctl_getflags(&file)
-            .and_then(|flags| rustix::fs::ioctl_setflags(&file, flags | IFlags::NOCOW));
-        match marked {
-            Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::NOSYS) => Ok(()),
-            other => Ok(other?),
+        let mut options = fs::File::options();
+        let file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        // The mark is for files without content only.
+        if file.metadata()?.len() == 0 {
+            let marked = rustix::fs::ioctl_getflags(&file)
+                .and_then(|flags| rustix::fs::ioctl_setflags(&file, flags | IFlags::NOCOW));
+            match marked {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::NOSYS) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        file.set_len(self.size)
     }
 }
 

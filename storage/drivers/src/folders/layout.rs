@@ -9,17 +9,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folder of what is not live.
-pub(super) const OURS: &str = ".larder";
+pub(crate) const OURS: &str = ".larder";
 /// Between a kind's folder and the volume's name where it is not live. No kind has it in its name.
 const JOINT: char = '+';
 /// A disk's file in its volume's folder.
-pub(super) const DISK: &str = "root.img";
+pub(crate) const DISK: &str = "root.img";
+/// What a snapshot's name is given while it is staged or on its way out beside those that are live.
+const STAGED: &str = ".s.";
+const TRASHED: &str = ".t.";
 /// Tells what a volume's folder holds; only the host's root can set or see it.
-pub(super) const CONTENT_MARK: &str = "trusted.larder.content";
+pub(crate) const CONTENT_MARK: &str = "trusted.larder.content";
 
+/// Where things are in one pool.
 #[derive(Debug, Clone)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
+    snapshots_stay: bool,
 }
 
 fn kind_folder(kind: VolumeKind) -> &'static str {
@@ -45,19 +50,32 @@ fn file_name(volume: &VolumeId) -> String {
 }
 
 impl Layout {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// A layout below `root`.
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root, snapshots_stay: false }
     }
 
-    pub(super) fn root(&self) -> &Path {
+    /// The same where a single snapshot can't leave its folder (a read-only subvolume can't get another parent): it is
+    /// staged and trashed beside its name.
+    pub(crate) fn with_snapshots_that_stay(root: PathBuf) -> Self {
+        Self { root, snapshots_stay: true }
+    }
+
+    /// The pool's root.
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// The folders that a pool always has; ours is the last.
-    pub(super) fn folders(&self) -> Vec<PathBuf> {
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
         let kinds = VolumeKind::ALL.into_iter();
         let own = kinds.flat_map(|kind| [kind_folder(kind).to_owned(), snapshots_folder(kind)]);
         own.chain([OURS.to_owned()]).map(|name| self.root.join(name)).collect()
+    }
+
+    /// The folder of a kind's live volumes.
+    pub(crate) fn kind(&self, kind: VolumeKind) -> PathBuf {
+        self.root.join(kind_folder(kind))
     }
 
     /// Where the tree of an area begins.
@@ -71,16 +89,34 @@ impl Layout {
         }
     }
 
-    /// Where a place is: the one spelling of it.
-    pub(super) fn path(&self, at: &Place) -> PathBuf {
+    /// Where a place is: the one spelling of it. A snapshot that stays in its folder, and is not found among those of a
+    /// volume in the same area, is beside the live ones.
+    pub(crate) fn path(&self, at: &Place) -> PathBuf {
         match &at.snapshot {
-            Some(snapshot) => self.snapshots(at).join(snapshot.as_str()),
+            Some(snapshot) => {
+                let own = self.snapshots(at).join(snapshot.as_str());
+                let beside =
+                    self.beside(at, &at.within(Area::Live)).filter(|_| self.snapshots_stay && !own.exists());
+                beside.unwrap_or(own)
+            }
             None => self.entry(at, kind_folder(at.volume.kind)),
         }
     }
 
+    /// How a snapshot of `at`'s volume is spelled among those of `of` while it is staged or on its way out: names of
+    /// snapshots never begin with a dot. None for other places.
+    pub(crate) fn beside(&self, at: &Place, of: &Place) -> Option<PathBuf> {
+        let name = at.snapshot.as_ref()?;
+        let (mark, ticket) = match &at.area {
+            Area::Staging(ticket) => (STAGED, ticket),
+            Area::Trash(ticket) => (TRASHED, ticket),
+            Area::Live | Area::Kept(_) => return None,
+        };
+        Some(self.snapshots(of).join(format!("{mark}{ticket}.{name}")))
+    }
+
     /// Where a volume's snapshots are.
-    pub(super) fn snapshots(&self, at: &Place) -> PathBuf {
+    pub(crate) fn snapshots(&self, at: &Place) -> PathBuf {
         self.entry(at, &snapshots_folder(at.volume.kind))
     }
 
@@ -93,7 +129,7 @@ impl Layout {
     }
 
     /// A disk's file.
-    pub(super) fn disk(&self, at: &Place) -> PathBuf {
+    pub(crate) fn disk(&self, at: &Place) -> PathBuf {
         match at.volume.content {
             Content::Iso => self.path(at),
             Content::Filesystem | Content::Block => self.path(at).join(DISK),
@@ -101,7 +137,7 @@ impl Layout {
     }
 
     /// The folders that exist for a place alone, innermost first: its snapshots', and those of an area that is not live.
-    pub(super) fn own_folders(&self, at: &Place) -> Vec<PathBuf> {
+    pub(crate) fn own_folders(&self, at: &Place) -> Vec<PathBuf> {
         let mut folders = vec![self.snapshots(at)];
         if at.area != Area::Live {
             folders.push(self.area(&at.area));
@@ -110,7 +146,7 @@ impl Layout {
     }
 
     /// All places there are. What no place is spelled as is left out.
-    pub(super) fn list(&self) -> Result<Vec<Place>> {
+    pub(crate) fn list(&self) -> Result<Vec<Place>> {
         let mut places = Vec::new();
         for kind in VolumeKind::ALL {
             let folder = self.root.join(kind_folder(kind));
@@ -135,7 +171,7 @@ impl Layout {
     }
 
     /// Folders of staging and trash in which nothing was made, deepest first.
-    pub(super) fn empty_work_folders(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn empty_work_folders(&self) -> Result<Vec<PathBuf>> {
         let mut empty = Vec::new();
         for area in ["staging", "trash"] {
             let folder = self.root.join(OURS).join(area);
@@ -186,9 +222,9 @@ fn add_snapshots(
     places: &mut Vec<Place>,
 ) -> Result<()> {
     for snapshot in names(path)? {
-        let Ok(parsed) = snapshot.parse::<SnapshotName>() else { continue };
+        let Some((area, parsed)) = snapshot_of(area, &snapshot) else { continue };
         if let Some(volume) = volume_of(kind, name, &path.join(&snapshot)) {
-            places.push(Place::new(area.clone(), &volume).at_snapshot(&parsed));
+            places.push(Place::new(area, &volume).at_snapshot(&parsed));
         }
     }
     Ok(())
@@ -198,6 +234,18 @@ fn add_snapshots(
 fn is_hollow(ticket: &Path, entry: &str) -> bool {
     let is_for_snapshots = entry.split_once(JOINT).is_some_and(|(folder, _)| folder.ends_with("-snapshots"));
     is_for_snapshots && fs::read_dir(ticket.join(entry)).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// The area and name that an entry among the snapshots of a volume in `area` spells.
+fn snapshot_of(area: &Area, entry: &str) -> Option<(Area, SnapshotName)> {
+    let (rest, is): (_, fn(Ticket) -> Area) = match (entry.strip_prefix(STAGED), entry.strip_prefix(TRASHED))
+    {
+        (Some(rest), _) => (rest, Area::Staging),
+        (_, Some(rest)) => (rest, Area::Trash),
+        (None, None) => return Some((area.clone(), entry.parse().ok()?)),
+    };
+    let (end, _) = rest.match_indices('.').nth(2).filter(|_| *area == Area::Live)?;
+    Some((is(rest[..end].parse().ok()?), rest[end + 1..].parse().ok()?))
 }
 
 fn staging(name: &str) -> Option<Area> {
@@ -233,7 +281,8 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 
 /// The volume that a name in a kind's folder spells; what `path` holds tells the content.
 fn volume_of(kind: VolumeKind, name: &str, path: &Path) -> Option<VolumeId> {
-    let iso = name.strip_suffix(".iso").filter(|_| kind == VolumeKind::Custom && is_file(path));
+    let is_iso = || is_file(path) || marked_content(path) == Some(Content::Iso);
+    let iso = name.strip_suffix(".iso").filter(|_| kind == VolumeKind::Custom && is_iso());
     match iso {
         Some(entry) => VolumeId::from_entry(kind, Content::Iso, entry),
         None => VolumeId::from_entry(kind, content_of(kind, path), name),
@@ -248,15 +297,17 @@ fn content_of(kind: VolumeKind, path: &Path) -> Content {
     match kind {
         VolumeKind::VirtualMachine => Content::Block,
         VolumeKind::Container | VolumeKind::Bucket => Content::Filesystem,
-        VolumeKind::Custom | VolumeKind::Image => {
-            let mut mark = [0; 16];
-            match rustix::fs::lgetxattr(path, CONTENT_MARK, &mut mark) {
-                Ok(length) if &mark[..length] == Content::Block.as_str().as_bytes() => Content::Block,
-                Ok(_) | Err(rustix::io::Errno::NODATA) => unmarked_content(path),
-                Err(_) => unmarked_content(path),
-            }
-        }
+        VolumeKind::Custom | VolumeKind::Image => match marked_content(path) {
+            Some(Content::Block) => Content::Block,
+            _ => unmarked_content(path),
+        },
     }
+}
+
+fn marked_content(path: &Path) -> Option<Content> {
+    let mut mark = [0; 16];
+    let length = rustix::fs::lgetxattr(path, CONTENT_MARK, &mut mark).ok()?;
+    std::str::from_utf8(&mark[..length]).ok()?.parse().ok()
 }
 
 /// A volume of a peer's, or on a filesystem without such marks: a disk stands alone in a folder of root's.
@@ -346,6 +397,25 @@ mod tests {
             make(&layout, &at);
             prop_assert_eq!(layout.list().unwrap(), vec![at]);
         }
+    }
+
+    #[test]
+    fn a_snapshot_that_stays_is_read_back_beside_its_volume() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::with_snapshots_that_stay(folder.path().to_owned());
+        let volume =
+            VolumeId::custom(Content::Filesystem, ProjectName::default_project(), "v".parse().unwrap());
+        let live = Place::live(&volume).at_snapshot(&"s.0".parse().unwrap());
+        let ticket = Ticket::new("none", Uuid::from_u128(1), Uuid::from_u128(2));
+        for at in [live.clone(), live.staged(&ticket), live.trashed(&ticket)] {
+            assert_eq!(layout.path(&at).parent(), layout.path(&live).parent(), "{at}");
+            make(&layout, &at);
+            assert!(layout.list().unwrap().contains(&at), "{at}");
+        }
+        let whole = Place::live(&volume).trashed(&ticket);
+        let own = layout.snapshots(&whole).join("s.0");
+        fs::create_dir_all(&own).unwrap();
+        assert_eq!(layout.path(&live.trashed(&ticket)), own);
     }
 
     proptest! {
