@@ -6,6 +6,7 @@ use larder_base::{Cancel, Progress, Ticket};
 use larder_storage_conformance::{Bench, Lab, Spares};
 use larder_storage_driver::{Capabilities, Config, Cx, Driver, Result};
 use larder_storage_drivers::{PoolSetup, load};
+use libtest_mimic::Trial;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -112,6 +113,13 @@ impl Lab for CephLab {
         bench.driver().unwrap_or_else(|error| panic!("{}", error.chain())).capabilities()
     }
 
+    fn own_trials(&self) -> Vec<Trial> {
+        match self.technology.name {
+            "ceph" => super::ceph_trials::all(&self.home),
+            _ => Vec::new(),
+        }
+    }
+
     fn spares(&self) -> Option<&Arc<Spares>> {
         Some(&self.spares)
     }
@@ -142,8 +150,8 @@ impl Drop for CephBench {
     fn drop(&mut self) {
         let ticket = Ticket::new("none", Uuid::new_v4(), Uuid::new_v4());
         let cx = Cx::new(&SystemHost, Progress::silent(), Cancel::never(), ticket);
-        if let Err(error) = self.driver().and_then(|driver| driver.destroy_pool(&cx)) {
-            eprintln!("a pool is left on the cluster: {}", error.chain());
-        }
+        let left = self.driver().and_then(|driver| driver.destroy_pool(&cx)).err();
+        let said = left.map(|error| error.chain());
+        assert!(said.is_none() || std::thread::panicking(), "a pool is left on the cluster: {said:?}");
     }
 }

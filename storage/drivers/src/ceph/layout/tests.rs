@@ -1,3 +1,5 @@
+//! Places read back from what they are spelled as.
+
 use super::*;
 use larder_base::{KeptId, ProjectName};
 use proptest::prelude::*;

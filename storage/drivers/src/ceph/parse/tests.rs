@@ -1,3 +1,5 @@
+//! Output of the real programs, and what is read from it.
+
 use super::*;
 use proptest::prelude::*;
 
