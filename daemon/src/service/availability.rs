@@ -127,7 +127,7 @@ mod tests {
     fn warnings(service: &Service) -> Vec<(WarningStatus, u64)> {
         let all = service.store.warnings().unwrap();
         let of_pools = all.iter().filter(|warning| warning.kind == WarningType::PoolUnavailable.as_str());
-        of_pools.map(|warning| (warning.status, warning.count.into())).collect()
+        of_pools.map(|warning| (warning.status, warning.count)).collect()
     }
 
     #[test]
