@@ -101,10 +101,12 @@ impl Layout {
 
     /// The snapshot that a name in a volume's folder of snapshots spells. CephFS shows those of folders above with `_`.
     pub(super) fn read_snapshot(of: &Place, name: &str) -> Option<Place> {
-        match name.strip_prefix("larder.").and_then(read_area) {
-            Some((area @ Area::Trash(_), name)) => Some(of.within(area).at_snapshot(&name.parse().ok()?)),
-            Some(_) => None,
-            None => Some(of.at_snapshot(&name.parse().ok()?)),
+        let Some(ours) = name.strip_prefix("larder.") else {
+            return Some(of.at_snapshot(&name.parse().ok()?));
+        };
+        match read_area(ours)? {
+            (area @ Area::Trash(_), name) => Some(of.within(area).at_snapshot(&name.parse().ok()?)),
+            _ => None,
         }
     }
 }
