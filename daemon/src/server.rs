@@ -124,7 +124,7 @@ async fn serve(
     let asked = Arc::new(Notify::new());
     let answering = tokio::spawn(http::serve(listener, http::router(app), Arc::clone(&asked), is_stopping));
     let resting = tokio::spawn(memory::give_back_when_quiet(Arc::clone(&service), asked));
-    let housekeeping = tokio::spawn(keep_house(service));
+    let housekeeping = tokio::spawn(keep_house(Arc::clone(&service)));
     tracing::info!(socket = %socket.display(), "ready");
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -135,6 +135,7 @@ async fn serve(
     tracing::info!("stopping");
     housekeeping.abort();
     resting.abort();
+    service.stop_housekeeping();
     operations.close().await;
     stopping.send_replace(true);
     answering.await.context("the socket's task panicked")

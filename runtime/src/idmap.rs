@@ -103,6 +103,30 @@ impl IdMap {
         Ok(Self { users: vec![range_of_root(SUBUID, subuid)?], groups: vec![range_of_root(SUBGID, subgid)?] })
     }
 
+    /// As much of the map, from its first id on, as has no id that is one inside and one outside. None when that is too
+    /// little for a system.
+    pub fn apart(&self) -> Option<Self> {
+        let apart = |ranges: &[IdRange]| -> Vec<IdRange> {
+            let most = |range: &IdRange| range.host.saturating_sub(range.container).min(range.size);
+            ranges.iter().take(1).map(|range| IdRange { size: most(range), ..*range }).collect()
+        };
+        let map = Self { users: apart(&self.users), groups: apart(&self.groups) };
+        let is_enough = |ranges: &[IdRange]| ranges.iter().any(|range| range.size >= SMALLEST);
+        (is_enough(&map.users) && is_enough(&map.groups)).then_some(map)
+    }
+
+    /// Whether no id is one inside and one outside.
+    pub fn is_apart(&self) -> bool {
+        let end = |first: u32, size: u32| u64::from(first) + u64::from(size);
+        let meet = |one: &IdRange, other: &IdRange| {
+            u64::from(one.container) < end(other.host, other.size)
+                && u64::from(other.host) < end(one.container, one.size)
+        };
+        [&self.users, &self.groups]
+            .into_iter()
+            .all(|ranges| !ranges.iter().any(|one| ranges.iter().any(|other| meet(one, other))))
+    }
+
     /// The host id of a user inside.
     pub fn host_user(&self, container: u32) -> Option<u32> {
         self.users.iter().find_map(|range| range.to_host(container))
@@ -198,6 +222,17 @@ mod tests {
             "host root itself"
         );
         assert!(matches!(IdMap::from_texts("root:5:10", ""), Err(IdMapError::TooSmall { size: 10, .. })));
+    }
+
+    #[test]
+    fn the_part_that_is_apart_has_no_id_twice() {
+        let map = IdMap::simple(100_000, 10_000_001);
+        assert!(!map.is_apart());
+        let apart = map.apart().unwrap();
+        assert_eq!(apart, IdMap::simple(100_000, 100_000));
+        assert!(apart.is_apart());
+        assert!(IdMap::simple(1_000_000, 65_536).is_apart());
+        assert_eq!(IdMap::simple(5000, 70_000).apart(), None, "too little is left");
     }
 
     proptest! {

@@ -4,10 +4,12 @@ mod clients;
 mod http;
 mod images;
 mod server;
+mod tar;
 mod websocket;
 
 pub use clients::{RealClient, require_containers};
 pub use http::{Reply, request};
 pub use images::{ImageServer, TestImage, form, tar};
 pub use server::{Larderd, program, require, skip};
+pub use tar::Tar;
 pub use websocket::WebSocket;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::{Larderd, Reply, request};
+use larder_tests::{Larderd, Reply, Tar, request};
 use serde_json::{Value, json};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -53,62 +53,6 @@ fn assert_nothing_left(daemon: &Larderd) {
     }
     let left = files_in(&daemon.directory().join("backups"));
     assert!(left.is_empty(), "{left:?}");
-}
-
-/// A tar made by hand, so that it can be wrong.
-#[derive(Default)]
-struct Tar(Vec<u8>);
-
-impl Tar {
-    fn with(mut self, name: &str, kind: u8, link: &str, data: &[u8]) -> Self {
-        let mut header = [0_u8; 512];
-        let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-        put(0, name);
-        put(100, if kind == b'5' { "0000755\0" } else { "0000644\0" });
-        put(108, "0000000\0");
-        put(116, "0000000\0");
-        put(124, &format!("{:011o}\0", data.len()));
-        put(136, "14000000000\0");
-        put(148, "        ");
-        put(157, link);
-        put(257, "ustar\u{0}00");
-        header[156] = kind;
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        self.0.extend_from_slice(&header);
-        self.0.extend_from_slice(data);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
-        self
-    }
-
-    /// A file whose header says that it has a petabyte.
-    fn claiming_too_much(self, name: &str) -> Self {
-        let mut tar = self.with(name, b'0', "", b"");
-        let start = tar.0.len() - 512;
-        let header = &mut tar.0[start..];
-        header[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0]);
-        header[148..156].copy_from_slice(b"        ");
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        tar
-    }
-
-    fn file(self, name: &str, data: &[u8]) -> Self {
-        self.with(name, b'0', "", data)
-    }
-
-    fn folder(self, name: &str) -> Self {
-        self.with(name, b'5', "", b"")
-    }
-
-    fn index(self, text: &str) -> Self {
-        self.file("backup/index.yaml", text.as_bytes())
-    }
-
-    fn end(mut self) -> Vec<u8> {
-        self.0.resize(self.0.len() + 1024, 0);
-        self.0
-    }
 }
 
 /// As LXD on zfs writes it, cut down to what matters.

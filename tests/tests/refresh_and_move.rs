@@ -4,7 +4,7 @@
 
 use larder_tests::{Larderd, RealClient, TestImage, require_containers};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Every client that there is, with a name for messages.
 fn clients<'a>(test: &str, daemon: &'a Larderd) -> Vec<(&'static str, RealClient<'a>)> {
@@ -25,8 +25,9 @@ fn root_file(daemon: &Larderd, pool: &str, instance: &str) -> PathBuf {
     daemon.directory().join(format!("storage-pools/{pool}/containers/{instance}/rootfs/root/file"))
 }
 
-fn read(path: PathBuf) -> String {
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+fn read(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn last_names(list: &Value) -> Vec<&str> {

@@ -386,3 +386,34 @@ fn nobody_else_on_the_host_reaches_a_volume() {
     unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(status, 0, "uid 65534 could open a volume's file");
 }
+
+#[test]
+fn a_snapshot_tells_its_own_name_and_goes_in_the_future_only() {
+    let daemon = Larderd::start();
+    let volumes = "/1.0/storage-pools/default/volumes/custom";
+    daemon.change("POST", volumes, &json!({ "name": "v1" }));
+    let snapshots = format!("{volumes}/v1/snapshots");
+    daemon.change("POST", &snapshots, &json!({ "name": "s0", "expires_at": "2999-01-01T00:00:00Z" }));
+    let one = format!("{snapshots}/s0");
+    assert_eq!(daemon.read(&one)["name"], "s0");
+    assert_eq!(daemon.read(&format!("{snapshots}?recursion=1"))[0]["name"], "v1/s0");
+
+    let past = "2001-01-01T00:00:00Z";
+    for (method, path, body) in [
+        ("POST", &snapshots, json!({ "name": "s1", "expires_at": past })),
+        ("PUT", &one, json!({ "description": "changed", "expires_at": past })),
+        ("PATCH", &one, json!({ "description": "changed", "expires_at": past })),
+    ] {
+        let (status, error) = daemon.refuse(method, path, &body);
+        assert!(status == 400 && error.contains("passed"), "{method} {path}: {status} {error}");
+    }
+    let unchanged = daemon.read(&one);
+    assert_eq!(
+        (&unchanged["description"], &unchanged["expires_at"]),
+        (&json!(""), &json!("2999-01-01T00:00:00Z"))
+    );
+    assert_eq!(daemon.read(&snapshots), json!([one]));
+    // None at all is fine.
+    daemon.change("PUT", &one, &json!({ "description": "stays" }));
+    assert_eq!(daemon.read(&one)["expires_at"], "0001-01-01T00:00:00Z");
+}

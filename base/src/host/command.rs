@@ -58,6 +58,7 @@ pub struct Cmd {
     pub(super) output: Option<Arc<File>>,
     pub(super) inherited: Vec<Arc<File>>,
     pub(super) limit: Duration,
+    pub(super) passing: Option<&'static str>,
 }
 
 const DEFAULT_LIMIT: Duration = Duration::from_secs(120);
@@ -73,6 +74,7 @@ impl Cmd {
             output: None,
             inherited: Vec::new(),
             limit: DEFAULT_LIMIT,
+            passing: None,
         }
     }
 
@@ -143,6 +145,14 @@ impl Cmd {
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// Names words on standard error that tell of something that passes, such as `is busy`. A command that fails with
+    /// them is run again, a few times with growing pauses (about five seconds in all), before it has failed.
+    #[must_use]
+    pub fn again_while(mut self, words: &'static str) -> Self {
+        self.passing = Some(words);
         self
     }
 

@@ -20,6 +20,8 @@ const SHOWN_STDERR_BYTES: usize = 2000;
 const POLL: Duration = Duration::from_millis(20);
 /// How long a killed program may take to go.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long what passes (see [`Cmd::again_while`]) is waited for between two tries.
+const PAUSES_MILLIS: [u64; 7] = [50, 100, 200, 400, 800, 1600, 1600];
 
 /// Runs commands and applies steps for real.
 ///
@@ -37,15 +39,18 @@ impl SystemHost {
 
 impl Host for SystemHost {
     fn run(&self, cmd: &Cmd, cancel: &Cancel) -> Result<Output, HostError> {
-        cancel.checkpoint().map_err(|_| HostError::Cancelled)?;
-        let began = Instant::now();
-        let result = Running::start(cmd)?.finish(cmd, cancel);
-        let millis = began.elapsed().as_millis();
-        match &result {
-            Ok(output) => tracing::debug!(command = %cmd, millis, bytes = output.stdout.len(), "ran"),
-            Err(error) => tracing::debug!(command = %cmd, millis, %error, "failed"),
+        let mut pauses = PAUSES_MILLIS.into_iter();
+        loop {
+            let result = run_once(cmd, cancel);
+            let pause = match &result {
+                Err(error) if passes(cmd, error) => pauses.next(),
+                _ => None,
+            };
+            match pause {
+                Some(millis) => std::thread::sleep(Duration::from_millis(millis)),
+                None => return result,
+            }
         }
-        result
     }
 
     fn act(&self, act: &dyn Act, cancel: &Cancel) -> Result<(), HostError> {
@@ -56,6 +61,25 @@ impl Host for SystemHost {
             true => HostError::Cancelled,
             false => HostError::Act { act: act.describe(), source },
         })
+    }
+}
+
+fn run_once(cmd: &Cmd, cancel: &Cancel) -> Result<Output, HostError> {
+    cancel.checkpoint().map_err(|_| HostError::Cancelled)?;
+    let began = Instant::now();
+    let result = Running::start(cmd)?.finish(cmd, cancel);
+    let millis = began.elapsed().as_millis();
+    match &result {
+        Ok(output) => tracing::debug!(command = %cmd, millis, bytes = output.stdout.len(), "ran"),
+        Err(error) => tracing::debug!(command = %cmd, millis, %error, "failed"),
+    }
+    result
+}
+
+fn passes(cmd: &Cmd, error: &HostError) -> bool {
+    match (cmd.passing, error) {
+        (Some(words), HostError::Failed { stderr, .. }) => stderr.contains(words),
+        _ => false,
     }
 }
 
@@ -246,6 +270,19 @@ mod tests {
         });
         assert!(matches!(SystemHost.run(&sh("sleep 60"), &cancel), Err(HostError::Cancelled)));
         canceller.join().unwrap();
+    }
+
+    #[test]
+    fn what_passes_is_waited_for_and_what_does_not_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        let script = r#"test -e "$0" && exit; touch "$0"; echo "it is busy" >&2; exit 1"#;
+        let once = sh(script).arg(&mark);
+        assert!(SystemHost.run(&once, &Cancel::new()).is_err());
+        std::fs::remove_file(&mark).unwrap();
+        SystemHost.run(&once.again_while("is busy"), &Cancel::new()).unwrap();
+        std::fs::remove_file(&mark).unwrap();
+        assert!(SystemHost.run(&sh(script).arg(&mark).again_while("is full"), &Cancel::new()).is_err());
     }
 
     #[test]

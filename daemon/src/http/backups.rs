@@ -1,4 +1,4 @@
-//! `…/volumes/{type}/{name}/backups`, and volumes from uploaded files.
+//! Stored backups of volumes and instances, and volumes from uploaded files.
 
 use super::glue::{App, Body, Upload, about, accepted, blocking, download, header, list, start, sync};
 use super::volumes::{Found, find_custom};
@@ -14,6 +14,7 @@ use larder_api::{
 };
 use larder_base::VolumeName;
 use larder_catalog::documents::Backup;
+use serde::Serialize;
 
 /// The form of metadata that backups are written in.
 const METADATA_VERSION: u32 = 1;
@@ -23,49 +24,114 @@ type VolumePath = Path<(String, String, String)>;
 /// The same with a backup.
 type BackupPath = Path<(String, String, String, String)>;
 
-fn found(
-    service: &Service,
-    (pool, kind, name, backup): &(String, String, String, String),
-    query: &Query,
-) -> Result<(Found, Backup)> {
-    let found = find_custom(service, pool, kind, name, &query.project)?;
-    let backup = service.backup(&found.record, backup)?;
-    Ok((found, backup))
+/// What backups are of.
+#[derive(Debug, Clone)]
+pub(super) enum Subject {
+    /// A volume: its pool, kind and name.
+    Volume(String, String, String),
+    /// An instance: its root volume's backups are its.
+    Instance(String),
 }
 
-fn url_of(pool: &str, kind: &str, volume: &str, backup: &str, project: &str) -> String {
-    url(&["storage-pools", pool, "volumes", kind, volume, "backups", backup], &project)
+impl Subject {
+    fn find(&self, service: &Service, query: &Query) -> Result<Found> {
+        match self {
+            Self::Volume(pool, kind, name) => find_custom(service, pool, kind, name, &query.project),
+            Self::Instance(name) => {
+                let (record, pool) = service.root_and_pool(&service.instance(&query.project, name)?)?;
+                Ok(Found { pool, record })
+            }
+        }
+    }
+
+    fn find_backup(&self, service: &Service, query: &Query, name: &str) -> Result<(Found, Backup)> {
+        let found = self.find(service, query)?;
+        let backup = service.backup(&found.record, name)?;
+        Ok((found, backup))
+    }
+
+    fn url(&self, backup: &str, query: &Query) -> String {
+        match self {
+            Self::Volume(pool, kind, name) => {
+                url(&["storage-pools", pool, "volumes", kind, name, "backups", backup], &query.project)
+            }
+            Self::Instance(name) => url(&["instances", name, "backups", backup], &query.project),
+        }
+    }
+
+    /// What operations call it.
+    fn noun(&self) -> &'static str {
+        match self {
+            Self::Volume(..) => "storage volume",
+            Self::Instance(_) => "instance",
+        }
+    }
+}
+
+impl From<(String, String, String)> for Subject {
+    fn from((pool, kind, name): (String, String, String)) -> Self {
+        Self::Volume(pool, kind, name)
+    }
+}
+
+/// What a new backup is asked to be.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) name: String,
+    pub(super) expires_at: Option<jiff::Timestamp>,
+    /// Without snapshots.
+    pub(super) bare: bool,
+    pub(super) is_optimized: bool,
+    pub(super) compression: String,
+    pub(super) has_target: bool,
+    pub(super) version: u32,
+}
+
+impl Wanted {
+    fn check(&self) -> Result<()> {
+        if self.has_target {
+            return Err(ServiceError::not_implemented("uploading a backup to a target"));
+        }
+        if self.version > METADATA_VERSION {
+            let message =
+                format!("writing a backup's metadata in version {}: leave it out or give 1;", self.version);
+            return Err(ServiceError::not_implemented(message));
+        }
+        Ok(())
+    }
 }
 
 /// GET `…/backups`.
-pub(crate) async fn get_all(
-    State(app): State<App>,
-    Path((pool, kind, name)): VolumePath,
+pub(super) async fn all_of<T: Serialize + Send + 'static>(
+    app: App,
+    subject: Subject,
     query: Query,
+    wire: fn(&Backup) -> T,
+    name: fn(&T) -> &str,
 ) -> Reply {
-    let (at, wanted) = ((pool.clone(), kind.clone(), name.clone()), query.clone());
+    let (at, wanted) = (subject.clone(), query.clone());
     let backups = blocking(&app, move |service| {
-        let found = find_custom(service, &pool, &kind, &name, &wanted.project)?;
+        let found = subject.find(service, &wanted)?;
         Ok(service.backups(&found.record)?.iter().map(wire).collect::<Vec<_>>())
     })
     .await?;
-    list(&query, backups, |backup| url_of(&at.0, &at.1, &at.2, &backup.name, &query.project))
+    list(&query, backups, |backup| at.url(name(backup), &query))
 }
 
 /// POST `…/backups`: an operation; or the backup itself, for who accepts nothing but bytes.
-pub(crate) async fn post(
-    State(app): State<App>,
-    Path((pool, kind, name)): VolumePath,
+pub(super) async fn make(
+    app: App,
+    subject: Subject,
     query: Query,
-    headers: HeaderMap,
-    Body(body): Body<StorageVolumeBackupsPost>,
+    headers: &HeaderMap,
+    body: Wanted,
 ) -> Reply {
-    check_wanted(&body)?;
+    body.check()?;
     let is_direct = headers.get(ACCEPT).is_some_and(|value| value == "application/octet-stream");
-    let (wanted, at) = (query.clone(), (pool.clone(), kind.clone(), name.clone()));
+    let (asked, at) = (query.clone(), subject.clone());
     let (found, new) = blocking(&app, move |service| {
-        let found = find_custom(service, &pool, &kind, &name, &wanted.project)?;
-        if body.optimized_storage {
+        let found = at.find(service, &asked)?;
+        if body.is_optimized {
             let driver = found.pool.pool.driver().name();
             return Err(ServiceError::bad(format!(
                 "the {driver} driver has no form of its own for backups: leave optimized_storage out"
@@ -76,16 +142,15 @@ pub(crate) async fn post(
             return Err(ServiceError::taken(format!("the backup {name:?}")));
         }
         let expires_at = body.expires_at.and_then(given_time);
-        let new =
-            NewBackup::checked(service, name, expires_at, body.volume_only, &body.compression_algorithm)?;
+        let new = NewBackup::checked(service, name, expires_at, body.bare, &body.compression)?;
         Ok((found, new))
     })
     .await?;
     if is_direct {
-        return stream(&app, &query, found, new);
+        return stream(&app, &query, &subject, found, new);
     }
-    let location = url_of(&at.0, &at.1, &at.2, &new.name, &query.project);
-    let mut wanted = about(&query, "Backing up storage volume", "backups", &location);
+    let location = subject.url(&new.name, &query);
+    let mut wanted = about(&query, &format!("Backing up {}", subject.noun()), "backups", &location);
     wanted.resources = families::backup_resources(&new.name);
     let operation = app.operations.start(&app.service, wanted, move |service, task| {
         service.create_backup(task, &found.pool, &found.record, &new)
@@ -93,27 +158,16 @@ pub(crate) async fn post(
     accepted(&*operation.map_err(ApiError::from)?)
 }
 
-fn check_wanted(body: &StorageVolumeBackupsPost) -> Result<()> {
-    if body.target.is_some() {
-        return Err(ServiceError::not_implemented("uploading a backup to a target"));
-    }
-    if body.version > METADATA_VERSION {
-        let message =
-            format!("writing a backup's metadata in version {}: leave it out or give 1;", body.version);
-        return Err(ServiceError::not_implemented(message));
-    }
-    Ok(())
-}
-
 /// The backup as the body of the reply, while it is made. A failure breaks the body off: what came is no backup then.
-fn stream(app: &App, query: &Query, found: Found, new: NewBackup) -> Reply {
+fn stream(app: &App, query: &Query, subject: &Subject, found: Found, new: NewBackup) -> Reply {
     let (reader, writer) = std::io::pipe().map_err(ServiceError::from)?;
     let name = format!("{}{}", found.record.volume.name, new.suffix());
-    let location = app.service.volume_url(&found.pool.document.name, &found.record.volume);
+    let location = app.service.user_url(&found.pool.document.name, &found.record.volume);
+    let kind = if matches!(subject, Subject::Instance(_)) { "instances" } else { "storage_volumes" };
     let work = move |service: &Service, task: &Task| {
         service.stream_backup(task, &found.pool, &found.record, &new, writer)
     };
-    let operation = start(app, query, "Exporting storage volume", "storage_volumes", &location, work)?;
+    let operation = start(app, query, &format!("Exporting {}", subject.noun()), kind, &location, work)?;
     let failure = async move {
         operation.ended().await;
         let ended = operation.wire();
@@ -126,45 +180,53 @@ fn stream(app: &App, query: &Query, found: Found, new: NewBackup) -> Reply {
 }
 
 /// GET `…/backups/{backup}`.
-pub(crate) async fn get(State(app): State<App>, Path(at): BackupPath, query: Query) -> Reply {
-    let backup =
-        blocking(&app, move |service| found(service, &at, &query).map(|(_, backup)| wire(&backup))).await?;
-    sync(&backup)
+pub(super) async fn one_of<T: Serialize + Send + 'static>(
+    app: App,
+    subject: Subject,
+    backup: String,
+    query: Query,
+    wire: fn(&Backup) -> T,
+) -> Reply {
+    let found = blocking(&app, move |service| subject.find_backup(service, &query, &backup)).await?;
+    sync(&wire(&found.1))
 }
 
 /// POST `…/backups/{backup}`: another name, as an operation.
-pub(crate) async fn rename(
-    State(app): State<App>,
-    Path(at): BackupPath,
+pub(super) async fn give_name(
+    app: App,
+    subject: Subject,
+    backup: String,
     query: Query,
-    Body(body): Body<StorageVolumeBackupPost>,
+    name: String,
 ) -> Reply {
-    let location = url_of(&at.0, &at.1, &at.2, &body.name, &query.project);
+    let location = subject.url(&name, &query);
+    let description = format!("Renaming {} backup", subject.noun());
     let wanted = query.clone();
-    let (found, backup) = blocking(&app, move |service| found(service, &at, &wanted)).await?;
-    let operation =
-        start(&app, &query, "Renaming storage volume backup", "backups", &location, move |service, task| {
-            service.rename_backup(task, &found.pool, &found.record, &backup, &body.name)
-        })?;
+    let (found, backup) =
+        blocking(&app, move |service| subject.find_backup(service, &wanted, &backup)).await?;
+    let operation = start(&app, &query, &description, "backups", &location, move |service, task| {
+        service.rename_backup(task, &found.pool, &found.record, &backup, &name)
+    })?;
     accepted(&operation)
 }
 
 /// DELETE `…/backups/{backup}`: an operation.
-pub(crate) async fn delete(State(app): State<App>, Path(at): BackupPath, query: Query) -> Reply {
-    let location = url_of(&at.0, &at.1, &at.2, &at.3, &query.project);
+pub(super) async fn remove(app: App, subject: Subject, backup: String, query: Query) -> Reply {
+    let location = subject.url(&backup, &query);
+    let description = format!("Deleting {} backup", subject.noun());
     let wanted = query.clone();
-    let (found, backup) = blocking(&app, move |service| found(service, &at, &wanted)).await?;
-    let operation =
-        start(&app, &query, "Deleting storage volume backup", "backups", &location, move |service, task| {
-            service.delete_backup(task, &found.pool, &found.record, &backup)
-        })?;
+    let (found, backup) =
+        blocking(&app, move |service| subject.find_backup(service, &wanted, &backup)).await?;
+    let operation = start(&app, &query, &description, "backups", &location, move |service, task| {
+        service.delete_backup(task, &found.pool, &found.record, &backup)
+    })?;
     accepted(&operation)
 }
 
 /// GET `…/backups/{backup}/export`: the file.
-pub(crate) async fn export(State(app): State<App>, Path(at): BackupPath, query: Query) -> Reply {
+pub(super) async fn file_of(app: App, subject: Subject, backup: String, query: Query) -> Reply {
     let (file, length, name) = blocking(&app, move |service| {
-        let (found, backup) = found(service, &at, &query)?;
+        let (found, backup) = subject.find_backup(service, &query, &backup)?;
         let mut file = service.open_backup(&backup)?;
         let length = file.metadata()?.len();
         let format = larder_images::Format::of_file(&mut file)?;
@@ -173,6 +235,68 @@ pub(crate) async fn export(State(app): State<App>, Path(at): BackupPath, query: 
     })
     .await?;
     download(super::reply::file_body(file), Some(length), &name)
+}
+
+/// GET `…/volumes/{type}/{name}/backups`.
+pub(crate) async fn get_all(State(app): State<App>, Path(at): VolumePath, query: Query) -> Reply {
+    all_of(app, at.into(), query, wire, |backup| &backup.name).await
+}
+
+/// POST `…/volumes/{type}/{name}/backups`.
+pub(crate) async fn post(
+    State(app): State<App>,
+    Path(at): VolumePath,
+    query: Query,
+    headers: HeaderMap,
+    Body(body): Body<StorageVolumeBackupsPost>,
+) -> Reply {
+    let wanted = Wanted {
+        name: body.name,
+        expires_at: body.expires_at,
+        bare: body.volume_only,
+        is_optimized: body.optimized_storage,
+        compression: body.compression_algorithm,
+        has_target: body.target.is_some(),
+        version: body.version,
+    };
+    make(app, at.into(), query, &headers, wanted).await
+}
+
+/// GET `…/volumes/{type}/{name}/backups/{backup}`.
+pub(crate) async fn get(
+    State(app): State<App>,
+    Path((pool, kind, name, backup)): BackupPath,
+    query: Query,
+) -> Reply {
+    one_of(app, Subject::Volume(pool, kind, name), backup, query, wire).await
+}
+
+/// POST `…/volumes/{type}/{name}/backups/{backup}`.
+pub(crate) async fn rename(
+    State(app): State<App>,
+    Path((pool, kind, name, backup)): BackupPath,
+    query: Query,
+    Body(body): Body<StorageVolumeBackupPost>,
+) -> Reply {
+    give_name(app, Subject::Volume(pool, kind, name), backup, query, body.name).await
+}
+
+/// DELETE `…/volumes/{type}/{name}/backups/{backup}`.
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Path((pool, kind, name, backup)): BackupPath,
+    query: Query,
+) -> Reply {
+    remove(app, Subject::Volume(pool, kind, name), backup, query).await
+}
+
+/// GET `…/volumes/{type}/{name}/backups/{backup}/export`.
+pub(crate) async fn export(
+    State(app): State<App>,
+    Path((pool, kind, name, backup)): BackupPath,
+    query: Query,
+) -> Reply {
+    file_of(app, Subject::Volume(pool, kind, name), backup, query).await
 }
 
 /// POST `…/volumes/custom` with bytes: a volume from a backup, an ISO image or a tar of files, as an operation.

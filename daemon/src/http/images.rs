@@ -5,7 +5,9 @@ use super::glue::{
 };
 use super::image_upload::received;
 use super::{ApiError, Query, Reply};
-use crate::service::{ImageChange, NewImage, RemoteImage, Result, Service, ServiceError, image_url};
+use crate::service::{
+    ImageChange, NewImage, PublishSource, RemoteImage, Result, Service, ServiceError, image_url,
+};
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::header;
 use larder_api::{ImagePut, ImageUpdateSource, ImagesPost, given_time, or_zero_time};
@@ -65,9 +67,13 @@ pub(crate) async fn post(State(app): State<App>, query: Query, request: Request)
         aliases: body.aliases.iter().map(|alias| (alias.name.clone(), alias.description.clone())).collect(),
         update_source: None,
     };
-    let source = Source::of(&body)?;
+    let source = Source::of(&body, &query)?;
     let location = crate::service::url(&["images"], &query.project);
-    let operation = start(&app, &query, "Downloading image", "images", &location, move |service, task| {
+    let description = match &source {
+        Source::Instance(_) => "Publishing instance",
+        Source::Server(_) | Source::Project { .. } => "Downloading image",
+    };
+    let operation = start(&app, &query, description, "images", &location, move |service, task| {
         let (fingerprint, size) = match source {
             Source::Server(remote) => {
                 let (image, came_now) = service.fetch_image(task, &remote, &new)?;
@@ -80,6 +86,7 @@ pub(crate) async fn post(State(app): State<App>, query: Query, request: Request)
                 let image = service.image_by_name(&service.image_project(&project)?, &name)?;
                 (service.share_image(task, &image, &new)?, image.size)
             }
+            Source::Instance(source) => service.publish_image(task, &source, &new)?,
         };
         Ok(outcome(fingerprint.as_str(), size))
     })?;
@@ -90,20 +97,24 @@ pub(crate) async fn post(State(app): State<App>, query: Query, request: Request)
 enum Source {
     Server(RemoteImage),
     Project { project: String, name: String },
+    Instance(PublishSource),
 }
 
 impl Source {
-    fn of(body: &ImagesPost) -> Result<Self> {
+    fn of(body: &ImagesPost, query: &Query) -> Result<Self> {
         let source = &body.source;
         match source.kind.as_str() {
             "image" => {}
-            kind @ ("instance" | "container" | "virtual-machine" | "snapshot" | "url") => {
+            "instance" | "container" | "virtual-machine" | "snapshot" => return Self::instance(body, query),
+            kind @ "url" => {
                 return Err(ServiceError::not_implemented(format!(
                     "making an image from a source of type {kind:?}"
                 )));
             }
             other => {
-                return Err(ServiceError::bad(format!("unknown image source type {other:?}: it is image")));
+                return Err(ServiceError::bad(format!(
+                    "unknown image source type {other:?}: it is one of image, instance, snapshot"
+                )));
             }
         }
         if source.mode == "push" {
@@ -127,6 +138,33 @@ impl Source {
                 Err(ServiceError::not_implemented(format!("images from a server of protocol {other:?}")))
             }
         }
+    }
+}
+
+impl Source {
+    /// An instance, or one of its snapshots as `instance/snapshot`.
+    fn instance(body: &ImagesPost, query: &Query) -> Result<Self> {
+        if !matches!(body.format.as_str(), "" | "unified") {
+            return Err(ServiceError::not_implemented(format!("publishing an image as {:?}", body.format)));
+        }
+        let source = &body.source;
+        let (instance, snapshot) = match source.name.split_once('/') {
+            Some((instance, snapshot)) => (instance, Some(snapshot.to_owned())),
+            None => (source.name.as_str(), None),
+        };
+        let wants_snapshot = source.kind == "snapshot";
+        if instance.is_empty() || wants_snapshot != snapshot.is_some() {
+            let form = if wants_snapshot { "instance/snapshot" } else { "instance" };
+            let message = format!("a source of type {} has a name of the form {form}", source.kind);
+            return Err(ServiceError::bad(message));
+        }
+        let project = if source.project.is_empty() { &query.project } else { &source.project };
+        Ok(Self::Instance(PublishSource {
+            project: project.clone(),
+            instance: instance.to_owned(),
+            snapshot,
+            compression: body.compression_algorithm.clone(),
+        }))
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) async fn post(
             "" => service.next_instance_snapshot_name(&asked)?,
             text => text.parse::<SnapshotName>()?,
         };
+        service.expiry_must_be_ahead(body.expires_at.and_then(given_time), name.as_str())?;
         match service.instance_snapshot(&asked, name.as_str()) {
             Ok(_) => Err(ServiceError::taken(format!("the snapshot {:?}", name.as_str()))),
             Err(_) => Ok(name),
@@ -83,9 +84,19 @@ pub(crate) async fn put(
 ) -> Reply {
     let instance = find(&app, &query, name).await?;
     let location = url_of(&instance.name, &snapshot, &query);
+    let expires_at = body.expires_at.and_then(given_time);
+    let (of, name) = (instance.clone(), snapshot.clone());
+    blocking(&app, move |service| {
+        let known = service.instance_snapshot(&of, &name)?;
+        match known.expires_at == expires_at {
+            true => Ok(()),
+            false => service.expiry_must_be_ahead(expires_at, &name),
+        }
+    })
+    .await?;
     let operation =
         start(&app, &query, "Updating snapshot", "instances_snapshots", &location, move |service, task| {
-            service.update_instance_snapshot(task, &instance, &snapshot, body.expires_at.and_then(given_time))
+            service.update_instance_snapshot(task, &instance, &snapshot, expires_at)
         })?;
     accepted(&operation)
 }

@@ -1,6 +1,8 @@
 //! `/1.0/instances`.
 
-use super::glue::{App, Body, Matched, accepted, blocking, done, list, matched, start, sync, sync_with_etag};
+use super::glue::{
+    App, Body, Matched, Upload, accepted, blocking, done, list, matched, start, sync, sync_with_etag,
+};
 use super::{ApiError, Query, Reply};
 use crate::service::{
     Described, InstanceChange, InstanceSource, InstanceTarget, InstanceUsage, NewInstance, RemoteImage,
@@ -13,10 +15,11 @@ use larder_api::{
     InstanceFull, InstancePost, InstancePut, InstanceState, InstanceStateCpu, InstanceStateDisk,
     InstanceStateMemory, InstanceStatePut, InstancesPost, InstancesPut, or_zero_time,
 };
-use larder_catalog::documents::Instance;
+use larder_catalog::VolumeId;
+use larder_catalog::documents::{Backup, Instance};
 use larder_runtime::Status;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +35,10 @@ pub(crate) async fn get_all(State(app): State<App>, query: Query) -> Reply {
     }
     let full = blocking(&app, move |service| {
         let task = wanted.task();
+        let backups = service.store().backups_by_volume()?;
         described(service, &wanted)?
             .into_iter()
-            .map(|one| full(service, &task, &one))
+            .map(|one| full(service, &task, &one, &backups))
             .collect::<Result<Vec<_>>>()
     })
     .await?;
@@ -46,8 +50,12 @@ fn described(service: &Service, query: &Query) -> Result<Vec<Described>> {
     service.instances((!query.all_projects).then_some(&project))
 }
 
-/// POST `/1.0/instances`: an operation.
-pub(crate) async fn post(State(app): State<App>, query: Query, Body(body): Body<InstancesPost>) -> Reply {
+/// POST `/1.0/instances`: from a source, or from an uploaded backup; an operation.
+pub(crate) async fn post(State(app): State<App>, query: Query, headers: HeaderMap, body: Upload) -> Reply {
+    if super::glue::is_octet_stream(&headers) {
+        return super::instance_backups::import(app, query, headers, body).await;
+    }
+    let body: InstancesPost = super::glue::parse(&body.bounded().await?)?;
     if !matches!(body.kind.as_str(), "" | "container") {
         return Err(ServiceError::not_implemented(format!("instances of type {:?}", body.kind)).into());
     }
@@ -163,7 +171,10 @@ pub(crate) async fn get(State(app): State<App>, Path(name): Path<String>, query:
     let (one, etag, details) = blocking(&app, move |service| {
         let one = service.describe_instance(service.instance(&query.project, &name)?)?;
         let etag = etag(&one.instance);
-        let details = if query.recursion > 0 { Some(full(service, &query.task(), &one)?) } else { None };
+        let details = match query.recursion {
+            0 => None,
+            _ => Some(full(service, &query.task(), &one, &service.store().backups_by_volume()?)?),
+        };
         Ok((wire(&one), etag, details))
     })
     .await?;
@@ -395,12 +406,18 @@ pub(super) async fn find(app: &App, query: &Query, name: String) -> std::result:
     blocking(app, move |service| service.instance(&project, &name)).await
 }
 
-fn full(service: &Service, task: &Task, one: &Described) -> Result<InstanceFull> {
+fn full(
+    service: &Service,
+    task: &Task,
+    one: &Described,
+    backups: &HashMap<VolumeId, Vec<Backup>>,
+) -> Result<InstanceFull> {
     let usage = service.usage_in(task, &one.instance, one.state.clone())?;
     let snapshots = service.instance_snapshots(&one.instance)?;
+    let backups = one.instance.root.and_then(|root| backups.get(&root)).map_or(&[][..], Vec::as_slice);
     Ok(InstanceFull {
         instance: wire(one),
-        backups: Vec::new(),
+        backups: backups.iter().map(super::instance_backups::wire).collect(),
         state: Some(wire_state(&usage)),
         snapshots: snapshots.iter().map(super::instance_snapshots::wire).collect(),
     })

@@ -8,6 +8,7 @@ mod glue;
 mod image_aliases;
 mod image_upload;
 mod images;
+mod instance_backups;
 mod instance_console;
 mod instance_exec;
 mod instance_files;
@@ -26,6 +27,7 @@ mod router;
 mod server;
 mod sftp;
 mod snapshots;
+mod volume_copies;
 mod volumes;
 mod warnings;
 

@@ -2,9 +2,9 @@
 
 use super::glue::{App, sync};
 use super::{
-    ApiError, Reply, backups, events, image_aliases, images, instance_console, instance_exec, instance_files,
-    instance_snapshots, instances, metadata, operations, pools, profiles, projects, resources, server, sftp,
-    snapshots, volumes, warnings,
+    ApiError, Reply, backups, events, image_aliases, images, instance_backups, instance_console,
+    instance_exec, instance_files, instance_snapshots, instances, metadata, operations, pools, profiles,
+    projects, resources, server, sftp, snapshots, volumes, warnings,
 };
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -101,6 +101,12 @@ fn of_instances() -> Router<App> {
                 .post(instances::rename)
                 .delete(instances::delete),
         )
+        .route(&below("backups"), get(instance_backups::get_all).post(instance_backups::post))
+        .route(
+            &below("backups/{backup}"),
+            get(instance_backups::get).post(instance_backups::rename).delete(instance_backups::delete),
+        )
+        .route(&below("backups/{backup}/export"), get(instance_backups::export))
         .route(&below("console"), get(instances::console_log).post(instance_console::post))
         .route(&below("exec"), post(instance_exec::post))
         .route(
@@ -185,10 +191,17 @@ const NOT_BUILT: &[&str] = &[
     "replicators",
 ];
 
+/// The same of an instance.
+const NOT_BUILT_OF_INSTANCES: &[&str] =
+    &["access", "bitmaps", "logs", "metadata", "nbd", "port-forward", "rebuild"];
+
 async fn unknown(uri: Uri) -> ApiError {
-    let mut parts = uri.path().split('/').skip(1);
-    let is_not_built =
-        parts.next() == Some("1.0") && parts.next().is_some_and(|part| NOT_BUILT.contains(&part));
+    let parts: Vec<&str> = uri.path().split('/').skip(1).collect();
+    let is_not_built = match parts.as_slice() {
+        ["1.0", "instances", _, part, ..] => NOT_BUILT_OF_INSTANCES.contains(part),
+        ["1.0", part, ..] => NOT_BUILT.contains(part),
+        _ => false,
+    };
     if is_not_built {
         return ApiError::new(StatusCode::NOT_IMPLEMENTED, format!("{} is not implemented", uri.path()));
     }

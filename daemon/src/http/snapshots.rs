@@ -66,6 +66,7 @@ pub(crate) async fn post(
             return Err(ServiceError::taken(format!("the snapshot {:?}", name.as_str())));
         }
         let expires_at = body.expires_at.map(given_time);
+        service.expiry_must_be_ahead(expires_at.flatten(), name.as_str())?;
         Ok((found, NewSnapshot { name, description: body.description, expires_at }))
     })
     .await?;
@@ -91,7 +92,9 @@ pub(crate) async fn get(
         let document = service.pool_document(&pool)?;
         let volume = find_record(service, &document, &kind, &name, &query.project)?.volume;
         let snapshot = find_snapshot(service, &volume, &snapshot)?;
-        Ok((wire(&volume, &snapshot), etag(&snapshot)))
+        // In lists it is `volume/snapshot`, alone its own name: with both families.
+        let alone = StorageVolumeSnapshot { name: snapshot.name.clone(), ..wire(&volume, &snapshot) };
+        Ok((alone, etag(&snapshot)))
     })
     .await?;
     sync_with_etag(&snapshot, &etag)

@@ -15,7 +15,7 @@ use larder_api::{
     StorageVolume, StorageVolumeFull, StorageVolumePost, StorageVolumePut, StorageVolumeState,
     StorageVolumeStateUsage, StorageVolumesPost,
 };
-use larder_base::{ProjectName, SnapshotName, VolumeName};
+use larder_base::{ProjectName, VolumeName};
 use larder_catalog::documents::{Pool, Snapshot, Volume, VolumeState};
 use larder_storage_driver::{Content, VolumeKind};
 use serde_json::json;
@@ -288,66 +288,10 @@ async fn post_any(
         .await?;
         return done();
     }
-    if request.source.kind != "copy" {
-        let message = format!("a volume source of type {:?}", request.source.kind);
-        return Err(ServiceError::not_implemented(message).into());
-    }
-    let location = url(&["storage-pools", &pool, "volumes", "custom", &request.name], &query.project);
-    let excludes_older = request.source.refresh_exclude_older;
-    let (wanted, copy_query) = (query.clone(), query.clone());
-    let (target, source, copy) = blocking(&app, move |service| {
-        let target = service.open_pool(&pool)?;
-        let source = source_of(service, &wanted, &request, &target)?;
-        let copy = copy_of(service, &copy_query, &request, &target, &source)?;
-        Ok((target, source, copy))
-    })
-    .await?;
-    let description = match &copy {
-        Copy::New(_) => "Copying storage volume",
-        Copy::Older(_) => "Refreshing storage volume",
-    };
-    let operation =
-        start(&app, &query, description, "storage_volumes", &location, move |service, task| match copy {
-            Copy::New(new) => service.copy_volume(task, &target, &source, new),
-            Copy::Older(record) => service.refresh_volume(task, &target, &record, &source, excludes_older),
-        })?;
-    accepted(&operation)
+    super::volume_copies::post(app, pool, query, request).await
 }
 
-/// What a copy becomes.
-enum Copy {
-    /// A volume that is not there yet.
-    New(NewVolume),
-    /// A volume that is brought up to date.
-    Older(Box<VolumeRecord>),
-}
-
-fn copy_of(
-    service: &Service,
-    query: &Query,
-    request: &StorageVolumesPost,
-    target: &OpenPool,
-    source: &VolumeSource,
-) -> Result<Copy> {
-    let content = source.record.storage_id()?.content;
-    let mut new = new_volume(service, query, request, Some(content))?;
-    if service.store().volume(&target.document, &new.project, "custom", new.name.as_str())?.is_some() {
-        if !request.source.refresh {
-            return Err(ServiceError::taken(format!("the custom volume {:?}", new.name.as_str())));
-        }
-        let found = find(service, &target.document.name, "custom", new.name.as_str(), &query.project)?;
-        return Ok(Copy::Older(Box::new(found.record)));
-    }
-    if request.config.is_empty() {
-        new.config = source.record.volume.config.clone();
-    }
-    if request.description.is_empty() {
-        new.description = source.record.volume.description.clone();
-    }
-    Ok(Copy::New(new))
-}
-
-fn new_volume(
+pub(super) fn new_volume(
     service: &Service,
     query: &Query,
     request: &StorageVolumesPost,
@@ -370,23 +314,6 @@ fn new_volume(
         description: request.description.clone(),
         config: request.config.clone(),
     })
-}
-
-fn source_of(
-    service: &Service,
-    query: &Query,
-    request: &StorageVolumesPost,
-    target: &OpenPool,
-) -> Result<VolumeSource> {
-    let source = &request.source;
-    let pool = if source.pool.is_empty() { target.document.name.clone() } else { source.pool.clone() };
-    let project = if source.project.is_empty() { query.project.clone() } else { source.project.clone() };
-    let (name, snapshot) = match source.name.split_once('/') {
-        Some((name, snapshot)) => (name, Some(snapshot.parse::<SnapshotName>()?)),
-        None => (source.name.as_str(), None),
-    };
-    let found = find(service, &pool, "custom", name, &project)?;
-    Ok(VolumeSource { pool: found.pool, record: found.record, snapshot, with_snapshots: !source.volume_only })
 }
 
 /// GET `…/volumes/{type}/{name}`; with recursion what hangs on it comes along.

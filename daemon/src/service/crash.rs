@@ -27,6 +27,18 @@ pub(crate) fn point(point: Point) {
     plan::die_if(&format!("point {name}"));
 }
 
+/// Whether filesystems shall be taken for such that can't be mounted with mapped ids.
+#[cfg(not(debug_assertions))]
+pub(crate) fn has_no_mapped_ids() -> bool {
+    false
+}
+
+/// Whether filesystems shall be taken for such that can't be mounted with mapped ids.
+#[cfg(debug_assertions)]
+pub(crate) fn has_no_mapped_ids() -> bool {
+    std::env::var_os("LARDER_NO_MAPPED_IDS").is_some()
+}
+
 #[cfg(debug_assertions)]
 pub(crate) use plan::CrashHost;
 

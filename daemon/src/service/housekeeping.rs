@@ -50,16 +50,18 @@ impl Service {
             Err(error) => tracing::warn!(%error, "the storage pools could not be looked after"),
         }
         let done = [
-            ("expired snapshots", self.delete_expired_snapshots()),
-            ("expired backups", self.delete_expired_backups()),
-            ("expired snapshots of instances", self.delete_expired_instance_snapshots()),
-            ("cached images that nobody used", self.delete_expired_images()),
+            ("delete expired snapshots", self.delete_expired_snapshots()),
+            ("delete expired backups", self.delete_expired_backups()),
+            ("delete expired snapshots of instances", self.delete_expired_instance_snapshots()),
+            ("delete cached images that nobody used", self.delete_expired_images()),
+            // Last: it may take long.
+            ("replace images by newer ones", self.update_images()),
         ];
         for (what, outcome) in done {
             match outcome {
                 Ok(0) => {}
-                Ok(count) => tracing::info!(count, "deleted {what}"),
-                Err(error) => tracing::warn!(%error, "{what} could not be deleted"),
+                Ok(count) => tracing::info!(count, "housekeeping: {what}"),
+                Err(error) => tracing::warn!(%error, "housekeeping failed: {what}"),
             }
         }
     }

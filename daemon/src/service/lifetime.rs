@@ -13,6 +13,16 @@ pub(super) fn expiry_of(config: &Config, now: Timestamp) -> Result<Option<Timest
     after(text, now).map(Some)
 }
 
+/// Refuses a time for a snapshot to go that has passed already.
+pub(super) fn must_be_ahead(at: Option<Timestamp>, now: Timestamp, snapshot: &str) -> Result<()> {
+    match at {
+        Some(at) if at <= now => Err(ServiceError::bad(format!(
+            "the expiry {at} of snapshot {snapshot:?} has passed already: give a later one"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The time `text` (such as `1d 6H`; units S M H d w m y) after `now`.
 fn after(text: &str, now: Timestamp) -> Result<Timestamp> {
     let refuse = || {

@@ -26,12 +26,12 @@ mod warnings;
 mod work;
 
 pub(crate) use backups::check_manifest;
-pub use backups::{BackupImport, ImportKind, NewBackup};
+pub use backups::{BackupImport, ImportKind, InstanceImport, NewBackup};
 pub use copies::VolumeSource;
 pub use directories::Directories;
 pub use error::{Kind, Result, ServiceError};
 pub use extensions::EXTENSIONS;
-pub use images::{ImageChange, ImageUpload, NewImage, RemoteImage, image_url};
+pub use images::{ImageChange, ImageUpload, NewImage, PublishSource, RemoteImage, image_url};
 pub use instances::{
     Described, DescribedSnapshot, FilesInUse, InstanceChange, InstanceSource, InstanceTarget, InstanceUsage,
     NewInstance, Stop, instance_url,
@@ -48,7 +48,7 @@ pub use warnings::{WarningType, Warnings};
 pub use work::{Identity, Requestor, Task};
 
 use larder_base::host::Host;
-use larder_base::{Clock, Ticket};
+use larder_base::{Cancel, Clock, Ticket};
 use larder_catalog::documents::Volume;
 use larder_storage_driver::Cx;
 use larder_storage_pool::{Locks, Pool};
@@ -72,6 +72,8 @@ pub struct Service {
     launcher: larder_images::JailLauncher,
     images: images::Images,
     instances: instances::Instances,
+    /// Told when work that nobody asked for shall end.
+    stopping: Cancel,
 }
 
 impl Service {
@@ -99,6 +101,7 @@ impl Service {
             launcher,
             images,
             instances,
+            stopping: Cancel::new(),
         })
     }
 
@@ -152,6 +155,11 @@ impl Service {
             "image" => url(&["images", &volume.name], &volume.project),
             _ => self.volume_url(pool, volume),
         }
+    }
+
+    /// Ends work that nobody asked for, such as the update of images.
+    pub fn stop_housekeeping(&self) {
+        self.stopping.cancel();
     }
 
     /// Closes every pool.

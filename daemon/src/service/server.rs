@@ -23,6 +23,18 @@ pub const SERVER_KEYS: &[ConfigKey] = &[
         "Days after which a cached image that nobody used goes; 0 keeps all",
     ),
     key(
+        "images.auto_update_interval",
+        KeyType::Integer,
+        "6",
+        "Hours after which images that follow their server are asked for anew; 0 for never",
+    ),
+    key(
+        "images.auto_update_cached",
+        KeyType::Boolean,
+        "true",
+        "Whether images that come along with an instance follow their server",
+    ),
+    key(
         "images.default_architecture",
         KeyType::Text,
         "",

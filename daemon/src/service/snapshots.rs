@@ -9,7 +9,7 @@ use super::{Result, Service, ServiceError, Task};
 use jiff::Timestamp;
 use larder_base::SnapshotName;
 use larder_catalog::documents::{Snapshot, Volume, VolumeState};
-use larder_storage_driver::{Place, VolumeSpec};
+use larder_storage_driver::{Place, Restore, VolumeSpec};
 use larder_storage_pool::Intent;
 
 /// What a new snapshot shall be.
@@ -34,12 +34,8 @@ impl Service {
     ) -> Result<()> {
         let NewSnapshot { name, .. } = new;
         let now = self.clock.now();
+        lifetime::must_be_ahead(new.expires_at.flatten(), now, name.as_str())?;
         let expires_at = match new.expires_at {
-            Some(Some(at)) if at <= now => {
-                return Err(ServiceError::bad(format!(
-                    "the expiry {at} of snapshot {name} has passed already"
-                )));
-            }
             Some(said) => said,
             None => lifetime::expiry_of(&record.volume.config, now)?,
         };
@@ -74,6 +70,32 @@ impl Service {
         Ok(())
     }
 
+    /// The snapshots of a volume that go when it is put back to `name`, youngest first: the younger ones, where the pool
+    /// can't go back over them and the volume's keys say that they may go.
+    pub(super) fn in_the_way_of(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        name: &str,
+    ) -> Result<Vec<Snapshot>> {
+        let mut younger = self.store.snapshots_of(&record.volume)?;
+        let restored = younger.iter().find(|snapshot| snapshot.name == name).map(|found| found.created_at);
+        younger.retain(|snapshot| restored.is_some_and(|restored| snapshot.created_at > restored));
+        let driver = pool.pool.driver();
+        if younger.is_empty() || driver.capabilities().restore != Restore::InPlaceNewest {
+            return Ok(Vec::new());
+        }
+        let (live, restored) = (Place::live(&record.storage_id()?), name.parse()?);
+        let may_go =
+            self.with_cx(task, |cx| driver.may_remove_younger(cx, &live, &restored, &record.volume.config))?;
+        if !may_go {
+            return Ok(Vec::new());
+        }
+        younger.reverse();
+        Ok(younger)
+    }
+
     /// Puts a volume, which nobody uses, back to one of its snapshots.
     pub fn restore_volume(
         &self,
@@ -87,7 +109,12 @@ impl Service {
             ServiceError::not_found(format!("snapshot {name:?} of volume {:?}", record.volume.name))
         })?;
         self.must_be_unused(record)?;
-        let is_newest = snapshots.iter().all(|other| other.created_at <= snapshot.created_at);
+        let removed = self.in_the_way_of(task, pool, record, name)?;
+        for younger in &removed {
+            self.delete_snapshot(task, pool, record, younger)?;
+        }
+        let is_newest =
+            !removed.is_empty() || snapshots.iter().all(|other| other.created_at <= snapshot.created_at);
         let id = record.storage_id()?;
         let snapshot_name: SnapshotName = name.parse()?;
         let plan = Plan {
@@ -154,7 +181,12 @@ impl Service {
         }
     }
 
-    /// Changes description and expiry.
+    /// Refuses a time for a snapshot to go that has passed already.
+    pub fn expiry_must_be_ahead(&self, at: Option<Timestamp>, snapshot: &str) -> Result<()> {
+        lifetime::must_be_ahead(at, self.clock.now(), snapshot)
+    }
+
+    /// Changes description and expiry. One that stays may have passed: the snapshot is on its way out.
     pub fn update_snapshot(
         &self,
         task: &Task,
@@ -162,6 +194,10 @@ impl Service {
         record: &VolumeRecord,
         changed: &Snapshot,
     ) -> Result<()> {
+        let known = self.store.snapshot(&record.volume, &changed.name)?;
+        if known.is_none_or(|known| known.expires_at != changed.expires_at) {
+            self.expiry_must_be_ahead(changed.expires_at, &changed.name)?;
+        }
         let url = self.snapshot_url(pool, &record.volume, &changed.name);
         let cause = cause_of(task, "storage-volume-snapshot-updated", &url, &record.volume.project);
         self.store.change_snapshot(changed, Some(cause))

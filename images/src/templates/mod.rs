@@ -14,7 +14,7 @@ mod render;
 
 use crate::metadata::{TemplateEntry, Trigger};
 use render::{Scope, Value};
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -64,6 +64,8 @@ pub struct TemplateRun<'a> {
     pub trigger: Trigger,
     /// The values.
     pub values: &'a TemplateValues,
+    /// The user and group that the instance's user and group 0 are in its root; the others follow.
+    pub first_ids: (u32, u32),
 }
 
 /// A template was not rendered.
@@ -128,7 +130,7 @@ impl TemplateRun<'_> {
             }
         }
         for (path, entry, text) in &rendered {
-            write(&root, path, entry, text.as_bytes())?;
+            self.write(&root, path, entry, text.as_bytes())?;
         }
         Ok(rendered.iter().map(|(path, ..)| (*path).to_owned()).collect())
     }
@@ -161,6 +163,43 @@ impl TemplateRun<'_> {
             ("properties", Value::Map(&entry.properties)),
         ];
         values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn write(
+        &self,
+        root: &OwnedFd,
+        path: &Path,
+        entry: &TemplateEntry,
+        text: &[u8],
+    ) -> Result<(), TemplateError> {
+        let failed = |source: io::Error| TemplateError::Write { path: path.to_owned(), source };
+        let mode = entry.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok());
+        let (file, is_new) = match open_in(root, path, OFlags::PATH, Mode::empty()) {
+            // A device or a pipe must not even be opened: opening acts on some.
+            Ok(found) => match is_plain_file(&found).map_err(failed)? {
+                true => (reopen(&found, OFlags::WRONLY | OFlags::TRUNC).map_err(failed)?, false),
+                false => return Err(TemplateError::NoPlainFile { path: path.to_owned() }),
+            },
+            Err(rustix::io::Errno::NOENT) => {
+                make_parents(root, path, self.first_ids).map_err(failed)?;
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+                let made = open_in(root, path, flags, Mode::from_raw_mode(0o600));
+                (made.map_err(|error| failed(error.into()))?, true)
+            }
+            Err(error) => return Err(failed(error.into())),
+        };
+        let mut file = File::from(file);
+        file.write_all(text).map_err(failed)?;
+        if is_new || entry.uid.is_some() || entry.gid.is_some() {
+            let (uid, gid) = if is_new { (Some(0), Some(0)) } else { (None, None) };
+            let uid = entry.uid.or(uid).map(|uid| Uid::from_raw(uid.saturating_add(self.first_ids.0)));
+            let gid = entry.gid.or(gid).map(|gid| Gid::from_raw(gid.saturating_add(self.first_ids.1)));
+            rustix::fs::fchown(&file, uid, gid).map_err(|error| failed(error.into()))?;
+        }
+        if let Some(mode) = mode.or(is_new.then_some(DEFAULT_MODE)) {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(|error| failed(error.into()))?;
+        }
+        Ok(())
     }
 }
 
@@ -224,37 +263,7 @@ fn reopen(path: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, name, flags | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn write(root: &OwnedFd, path: &Path, entry: &TemplateEntry, text: &[u8]) -> Result<(), TemplateError> {
-    let failed = |source: io::Error| TemplateError::Write { path: path.to_owned(), source };
-    let mode = entry.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok());
-    let (file, is_new) = match open_in(root, path, OFlags::PATH, Mode::empty()) {
-        // A device or a pipe must not even be opened: opening acts on some.
-        Ok(found) => match is_plain_file(&found).map_err(failed)? {
-            true => (reopen(&found, OFlags::WRONLY | OFlags::TRUNC).map_err(failed)?, false),
-            false => return Err(TemplateError::NoPlainFile { path: path.to_owned() }),
-        },
-        Err(rustix::io::Errno::NOENT) => {
-            make_parents(root, path).map_err(failed)?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-            let made = open_in(root, path, flags, Mode::from_raw_mode(0o600));
-            (made.map_err(|error| failed(error.into()))?, true)
-        }
-        Err(error) => return Err(failed(error.into())),
-    };
-    let mut file = File::from(file);
-    file.write_all(text).map_err(failed)?;
-    if is_new || entry.uid.is_some() || entry.gid.is_some() {
-        let (uid, gid) = if is_new { (Some(0), Some(0)) } else { (None, None) };
-        let (uid, gid) = (entry.uid.or(uid).map(Uid::from_raw), entry.gid.or(gid).map(Gid::from_raw));
-        rustix::fs::fchown(&file, uid, gid).map_err(|error| failed(error.into()))?;
-    }
-    if let Some(mode) = mode.or(is_new.then_some(DEFAULT_MODE)) {
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(|error| failed(error.into()))?;
-    }
-    Ok(())
-}
-
-fn make_parents(root: &OwnedFd, path: &Path) -> io::Result<()> {
+fn make_parents(root: &OwnedFd, path: &Path, (user, group): (u32, u32)) -> io::Result<()> {
     let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
     parents.reverse();
     // The first is `/` itself.
@@ -263,8 +272,12 @@ fn make_parents(root: &OwnedFd, path: &Path) -> io::Result<()> {
         let above = open_in(root, above, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
         let name = parent.file_name().unwrap_or_default();
         match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
-            Err(error) if error != rustix::io::Errno::EXIST => return Err(error.into()),
-            _ => {}
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => {
+                let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+                rustix::fs::chownat(&above, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
+            }
         }
     }
     Ok(())

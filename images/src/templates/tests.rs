@@ -2,12 +2,13 @@
 
 use super::*;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 struct Bench {
     folder: tempfile::TempDir,
     entries: BTreeMap<String, TemplateEntry>,
     values: TemplateValues,
+    first_ids: (u32, u32),
 }
 
 impl Bench {
@@ -20,7 +21,7 @@ impl Bench {
             InstanceFacts { name: "web".into(), kind: "container".into(), ..InstanceFacts::default() };
         let config = BTreeMap::from([("user.meta-data".to_owned(), "hello: world".to_owned())]);
         let values = TemplateValues { instance, config, devices: BTreeMap::new() };
-        Self { folder, entries: BTreeMap::new(), values }
+        Self { folder, entries: BTreeMap::new(), values, first_ids: (0, 0) }
     }
 
     fn entry(&mut self, path: &str, template: &str) -> &mut TemplateEntry {
@@ -38,6 +39,7 @@ impl Bench {
             entries: &self.entries,
             trigger,
             values: &self.values,
+            first_ids: self.first_ids,
         };
         run.apply()
     }
@@ -82,6 +84,26 @@ fn usual_templates_are_rendered() {
     assert_eq!(bench.read("rootfs/etc/all"), "user.meta-data=hello: world;<y><&>");
     let mode = |name: &str| fs::metadata(bench.path(name)).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode("rootfs/etc/network"), mode("rootfs/etc/hostname")), (0o600, 0o644));
+}
+
+#[test]
+fn owners_are_those_of_a_root_with_other_ids() {
+    if !can_run("owners_are_those_of_a_root_with_other_ids") {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.first_ids = (1_000_000, 2_000_000);
+    bench.entry("/srv/deep/file", "x").gid = Some(7);
+    bench.apply(Trigger::Create).unwrap();
+    let owner = |name: &str| {
+        let found = fs::metadata(bench.path(name)).unwrap();
+        (found.uid(), found.gid())
+    };
+    assert_eq!(owner("rootfs/srv/deep/file"), (1_000_000, 2_000_007));
+    assert_eq!(
+        (owner("rootfs/srv"), owner("rootfs/srv/deep")),
+        ((1_000_000, 2_000_000), (1_000_000, 2_000_000))
+    );
 }
 
 #[test]

@@ -206,6 +206,15 @@ impl Containers {
         Watch::of(init).map_err(self.process(name, "watch its init"))
     }
 
+    /// Whether the ids in a running container are the host's own.
+    pub fn has_host_ids(&self, name: &str) -> Result<bool, RuntimeError> {
+        let not_running = || RuntimeError::NotRunning(name.to_owned());
+        let init = self.state(name)?.init.ok_or_else(not_running)?;
+        let map = PathBuf::from(format!("/proc/{init}/uid_map"));
+        let text = fs::read_to_string(&map).map_err(RuntimeError::io("read", map))?;
+        Ok(text.split_whitespace().eq(["0", "0", "4294967295"]))
+    }
+
     /// What a container uses now; none when it does not run.
     pub fn usage(&self, name: &str) -> Result<Option<Usage>, RuntimeError> {
         Ok(Self::usage_of(&self.state(name)?))

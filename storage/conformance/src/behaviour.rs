@@ -38,6 +38,7 @@ pub(crate) fn trials(lab: &dyn Lab) -> Vec<Behaviour> {
         ("a_copy_survives_its_source", a_copy_survives_its_source),
         ("a_copy_keeps_every_kind_of_file", a_copy_keeps_every_kind_of_file),
         ("a_disk_grows_and_keeps_its_content", a_disk_grows_and_keeps_its_content),
+        ("a_grown_disk_stays_as_large_when_it_is_restored", a_grown_disk_stays_as_large_when_it_is_restored),
         ("what_is_in_use_is_not_pulled_away", what_is_in_use_is_not_pulled_away),
         ("work_on_one_volume_waits_for_its_turn", work_on_one_volume_waits_for_its_turn),
         ("closing_and_opening_shows_the_same", closing_and_opening_shows_the_same),
@@ -312,9 +313,7 @@ fn a_copy_survives_its_source(lab: &dyn Lab) -> Outcome {
     let plan = CopyPlan { spec: &spec(&copy), snapshots: &snapshots };
     world.pool().copy_volume(&cx, source, &plan)?;
     world.other_pool().copy_volume(&cx, source, &plan)?;
-    if lab.capabilities().clone != CloneKind::Dependent {
-        world.delete(&cx, &Place::live(&from))?;
-    }
+    world.delete(&cx, &Place::live(&from))?;
     for name in &snapshots {
         same(&world.read_snapshot(&copy, name)?, &name.to_string(), "a snapshot of the copy")?;
     }
@@ -396,6 +395,22 @@ fn a_disk_grows_and_keeps_its_content(lab: &dyn Lab) -> Outcome {
     world.pool().resize(&cx, &volume, Some(old), Some(new))?;
     same(&world.pool().volume_usage(&cx, &volume)?.total_bytes, &Some(new.as_bytes()), "the size")?;
     same(&world.read(&volume)?, &"text".to_owned(), "the content")
+}
+
+fn a_grown_disk_stays_as_large_when_it_is_restored(lab: &dyn Lab) -> Outcome {
+    let world = World::fresh(lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let volume = custom(Content::Block, "v1")?;
+    world.make(&volume, "past")?;
+    let name = snapshot_name("s0")?;
+    world.snapshot(&cx, &volume, &name)?;
+    let old = spec(&volume).size.unwrap_or_default();
+    let larger = ByteSize::from_bytes(old.as_bytes() * 4);
+    world.pool().resize(&cx, &volume, Some(old), Some(larger))?;
+    world.write(&volume, "now")?;
+    world.pool().restore(&cx, &spec(&volume).with_size(larger), &name, true)?;
+    same(&world.pool().volume_usage(&cx, &volume)?.total_bytes, &Some(larger.as_bytes()), "the size")?;
+    same(&world.read(&volume)?, &"past".to_owned(), "the content")
 }
 
 fn a_shrinking_disk_is_refused_before_any_change(lab: &dyn Lab) -> Outcome {

@@ -70,8 +70,14 @@ pub fn suite(lab: &Arc<dyn Lab>) -> Vec<Trial> {
 fn trial(lab: &Arc<dyn Lab>, name: &str, run: impl Fn(&dyn Lab) -> Outcome + Send + 'static) -> Trial {
     let lab = Arc::clone(lab);
     Trial::test(format!("{}::{name}", lab.name()), move || {
-        run(lab.as_ref()).map_err(|error| Failed::from(error.to_string()))
+        run(lab.as_ref()).map_err(|error| Failed::from(chain(error.as_ref())))
     })
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }
 
 /// Fails with `what` unless it holds.

@@ -4,7 +4,7 @@ use crate::world::custom;
 use crate::{Behaviour, Lab, Outcome, World, ensure};
 use larder_base::KeptId;
 use larder_base::host::SystemHost;
-use larder_storage_driver::{Attached, Content, Cx, ErrorKind, Result, StorageError};
+use larder_storage_driver::{Attached, Content, Cx, ErrorKind, Mode, Result, StorageError};
 use larder_storage_pool::Fill;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -53,10 +53,13 @@ fn nothing_is_reachable(lab: &dyn Lab) -> Outcome {
     world.snapshot(&cx, &live, &"s0".parse()?)?;
     world.pool().keep(&cx, &kept, KeptId::random())?;
     let trashed = world.pool().trash(&cx, &larder_storage_driver::Place::live(&trashed))?;
-    // What is not attached may not be there to be found at all.
-    world.pool().attach(&cx, &live, larder_storage_driver::Mode::ReadOnly)?;
-    look(&folder)?;
+    // Some technologies show on the host only what is in use.
+    world.pool().attach(&cx, &live, Mode::ReadWrite)?;
+    world.pool().attach_snapshot(&cx, &live, &"s0".parse()?)?;
+    let looked = look(&folder);
+    world.pool().detach_snapshot(&cx, &live, &"s0".parse()?)?;
     world.pool().detach(&cx, &live)?;
+    looked?;
     Ok(world.pool().destroy(&cx, &trashed)?)
 }
 

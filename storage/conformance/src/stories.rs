@@ -124,6 +124,19 @@ fn refreshes() -> Vec<Story> {
     ]
 }
 
+/// Copies a volume as it is: a clone, where the technology has such.
+fn copy_alone(world: &World, cx: &Cx<'_>) -> Result<()> {
+    let from = volume()?;
+    let source = CopySource { pool: world.pool(), volume: &from, snapshot: None };
+    let spec = VolumeSpec::new(custom(Content::Filesystem, "copy")?);
+    world.pool().copy_volume(cx, source, &CopyPlan { spec: &spec, snapshots: &[] })
+}
+
+fn copied(world: &World) -> Result<()> {
+    volume_with_snapshots(world)?;
+    copy_alone(world, &world.cx(&SystemHost))
+}
+
 /// All stories that a lab's technology can tell.
 pub(crate) fn all(lab: &dyn Lab) -> Vec<Story> {
     let mut stories = vec![
@@ -202,6 +215,16 @@ pub(crate) fn all(lab: &dyn Lab) -> Vec<Story> {
             let spec = VolumeSpec::new(custom(Content::Filesystem, "copy")?);
             world.pool().copy_volume(cx, source, &CopyPlan { spec: &spec, snapshots: &[] })
         }),
+        story("copy_without_snapshots", volume_with_snapshots, copy_alone),
+        story("delete_what_was_copied", copied, |world, cx| world.delete(cx, &Place::live(&volume()?))),
+        story(
+            "delete_the_copy_of_what_is_gone",
+            |world| {
+                copied(world)?;
+                world.delete(&world.cx(&SystemHost), &Place::live(&volume()?))
+            },
+            |world, cx| world.delete(cx, &Place::live(&custom(Content::Filesystem, "copy")?)),
+        ),
         Story {
             name: "copy_across_pools",
             pools: 2,

@@ -4,6 +4,7 @@ mod labs;
 
 use labs::btrfs::BtrfsLab;
 use labs::lvm::{Kind, LvmLab};
+use labs::zfs::ZfsLab;
 use larder_storage_conformance::{Bench, Lab, Proof, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
@@ -192,6 +193,7 @@ fn offers() -> Vec<Offer> {
     }
     offers.push(("lvm", Box::new(|| as_root(|| LvmLab::new("lvm", Kind::Thin)))));
     offers.push(("lvm_thick", Box::new(|| as_root(|| LvmLab::new("lvm_thick", Kind::Thick)))));
+    offers.push(("zfs", Box::new(|| as_root(zfs))));
     for technology in labs::ceph::TECHNOLOGIES {
         offers.push((technology.name, Box::new(|| as_root(|| ceph(*technology)))));
     }
@@ -210,6 +212,10 @@ fn as_root<L: Lab + 'static>(
 /// dir on what this machine has, unless it was run on filesystems of its own.
 fn dir() -> std::result::Result<DirLab, String> {
     Ok(DirLab { name: "dir".to_owned(), below: "/var/tmp".into(), _mounted: None })
+}
+
+fn zfs() -> std::result::Result<ZfsLab, String> {
+    ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?, &[])
 }
 
 fn ceph(technology: labs::ceph::Technology) -> std::result::Result<labs::ceph::CephLab, String> {

@@ -33,8 +33,9 @@ pub enum SnapshotKind {
 /// How a clone is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloneKind {
-    /// [`Driver::create_clone`](crate::Driver::create_clone) shares blocks with its source, which must stay
-    /// for as long as the clone lives (kept out of sight when it is deleted).
+    /// [`Driver::create_clone`](crate::Driver::create_clone) shares blocks with its source, which the technology can't
+    /// remove while the clone lives. [`Driver::destroy`](crate::Driver::destroy) succeeds all the same: the driver hides
+    /// what has clones where [`Driver::list`](crate::Driver::list) does not tell it, and removes it with the last of them.
     Dependent,
     /// [`Driver::create_clone`](crate::Driver::create_clone) shares blocks, and either may go first.
     Independent,

@@ -65,7 +65,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()>;
 
     /// Makes a volume that shares blocks with `from`, without `from`'s snapshots. Only ever called with a
-    /// staged place.
+    /// staged place. Of two that can't share blocks it says `Unsupported(Need::Clone)` and leaves nothing; the pool copies.
     fn create_clone(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
         let _ = (cx, from, spec);
         Err(StorageError::unsupported(
@@ -112,6 +112,13 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// The opposite of [`Driver::attach`]; Ok when not attached.
     fn detach(&self, cx: &Cx<'_>, at: &Place) -> Result<()>;
 
+    /// Lets the owner of a user namespace manage an attached volume as the technology's own, if the volume's keys (`config`)
+    /// ask for it. `namespace` is the namespace's file, such as `/proc/77/ns/user`. Repeatable; it ends with the namespace.
+    fn delegate(&self, cx: &Cx<'_>, at: &Place, config: &Config, namespace: &Path) -> Result<()> {
+        let _ = (cx, at, config, namespace);
+        Ok(())
+    }
+
     /// Makes the snapshot `name` of the volume `of`, live or staged, at once and in the same area. Of several parts
     /// the main one goes last: the snapshot is listed only when it is whole. Fails with `AlreadyExists` and changes
     /// nothing when there is one of that name. Only for [`SnapshotKind::Native`](crate::SnapshotKind::Native).
@@ -131,6 +138,20 @@ pub trait Driver: fmt::Debug + Send + Sync {
             Need::RestoreInPlace,
             format!("{at} can't be rolled back in place: {} exchanges", self.name()),
         ))
+    }
+
+    /// Whether the keys of a volume allow that a restore of its snapshot `name` removes the younger ones; the caller deletes
+    /// them before it restores. Fails with `InUse` when the restore would be refused even then. Only asked for
+    /// [`Restore::InPlaceNewest`](crate::Restore::InPlaceNewest), and before anything is changed.
+    fn may_remove_younger(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        name: &SnapshotName,
+        config: &Config,
+    ) -> Result<bool> {
+        let _ = (cx, at, name, config);
+        Ok(false)
     }
 
     /// Swaps two volumes with all their parts; snapshots stay where they are. One step for a volume of one part.

@@ -13,6 +13,7 @@ mod keys;
 pub mod lvm;
 pub mod memory;
 mod source;
+pub mod zfs;
 
 use larder_base::PoolName;
 use larder_base::host::{SystemHost, Tool};
@@ -81,6 +82,13 @@ pub const SUPPORTED: &[Supported] = &[
         is_remote: false,
         unavailable: lvm::unavailable,
         load: |setup| Ok(Box::new(lvm::Lvm::new(setup)?)),
+    },
+    Supported {
+        name: "zfs",
+        version: "2.3",
+        is_remote: false,
+        unavailable: || missing(zfs::ZFS),
+        load: |setup| Ok(Box::new(zfs::Zfs::new(setup)?)),
     },
 ];
 

@@ -34,6 +34,22 @@ pub struct ExportPlan<'a> {
     pub snapshots: Vec<(SnapshotName, BackupMember)>,
     /// The manifest's file on this machine, and its name in the tar (`backup/index.yaml`): it comes first.
     pub manifest: (&'a Path, &'a str),
+    /// A file of this machine that stands in the volume's folder of the tar, though not in the volume, and its name in the
+    /// tar: it comes last.
+    pub companion: Option<(&'a Path, &'a str)>,
+}
+
+/// Parts of a volume or snapshot that become a tar of their own.
+#[derive(Debug, Clone)]
+pub struct PartsPlan<'a> {
+    /// The live volume.
+    pub volume: &'a VolumeId,
+    /// One of its snapshots instead.
+    pub snapshot: Option<&'a SnapshotName>,
+    /// A file on this machine, and its name in the tar: it comes first.
+    pub first: (&'a Path, &'a str),
+    /// Folders of the volume, each under its own name in the tar. One that is not there is left out.
+    pub folders: &'a [&'a str],
 }
 
 impl Pool {
@@ -45,8 +61,27 @@ impl Pool {
         let snapshots = plan.snapshots.iter().map(|(name, member)| (live.at_snapshot(name), member));
         let places: Vec<_> = snapshots.chain([(live.clone(), &plan.member)]).collect();
         let mut contents = Contents::new(plan.manifest);
+        contents.last = plan.companion.map(|(path, name)| (below_root(path), name.to_owned()));
         self.with_all_attached(cx, &places, &mut contents, |contents| pack(cx, contents, output))
             .map_err(|error| error.while_doing(format!("exporting the {}", plan.volume)))
+    }
+
+    /// Writes an uncompressed tar of some of a volume's folders to `output`. The volume may be in use.
+    pub fn export_parts(&self, cx: &Cx<'_>, plan: &PartsPlan<'_>, output: &Arc<File>) -> Result<()> {
+        let _lock = self.lock(cx, plan.volume, LockMode::Shared)?;
+        let live = Place::live(plan.volume);
+        let at = plan.snapshot.map_or_else(|| live.clone(), |snapshot| live.at_snapshot(snapshot));
+        self.with_attached(cx, &at, Mode::ReadOnly, |attached| {
+            let mut contents = Contents::new(plan.first);
+            for name in plan.folders {
+                let folder = attached.directory()?.join(name);
+                if std::fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir()) {
+                    contents.push(below_root(&folder), name);
+                }
+            }
+            pack(cx, &contents, output)
+        })
+        .map_err(|error| error.while_doing(format!("exporting parts of the {at}")))
     }
 
     fn with_all_attached(
@@ -65,11 +100,12 @@ impl Pool {
 }
 
 /// What tar is told: paths below `/`, each with its new name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Contents {
     paths: Vec<PathBuf>,
     transforms: Vec<String>,
     left_out: Vec<PathBuf>,
+    last: Option<(PathBuf, String)>,
 }
 
 impl Contents {
@@ -92,6 +128,15 @@ impl Contents {
             self.push(below_root(folder).join(".").join(file), name);
         }
         Ok(())
+    }
+
+    /// All that is told, with what comes last.
+    fn complete(&self) -> Self {
+        let mut all = self.clone();
+        if let Some((path, name)) = all.last.take() {
+            all.push(path, &name);
+        }
+        all
     }
 
     fn push(&mut self, path: PathBuf, name: &str) {
@@ -118,6 +163,7 @@ fn escaped(text: &str) -> String {
 }
 
 fn pack(cx: &Cx<'_>, contents: &Contents, output: &Arc<File>) -> Result<()> {
+    let contents = contents.complete();
     let mut cmd = Cmd::reads(TAR)
         .args(["--create", "--file=-", "--format=posix", "--numeric-owner", "--acls", "--xattrs"])
         .args(["--xattrs-include=*", "--one-file-system", "--pax-option=delete=atime,delete=ctime"])

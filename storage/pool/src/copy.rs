@@ -6,7 +6,8 @@ use crate::locks::LockMode;
 use crate::undo;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
-    CloneKind, Cx, ErrorKind, Mode, Place, Quota, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
+    CloneKind, Cx, ErrorKind, Mode, Need, Place, Quota, Result, SnapshotKind, StorageError, VolumeId,
+    VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
 
@@ -78,7 +79,11 @@ impl Pool {
         let is_same_pool = source.pool.name == self.name;
         let can_clone = self.driver.capabilities().clone != CloneKind::None;
         if is_same_pool && can_clone && plan.snapshots.is_empty() {
-            return self.driver.create_clone(cx, staged, &source.place(), plan.spec);
+            match self.driver.create_clone(cx, staged, &source.place(), plan.spec) {
+                // These two can't share blocks.
+                Err(error) if error.kind() == ErrorKind::Unsupported(Need::Clone) => {}
+                other => return other,
+            }
         }
         if is_same_pool && can_clone {
             let (from, names) = (source.place(), plan.snapshots);

@@ -24,7 +24,7 @@ mod restore;
 mod snapshot;
 mod undo;
 
-pub use backup::{BackupMember, ExportPlan};
+pub use backup::{BackupMember, ExportPlan, PartsPlan};
 pub use copy::{CopyPlan, CopySource};
 pub use create::{EmptyFill, Fill};
 pub use intent::Intent;

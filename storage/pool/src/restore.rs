@@ -6,7 +6,7 @@ use crate::locks::LockMode;
 use crate::undo;
 use larder_base::SnapshotName;
 use larder_storage_driver::{
-    CloneKind, Cx, ErrorKind, Mode, Need, Place, Restore, Result, StorageError, VolumeId, VolumeSpec,
+    CloneKind, Content, Cx, ErrorKind, Mode, Need, Place, Restore, Result, StorageError, VolumeId, VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
 
@@ -52,21 +52,35 @@ impl Pool {
                 }
                 other => other,
             },
-            Restore::InPlace | Restore::InPlaceNewest => self.restore_in_place(cx, &spec.id, name),
+            Restore::InPlace | Restore::InPlaceNewest => self.restore_in_place(cx, spec, name),
         }
     }
 
-    fn restore_in_place(&self, cx: &Cx<'_>, volume: &VolumeId, name: &SnapshotName) -> Result<()> {
-        let live = Place::live(volume);
+    fn restore_in_place(&self, cx: &Cx<'_>, spec: &VolumeSpec, name: &SnapshotName) -> Result<()> {
+        let live = Place::live(&spec.id);
         match self.driver.restore(cx, &live, name) {
-            Err(error) if is_refusal(&error) => Err(error),
+            Err(error) if is_refusal(&error) => return Err(error),
             // A rollback that has begun can only be finished.
             Err(error) => self
                 .driver
                 .restore(&cx.uncancellable(), &live, name)
-                .map_err(|again| error.with_undo_failures(vec![again])),
-            Ok(()) => Ok(()),
+                .map_err(|again| error.with_undo_failures(vec![again]))?,
+            Ok(()) => {}
         }
+        self.grow_again(&cx.uncancellable(), spec)
+    }
+
+    /// A disk that was rolled back may be as small as it was then: it becomes as large as it shall be.
+    fn grow_again(&self, cx: &Cx<'_>, spec: &VolumeSpec) -> Result<()> {
+        let Some(size) = spec.size.filter(|_| spec.id.content == Content::Block) else { return Ok(()) };
+        let live = Place::live(&spec.id);
+        let now = self.driver.usage(cx, &live)?.total_bytes;
+        if now.is_none_or(|now| now >= size.as_bytes()) {
+            return Ok(());
+        }
+        self.driver.resize(cx, &live, Some(size)).or_else(|error| {
+            self.driver.resize(cx, &live, Some(size)).map_err(|again| error.with_undo_failures(vec![again]))
+        })
     }
 
     fn restore_by_exchange(&self, cx: &Cx<'_>, spec: &VolumeSpec, name: &SnapshotName) -> Result<()> {

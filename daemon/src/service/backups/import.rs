@@ -1,9 +1,9 @@
 //! Volumes from uploaded files: backups in the portable form, ISO images, and tars of files.
 
+use super::Layout;
 use super::disk::write_disk;
 use super::manifest::{self, Described, Manifest};
 use super::survey::{self, Wanted};
-use super::{SNAPSHOTS, VOLUME};
 use crate::service::{NewVolume, OpenPool, Result, Service, ServiceError, Task};
 use larder_base::{ByteSize, ProjectName, SnapshotName, VolumeName};
 use larder_catalog::documents::{Snapshot, Volume};
@@ -17,7 +17,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// How long one unpacking may take.
-const UNPACK_SECONDS: u64 = 24 * 3600;
+pub(super) const UNPACK_SECONDS: u64 = 24 * 3600;
 
 /// What an uploaded file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,10 +124,11 @@ impl Service {
         snapshots: &[(SnapshotName, Described)],
     ) -> Result<()> {
         let content = new.content;
+        let layout = Layout::of("custom");
         let folders: Vec<String> = snapshots
             .iter()
-            .map(|(name, _)| format!("{SNAPSHOTS}/{name}"))
-            .chain([VOLUME.to_owned()])
+            .map(|(name, _)| format!("{}/{name}", layout.snapshots))
+            .chain([layout.volume.to_owned()])
             .collect();
         let wanted = match content {
             Content::Filesystem => Wanted::Folders(folders.clone()),
@@ -175,7 +176,7 @@ impl Service {
     }
 
     /// How many bytes more the pool can take.
-    fn room(&self, task: &Task, pool: &OpenPool) -> Result<u64> {
+    pub(super) fn room(&self, task: &Task, pool: &OpenPool) -> Result<u64> {
         let usage = self.with_cx(task, |cx| pool.pool.usage(cx))?;
         Ok(usage.total_bytes.saturating_sub(usage.used_bytes))
     }
@@ -261,13 +262,13 @@ fn create(
 }
 
 /// Fills a volume or a snapshot from its part of a backup.
-struct MemberFill<'a> {
-    service: &'a Service,
-    file: &'a Path,
-    content: Content,
-    limits: Limits,
+pub(super) struct MemberFill<'a> {
+    pub(super) service: &'a Service,
+    pub(super) file: &'a Path,
+    pub(super) content: Content,
+    pub(super) limits: Limits,
     /// The folder, or the disk without its ending.
-    member: String,
+    pub(super) member: String,
 }
 
 impl Fill for MemberFill<'_> {

@@ -62,7 +62,7 @@ pub(super) struct Manifest {
 }
 
 /// Values that are numbers or booleans in YAML are texts for us.
-fn texts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
+pub(super) fn texts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Value {

@@ -1,18 +1,23 @@
-//! Backups of volumes in the portable form: stored files that can be downloaded, and their import.
+//! Backups of volumes and instances in the portable form: stored files that can be downloaded, and their import. An
+//! instance's is its root volume's, with more told in it.
 
 mod disk;
 mod import;
+mod instance;
+mod instance_manifest;
 mod manifest;
-mod pack;
+pub(super) mod pack;
 mod survey;
 
 pub use import::{BackupImport, ImportKind};
+pub use instance::InstanceImport;
 
 use super::crash::{Point, point};
 use super::store::cause_of;
 use super::{OpenPool, Requestor, Result, Service, ServiceError, Task, VolumeRecord, url};
 use jiff::Timestamp;
 use larder_base::SnapshotName;
+use larder_catalog::Cause;
 use larder_catalog::documents::{Backup, Snapshot, Volume};
 use larder_storage_driver::{Content, Cx};
 use larder_storage_pool::{BackupMember, ExportPlan};
@@ -24,10 +29,28 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// The folder and name of a volume in the tar, and of its snapshots (the peers' layout).
-const VOLUME: &str = "backup/volume";
-const SNAPSHOTS: &str = "backup/volume-snapshots";
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    volume: &'static str,
+    snapshots: &'static str,
+}
+
+impl Layout {
+    /// That of a kind of volume.
+    fn of(kind: &str) -> Self {
+        match kind {
+            "container" => Self { volume: "backup/container", snapshots: "backup/snapshots" },
+            _ => Self { volume: "backup/volume", snapshots: "backup/volume-snapshots" },
+        }
+    }
+}
+
+/// Where the peers look for what `index.yaml` says, in an instance's root volume.
+const PEERS_NOTE: &str = "backup.yaml";
 const MANIFEST: &str = "backup/index.yaml";
 const UNFINISHED: &str = "part";
+/// How work that makes a backup calls what it is at; clients look for `create_backup_progress`.
+const STAGE: &str = "create_backup";
 
 /// What a new backup shall be, checked.
 #[derive(Debug, Clone)]
@@ -73,9 +96,9 @@ impl NewBackup {
     }
 }
 
-/// Whether the text of a manifest is understood.
+/// Whether the text of a manifest is understood: a volume's, or an instance's.
 pub(crate) fn check_manifest(text: &str) -> Result<()> {
-    manifest::read(text).map(drop)
+    manifest::read(text).map(drop).or_else(|_| instance_manifest::read(text).map(drop))
 }
 
 fn member(content: Content, folder: &str) -> BackupMember {
@@ -111,11 +134,8 @@ impl Service {
             fs::rename(&part, &path)?;
             File::open(self.directories.backups())?.sync_all()?;
             point(Point::Act);
-            let url = self.backup_url(&pool.document.name, &record.volume, &backup.name);
-            self.store.add_backup(
-                &backup,
-                Some(cause_of(task, "storage-volume-backup-created", &url, &record.volume.project)),
-            )
+            let cause = self.backup_cause(task, &pool.document.name, &record.volume, &backup.name, "created");
+            self.store.add_backup(&backup, Some(cause))
         });
         if written.is_err() {
             for file in [&part, &path] {
@@ -159,12 +179,20 @@ impl Service {
         output: impl Write + Send,
     ) -> Result<()> {
         let snapshots = if new.volume_only { Vec::new() } else { self.store.snapshots_of(&record.volume)? };
-        let text = manifest::write(&pool.document, &record.volume, &snapshots)?;
-        let mut index = tempfile::NamedTempFile::new_in(self.directories.backups())?;
-        index.write_all(text.as_bytes())?;
-        pack::through(new.compression, output, task, |output| {
-            self.with_cx(task, |cx| export(cx, pool, record, &snapshots, index.path(), &output))
+        self.must_have_own_ids(task, pool, record, &snapshots)?;
+        let (text, note) = self.manifests(pool, record, &snapshots)?;
+        let index = self.temporary(&text)?;
+        let note = note.map(|text| self.temporary(&text)).transpose()?;
+        let files = (index.path(), note.as_ref().map(tempfile::NamedTempFile::path));
+        pack::through(STAGE, new.compression, output, task, |output| {
+            self.with_cx(task, |cx| export(cx, pool, record, &snapshots, files, &output))
         })
+    }
+
+    fn temporary(&self, text: &str) -> Result<tempfile::NamedTempFile> {
+        let mut file = tempfile::NamedTempFile::new_in(self.directories.backups())?;
+        file.write_all(text.as_bytes())?;
+        Ok(file)
     }
 
     /// A volume's backups, by name.
@@ -206,12 +234,7 @@ impl Service {
         name: &str,
     ) -> Result<()> {
         let NewBackup { name, .. } = NewBackup::checked(self, name.to_owned(), None, true, "none")?;
-        let mut cause = cause_of(
-            task,
-            "storage-volume-backup-renamed",
-            &self.backup_url(&pool.document.name, &record.volume, &name),
-            &record.volume.project,
-        );
+        let mut cause = self.backup_cause(task, &pool.document.name, &record.volume, &name, "renamed");
         cause.context = serde_json::json!({ "old_name": backup.name });
         self.store.rename_backup(backup, &Backup { name, ..backup.clone() }, Some(cause))
     }
@@ -224,11 +247,8 @@ impl Service {
         record: &VolumeRecord,
         backup: &Backup,
     ) -> Result<()> {
-        let url = self.backup_url(&pool.document.name, &record.volume, &backup.name);
-        self.store.remove_backup(
-            backup,
-            Some(cause_of(task, "storage-volume-backup-deleted", &url, &record.volume.project)),
-        )?;
+        let cause = self.backup_cause(task, &pool.document.name, &record.volume, &backup.name, "deleted");
+        self.store.remove_backup(backup, Some(cause))?;
         point(Point::Commit);
         remove_file(&self.backup_path(backup))
     }
@@ -254,8 +274,7 @@ impl Service {
         let record = self.store.volume_by_id(backup.volume)?.ok_or_else(missing)?;
         let pool = self.store.pool_by_id(record.volume.pool)?;
         let task = Task::quiet(Requestor::default());
-        let url = self.backup_url(&pool.name, &record.volume, &backup.name);
-        let cause = cause_of(&task, "storage-volume-backup-deleted", &url, &record.volume.project);
+        let cause = self.backup_cause(&task, &pool.name, &record.volume, &backup.name, "deleted");
         self.store.remove_backup(backup, Some(cause))?;
         remove_file(&self.backup_path(backup))
     }
@@ -283,11 +302,17 @@ impl Service {
         self.directories.backups().join(backup.id.to_string())
     }
 
-    fn backup_url(&self, pool: &str, volume: &Volume, backup: &str) -> String {
-        url(
-            &["storage-pools", pool, "volumes", &volume.kind, &volume.name, "backups", backup],
-            &volume.project,
-        )
+    /// What happened to a backup: of a volume, or of the instance whose root it is.
+    fn backup_cause(&self, task: &Task, pool: &str, volume: &Volume, backup: &str, what: &str) -> Cause {
+        let (subject, parts) = match volume.kind.as_str() {
+            "container" => ("instance", vec!["instances", &volume.name, "backups", backup]),
+            kind => (
+                "storage-volume",
+                vec!["storage-pools", pool, "volumes", kind, &volume.name, "backups", backup],
+            ),
+        };
+        let url = url(&parts, &volume.project);
+        cause_of(task, &format!("{subject}-backup-{what}"), &url, &volume.project)
     }
 }
 
@@ -296,18 +321,20 @@ fn export(
     pool: &OpenPool,
     record: &VolumeRecord,
     snapshots: &[Snapshot],
-    manifest: &Path,
+    (manifest, note): (&Path, Option<&Path>),
     output: &std::sync::Arc<File>,
 ) -> Result<()> {
-    let id = record.storage_id()?;
+    let (id, layout) = (record.storage_id()?, Layout::of(&record.volume.kind));
+    let noted_as = format!("{}/{PEERS_NOTE}", layout.volume);
     let place = |snapshot: &Snapshot| -> Result<(SnapshotName, BackupMember)> {
-        Ok((snapshot.name.parse()?, member(id.content, &format!("{SNAPSHOTS}/{}", snapshot.name))))
+        Ok((snapshot.name.parse()?, member(id.content, &format!("{}/{}", layout.snapshots, snapshot.name))))
     };
     let plan = ExportPlan {
         volume: &id,
-        member: member(id.content, VOLUME),
+        member: member(id.content, layout.volume),
         snapshots: snapshots.iter().map(place).collect::<Result<_>>()?,
         manifest: (manifest, MANIFEST),
+        companion: note.map(|note| (note, noted_as.as_str())),
     };
     Ok(pool.pool.export(cx, &plan, output)?)
 }

@@ -1,4 +1,4 @@
-//! Compression of backups, while they are written.
+//! Compression of backups and images, while they are written.
 
 use crate::service::{Result, ServiceError, Task};
 use larder_base::progress::Unit;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(in crate::service) enum Compression {
     None,
     Gzip,
     Bzip2,
@@ -25,8 +25,6 @@ pub(super) enum Compression {
 
 const XZ_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
-/// How work that makes a backup calls what it is at; clients look for `create_backup_progress`.
-const STAGE: &str = "create_backup";
 /// How long a full pipe is waited for before the work looks whether it was cancelled.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
@@ -66,8 +64,9 @@ impl Compression {
     }
 }
 
-/// Runs `work`, which writes into the file it is given; what it writes ends up in `target`, compressed.
-pub(super) fn through(
+/// Runs `work`, which writes into the file it is given; what it writes ends up in `target`, compressed. Reports as `stage`.
+pub(in crate::service) fn through(
+    stage: &'static str,
     compression: Compression,
     target: impl Write + Send,
     task: &Task,
@@ -75,7 +74,7 @@ pub(super) fn through(
 ) -> Result<()> {
     let (reader, writer) = io::pipe()?;
     let writer = Arc::new(File::from(OwnedFd::from(writer)));
-    let reader = Counted { inner: reader, count: 0, progress: task.progress.clone() };
+    let reader = Counted { inner: reader, count: 0, stage, progress: task.progress.clone() };
     let (worked, packed) = std::thread::scope(|scope| {
         let packing = std::thread::Builder::new().name("compress".to_owned());
         let packing = packing.spawn_scoped(scope, move || compress(compression, reader, target))?;
@@ -87,7 +86,7 @@ pub(super) fn through(
     // Whatever the two then said is only a consequence.
     task.cancel.checkpoint().map_err(StorageError::from)?;
     // A compressor that fails closes the pipe, and the work's failure is only a consequence of that.
-    packed.map_err(|error| ServiceError::internal(format!("the backup can't be written: {error}")))?;
+    packed.map_err(|error| ServiceError::internal(format!("the file can't be written: {error}")))?;
     worked
 }
 
@@ -132,6 +131,7 @@ fn compress(compression: Compression, mut from: impl Read, to: impl Write) -> io
 struct Counted<R> {
     inner: R,
     count: u64,
+    stage: &'static str,
     progress: Progress,
 }
 
@@ -139,7 +139,7 @@ impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.count += read as u64;
-        self.progress.report(STAGE, "", self.count, None, Unit::Bytes);
+        self.progress.report(self.stage, "", self.count, None, Unit::Bytes);
         Ok(read)
     }
 }
@@ -195,7 +195,7 @@ mod tests {
             let mut file = tempfile::tempfile().unwrap();
             let task = Task::quiet(Requestor::default());
             let work = |output: Arc<File>| Ok((&*output).write_all(&text)?);
-            let written = through(name.parse().unwrap(), &file, &task, work);
+            let written = through("test", name.parse().unwrap(), &file, &task, work);
             written.unwrap();
             file.rewind().unwrap();
             let format = larder_images::Format::of_file(&mut file).unwrap().expect(name);
@@ -209,7 +209,8 @@ mod tests {
     fn a_failure_of_the_work_is_the_failure() {
         let file = tempfile::tempfile().unwrap();
         let task = Task::quiet(Requestor::default());
-        let failed = through(Compression::Gzip, &file, &task, |_| Err(ServiceError::bad("no such volume")));
+        let failed =
+            through("test", Compression::Gzip, &file, &task, |_| Err(ServiceError::bad("no such volume")));
         assert_eq!(failed.unwrap_err().message, "no such volume");
     }
 
@@ -227,7 +228,7 @@ mod tests {
             assert!(writing.join().unwrap().is_err());
             Ok(())
         };
-        let cancelled = through(Compression::None, pipe, &task, work).unwrap_err();
+        let cancelled = through("test", Compression::None, pipe, &task, work).unwrap_err();
         assert_eq!(cancelled.message, "cancelled");
         drop(reader);
     }

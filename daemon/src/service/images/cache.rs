@@ -37,7 +37,7 @@ impl Service {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use crate::service::{Directories, NewImage, Requestor, Service, Task};
     use jiff::SignedDuration;
     use larder_base::host::SystemHost;
@@ -48,14 +48,33 @@ mod tests {
     use larder_storage_driver::Config;
     use std::sync::Arc;
 
-    struct World {
+    pub(in crate::service::images) struct World {
         _folder: tempfile::TempDir,
-        clock: Arc<ManualClock>,
-        service: Service,
+        pub(in crate::service::images) clock: Arc<ManualClock>,
+        pub(in crate::service::images) service: Service,
+    }
+
+    /// The tar of the smallest image there can be.
+    pub(in crate::service::images) fn tar_of(name: &str) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let architecture = larder_images::local_architecture();
+        let text = format!(
+            "architecture: {architecture}\ncreation_date: 1\nproperties: {{description: \"{name}\"}}\n"
+        );
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "metadata.yaml", text.as_bytes()).unwrap();
+        let mut folder = tar::Header::new_gnu();
+        folder.set_entry_type(tar::EntryType::Directory);
+        folder.set_size(0);
+        folder.set_mode(0o755);
+        tar.append_data(&mut folder, "rootfs/", std::io::empty()).unwrap();
+        tar.into_inner().unwrap()
     }
 
     impl World {
-        fn new() -> Self {
+        pub(in crate::service::images) fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let directories = Directories::new(folder.path());
             directories.prepare().unwrap();
@@ -68,22 +87,9 @@ mod tests {
             Self { _folder: folder, clock, service }
         }
 
-        fn import(&self, name: &str, cached: bool) -> Image {
-            let (path, file) = self.service.image_store().new_part().unwrap();
-            let mut tar = tar::Builder::new(file);
-            let text =
-                format!("architecture: x86_64\ncreation_date: 1\nproperties: {{description: {name}}}\n");
-            let mut header = tar::Header::new_gnu();
-            header.set_size(text.len() as u64);
-            header.set_mode(0o644);
-            tar.append_data(&mut header, "metadata.yaml", text.as_bytes()).unwrap();
-            let mut folder = tar::Header::new_gnu();
-            folder.set_entry_type(tar::EntryType::Directory);
-            folder.set_size(0);
-            folder.set_mode(0o755);
-            tar.append_data(&mut folder, "rootfs/", std::io::empty()).unwrap();
-            tar.into_inner().unwrap();
-            let new = NewImage {
+        /// What is told of an image of the default project.
+        pub(in crate::service::images) fn new_image(&self, name: &str, cached: bool) -> NewImage {
+            NewImage {
                 project: ProjectName::default_project(),
                 filename: name.to_owned(),
                 public: false,
@@ -94,7 +100,13 @@ mod tests {
                 profiles: None,
                 aliases: vec![(name.to_owned(), String::new())],
                 update_source: None,
-            };
+            }
+        }
+
+        fn import(&self, name: &str, cached: bool) -> Image {
+            let (path, mut file) = self.service.image_store().new_part().unwrap();
+            std::io::Write::write_all(&mut file, &tar_of(name)).unwrap();
+            let new = self.new_image(name, cached);
             let upload = crate::service::ImageUpload {
                 files: ImageFiles { main: path, rootfs: None },
                 expected: None,

@@ -5,10 +5,13 @@
 //! nobody knows, which the next start removes.
 
 mod aliases;
+mod auto_update;
 mod cache;
+mod publish;
 mod remote;
 mod upload;
 
+pub use publish::PublishSource;
 pub use remote::RemoteImage;
 pub use upload::{ImageUpload, NewImage};
 
@@ -36,6 +39,7 @@ pub(super) struct Images {
     store: ImageStore,
     downloader: Downloader,
     lists: ListCache,
+    asked: auto_update::Asked,
     /// Held while files and catalog change together.
     changing: Mutex<()>,
 }
@@ -46,6 +50,7 @@ impl Images {
             store: ImageStore::open(directory)?,
             downloader: Downloader::new(DownloadOptions::default())?,
             lists: ListCache::new(Arc::clone(clock), LIST_LIFE),
+            asked: auto_update::Asked::default(),
             changing: Mutex::default(),
         })
     }

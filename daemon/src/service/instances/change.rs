@@ -68,7 +68,7 @@ impl Service {
         }
     }
 
-    pub(super) fn must_be_stopped(&self, instance: &Instance, what: &str) -> Result<()> {
+    pub(in crate::service) fn must_be_stopped(&self, instance: &Instance, what: &str) -> Result<()> {
         match self.runs(instance)? {
             false => Ok(()),
             true => Err(ServiceError::bad(format!(

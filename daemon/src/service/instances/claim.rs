@@ -13,7 +13,7 @@ pub(super) struct Claims {
 
 /// The right to change one instance, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Claim<'a> {
+pub(in crate::service) struct Claim<'a> {
     claims: &'a Claims,
     instance: InstanceId,
 }

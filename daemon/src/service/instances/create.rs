@@ -134,7 +134,7 @@ impl Service {
             project: self.image_project(project)?,
             filename: String::new(),
             public: false,
-            auto_update: true,
+            auto_update: self.updates_cached_images()?,
             cached: true,
             properties: Config::new(),
             expires_at: None,
@@ -231,7 +231,7 @@ impl Service {
     }
 
     /// The document of a new instance.
-    fn planned(
+    pub(in crate::service) fn planned(
         &self,
         project: ProjectName,
         new: &NewInstance,
@@ -272,6 +272,21 @@ impl Service {
         instance: Instance,
         origin: &Origin,
     ) -> Result<Instance> {
+        self.create_root(task, pool, instance, Some(origin.trigger), &origin.companions, |spec| {
+            self.fill_root(task, pool, spec, origin)
+        })
+    }
+
+    /// The same with a root that `fill` publishes, and whose snapshots are then `companions`.
+    pub(in crate::service) fn create_root(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        instance: Instance,
+        trigger: Option<Trigger>,
+        companions: &[Snapshot],
+        fill: impl FnOnce(&VolumeSpec) -> Result<()>,
+    ) -> Result<Instance> {
         let expanded = self.expanded(&instance)?;
         let size =
             root_device(&expanded)?.1.filter(|size| !size.is_empty()).map(str::parse::<ByteSize>).transpose();
@@ -300,14 +315,13 @@ impl Service {
         self.store.begin_instance(&pool.document, &instance, &volume)?;
         point(Point::Intent);
         let spec = VolumeSpec { id, size, config };
-        let filled = self.fill_root(task, pool, &spec, origin);
-        if let Err(error) = filled {
+        if let Err(error) = fill(&spec) {
             self.store.forget_volume(volume.id)?;
             self.store.forget_instance(&instance, &[], None)?;
             return Err(error);
         }
         point(Point::Act);
-        let finished = self.finish_root(task, pool, &instance, &volume, origin.trigger, &origin.companions);
+        let finished = self.finish_root(task, pool, &instance, &volume, trigger, companions);
         if finished.is_err() {
             self.give_up(task, pool, &instance, &spec.id)?;
         }
@@ -334,11 +348,13 @@ impl Service {
         pool: &OpenPool,
         instance: &Instance,
         volume: &Volume,
-        trigger: Trigger,
+        trigger: Option<Trigger>,
         companions: &[Snapshot],
     ) -> Result<Instance> {
         let id = crate::service::storage_id(volume)?;
-        self.render_root(task, pool, instance, &id, trigger)?;
+        if let Some(trigger) = trigger {
+            self.render_root(task, pool, instance, &id, trigger)?;
+        }
         let expanded = self.expanded(instance)?;
         let uses = self.check_settings(instance, &expanded)?;
         let snapshots = super::super::copies::companions_of(volume, companions);
@@ -365,7 +381,7 @@ impl Service {
     pub(super) fn finish_creation(&self, instance: &Instance, root: &VolumeRecord) -> Result<()> {
         let task = Task::quiet(crate::service::Requestor::default());
         let pool = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
-        self.finish_root(&task, &pool, instance, &root.volume, Trigger::Create, &[])?;
+        self.finish_root(&task, &pool, instance, &root.volume, Some(Trigger::Create), &[])?;
         tracing::info!(instance = instance.name, "finished making an instance that was under way");
         self.settle_instance_snapshots(instance, root)
     }
@@ -402,6 +418,7 @@ impl Service {
             entries: &metadata.templates,
             trigger,
             values: &values,
+            first_ids: super::shifted::first_ids(&rootfs)?,
         };
         run.apply().map_err(|error| ServiceError::bad(crate::service::store::chain(&error)))?;
         Ok(())

@@ -4,6 +4,7 @@ use super::image_volume::ROOTFS;
 use crate::service::{Kind, OpenPool, Result, Service, ServiceError, Task};
 use larder_catalog::documents::Instance;
 use larder_runtime::files::{FileRoot, FilesError};
+use larder_runtime::shift;
 use larder_storage_driver::{Mode, VolumeId};
 use std::sync::Arc;
 
@@ -62,7 +63,10 @@ impl Service {
     fn attach_files(&self, task: &Task, pool: &OpenPool, root: &VolumeId) -> Result<Result<FileRoot>> {
         let attached = self.with_cx(task, |cx| pool.pool.attach(cx, root, Mode::ReadWrite))?;
         let folder = attached.directory().map_err(ServiceError::from);
-        Ok(folder.and_then(|folder| Ok(FileRoot::open(&folder.join(ROOTFS), None)?)))
+        Ok(folder.and_then(|folder| {
+            let rootfs = folder.join(ROOTFS);
+            Ok(FileRoot::open(&rootfs, shift::map_of(&rootfs)?)?)
+        }))
     }
 }
 

@@ -11,7 +11,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// The folder of a root volume that becomes the instance's root.
-pub(super) const ROOTFS: &str = "rootfs";
+pub(in crate::service) const ROOTFS: &str = "rootfs";
+/// The folder with the templates that its metadata names.
+pub(in crate::service) const TEMPLATES: &str = "templates";
 
 impl Service {
     /// The volume of an image on a pool; made now if it is not there.
@@ -76,20 +78,33 @@ impl Service {
             std::fs::DirBuilder::new().mode(0o755).create(&rootfs)?;
             self.unpack(cx, &whole(archive, &rootfs))?;
         }
-        // What we look at later must be the image's own, not a link to something of this machine.
-        for (name, is_right) in [
-            (ROOTFS, is_folder as fn(&Path) -> bool),
-            ("templates", is_folder_or_absent),
-            ("metadata.yaml", is_file),
-        ] {
-            if !is_right(&into.join(name)) {
-                let message =
-                    format!("the image's {name} is not what it must be: a plain file or folder of its own");
-                return Err(StorageError::new(ErrorKind::Invalid, message));
-            }
+        check_root(into)?;
+        if !is_file(&into.join(METADATA)) {
+            return Err(not_as_it_must_be(METADATA));
         }
         Ok(())
     }
+}
+
+const METADATA: &str = larder_images::metadata::METADATA_FILE;
+
+/// Looks whether what we look at later in a root volume is its own, not a link to something of this machine.
+pub(in crate::service) fn check_root(folder: &Path) -> larder_storage_driver::Result<()> {
+    for (name, is_right) in [
+        (ROOTFS, is_folder as fn(&Path) -> bool),
+        (TEMPLATES, is_folder_or_absent),
+        (METADATA, is_file_or_absent),
+    ] {
+        if !is_right(&folder.join(name)) {
+            return Err(not_as_it_must_be(name));
+        }
+    }
+    Ok(())
+}
+
+fn not_as_it_must_be(name: &str) -> StorageError {
+    let message = format!("its {name} is not what it must be: a plain file or folder of its own");
+    StorageError::new(ErrorKind::Invalid, message)
 }
 
 fn whole<'a>(archive: &'a Path, into: &'a Path) -> UnpackRequest<'a> {
@@ -102,6 +117,10 @@ fn is_folder(path: &Path) -> bool {
 
 fn is_file(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
+fn is_file_or_absent(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).map_or(true, |found| found.is_file())
 }
 
 fn is_folder_or_absent(path: &Path) -> bool {

@@ -52,7 +52,9 @@ impl Service {
         let name = runtime_name(instance);
         let mut attachments = Vec::new();
         // All volumes of the new disks are attached before one of the old is detached: what stays is never let go.
-        let changed = self.disks(task, instance, after, &mut attachments).and_then(|wanted| {
+        let is_privileged = self.runs_privileged(instance)?;
+        let wanted = self.disks(task, instance, after, is_privileged, &mut attachments);
+        let changed = wanted.and_then(|wanted| {
             let before = self.instances.containers.disks(&name)?;
             point(Point::Intent);
             let settled = self.bring_disks_to(&name, &wanted).and_then(|()| {
@@ -111,7 +113,10 @@ impl Service {
         }
         let task = Task::quiet(Requestor::default());
         let mut again = Vec::new();
-        let wanted = self.expanded(&current).and_then(|now| self.disks(&task, &current, &now, &mut again));
+        let is_privileged = self.runs_privileged(&current)?;
+        let wanted = self
+            .expanded(&current)
+            .and_then(|now| self.disks(&task, &current, &now, is_privileged, &mut again));
         let settled = wanted.and_then(|wanted| self.settle_again(&current, &wanted));
         // They are attached already.
         self.detach_each(&task, &current, again);

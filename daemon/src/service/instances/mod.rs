@@ -11,12 +11,14 @@ mod image_volume;
 mod live;
 mod relocate;
 mod run;
+mod shifted;
 mod snapshots;
 mod start;
 
 pub use change::InstanceChange;
 pub use create::{InstanceSource, NewInstance};
 pub use files::FilesInUse;
+pub(super) use image_volume::{ROOTFS, TEMPLATES, check_root};
 pub use relocate::InstanceTarget;
 pub use run::{InstanceUsage, Stop};
 
@@ -40,8 +42,8 @@ pub(super) struct Instances {
     containers: Containers,
     /// What each running instance has attached, to be detached when it stops.
     attached: Mutex<HashMap<InstanceId, Vec<start::Attachment>>>,
-    /// The pools whose filesystem can be mounted with mapped ids.
-    mappable: Mutex<BTreeSet<PoolId>>,
+    /// Whether the filesystem of a pool can be mounted with mapped ids, where it is known.
+    mappable: Mutex<HashMap<PoolId, bool>>,
     /// One change at a time of each.
     claims: claim::Claims,
     /// Held while an image is unpacked into a pool, so that it is unpacked once.
@@ -126,6 +128,17 @@ impl Service {
     pub(in crate::service) fn expanded(&self, instance: &Instance) -> Result<Expanded> {
         let holder = self.profile_project(instance.project.as_str())?;
         Ok(expand_with(instance, &self.profiles(&holder)?))
+    }
+
+    /// The right to change an instance, until it is dropped: waits until nobody else changes it.
+    pub(super) fn claim_instance(&self, instance: &Instance) -> claim::Claim<'_> {
+        self.instances.claims.take(instance.id)
+    }
+
+    /// The profiles of an instance, in order.
+    pub(super) fn profiles_of(&self, instance: &Instance) -> Result<Vec<larder_catalog::documents::Profile>> {
+        let holder = self.profile_project(instance.project.as_str())?;
+        instance.profiles.iter().map(|name| self.profile(&holder, name)).collect()
     }
 
     /// The custom volumes that devices name.
@@ -291,6 +304,11 @@ fn root_device(expanded: &Expanded) -> Result<(&str, Option<&str>)> {
         ServiceError::bad(format!("the root disk {name:?} names no pool: set its key pool"))
     })?;
     Ok((pool, device.get("size").map(String::as_str)))
+}
+
+/// The pool of the root disk.
+pub(super) fn root_pool(expanded: &Expanded) -> Result<String> {
+    root_device(expanded).map(|(pool, _)| pool.to_owned())
 }
 
 /// What belongs to one instance and is never copied to another.

@@ -11,7 +11,7 @@ use crate::service::{OpenPool, Result, Service, ServiceError, Task, VolumeRecord
 use larder_base::{InstanceName, ProjectName};
 use larder_catalog::documents::{Instance, Volume, VolumeState};
 use larder_images::Trigger;
-use larder_runtime::{Config, Devices};
+use larder_runtime::{Config, Devices, Expanded};
 use larder_storage_driver::{VolumeId, VolumeSpec};
 
 /// Where an instance goes.
@@ -130,17 +130,28 @@ impl Service {
         root: &Volume,
         pool: &str,
     ) -> Result<Instance> {
-        let mut moved = Instance {
+        let moved = Instance {
             name: root.name.clone(),
             project: root.project.clone(),
             root: Some(root.id),
             ..instance.clone()
         };
-        let there = self.expanded(&moved)?;
-        if root_device(&there).is_ok_and(|(known, _)| known == pool) {
-            return Ok(moved);
-        }
         let before = self.expanded(instance)?;
+        self.rooted_on(moved, &before, pool)
+    }
+
+    /// The same instance with its root on a pool: by a device of its own, unless that is so already. `before` says what
+    /// its root disk was.
+    pub(in crate::service) fn rooted_on(
+        &self,
+        mut instance: Instance,
+        before: &Expanded,
+        pool: &str,
+    ) -> Result<Instance> {
+        let there = self.expanded(&instance)?;
+        if root_device(&there).is_ok_and(|(known, _)| known == pool) {
+            return Ok(instance);
+        }
         let is_root = |device: &Config| device.get("path").is_some_and(|path| path == "/");
         let device = before.active_devices().find(|(_, device)| is_root(device));
         let (name, mut device) = device.map_or_else(
@@ -149,8 +160,8 @@ impl Service {
         );
         device.insert("path".to_owned(), "/".to_owned());
         device.insert("pool".to_owned(), pool.to_owned());
-        moved.devices.insert(name, device);
-        Ok(moved)
+        instance.devices.insert(name, device);
+        Ok(instance)
     }
 
     /// An instance before and after a change, with what it uses.

@@ -40,7 +40,7 @@ impl Service {
             Stop::Cleanly(timeout) => containers.shutdown(&name, timeout, &task.cancel)?,
         }
         // The one who watches does this too; here it is done when the answer comes.
-        self.detach_if_stopped(task, instance)
+        self.note_stopped(task, instance).map(drop)
     }
 
     /// Freezes an instance, or lets it go on.

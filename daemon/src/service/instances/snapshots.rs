@@ -16,7 +16,8 @@ fn snapshot_url(instance: &Instance, name: &str) -> String {
 }
 
 impl Service {
-    fn root_and_pool(&self, instance: &Instance) -> Result<(VolumeRecord, OpenPool)> {
+    /// The root volume of an instance, and the pool it is on.
+    pub fn root_and_pool(&self, instance: &Instance) -> Result<(VolumeRecord, OpenPool)> {
         let root = self.root_volume(instance)?;
         let pool = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
         Ok((root, pool))
@@ -63,13 +64,11 @@ impl Service {
     ) -> Result<()> {
         let (root, pool) = self.root_and_pool(instance)?;
         let now = self.clock.now();
+        lifetime::must_be_ahead(expires_at.flatten(), now, name.as_str())?;
         let expires_at = match expires_at {
             Some(said) => said,
             None => lifetime::expiry_of(&self.expanded(instance)?.config, now)?,
         };
-        if expires_at.is_some_and(|at| at <= now) {
-            return Err(ServiceError::bad(format!("the expiry of snapshot {name} has passed already")));
-        }
         self.create_snapshot(
             task,
             &pool,
@@ -108,6 +107,9 @@ impl Service {
         }
         self.detach_all(task, instance);
         let (root, pool) = self.root_and_pool(instance)?;
+        for younger in self.in_the_way_of(task, &pool, &root, name)? {
+            self.delete_instance_snapshot(task, instance, &younger.name)?;
+        }
         self.restore_volume(task, &pool, &root, name)?;
         let then = &snapshot.then;
         let mut restored = Instance {

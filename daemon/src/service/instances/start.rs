@@ -3,11 +3,10 @@
 use super::image_volume::ROOTFS;
 use super::{instance_url, runtime_name};
 use crate::service::{Result, Service, ServiceError, Task, WarningType};
-use larder_catalog::PoolId;
 use larder_catalog::documents::Instance;
 use larder_images::Trigger;
 use larder_runtime::{Config, ContainerSpec, DiskMount, Expanded, Started, Status, Watch, keys};
-use larder_storage_driver::{Mode, VolumeId, VolumeKind};
+use larder_storage_driver::{Mode, Place, VolumeId, VolumeKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +15,10 @@ use std::time::Duration;
 const BETWEEN_INITS: Duration = Duration::from_millis(300);
 
 /// A volume that a running instance has attached.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::service) struct Attachment {
     pool: String,
-    volume: VolumeId,
+    pub(super) volume: VolumeId,
 }
 
 impl Attachment {
@@ -40,17 +39,35 @@ impl Service {
         // Left by a container that ended while nobody looked.
         self.detach_all(task, instance);
         let mut attachments = Vec::new();
-        let started = self
-            .prepared(task, instance, &mut attachments)
-            .and_then(|spec| Ok(self.instances.containers.start(&spec, &task.cancel)?));
+        let started = self.prepared(task, instance, &mut attachments).and_then(|spec| {
+            let started = self.instances.containers.start(&spec, &task.cancel)?;
+            Ok((started, super::shifted::told(spec.idmap.as_ref(), spec.idmapped_root)))
+        });
         self.instances.attached.lock().insert(instance.id, attachments);
         match started {
-            Ok(started) => self.note_started(task, instance, &started),
+            Ok((started, idmap)) => {
+                if let Err(error) = self.delegate_root(task, instance, started.init) {
+                    tracing::warn!(instance = instance.name, %error, "the root volume can't be delegated");
+                }
+                self.note_started(task, instance, &started, idmap)
+            }
             Err(error) => {
                 self.detach_all(task, instance);
                 Err(error)
             }
         }
+    }
+
+    /// Lets a container that has a user namespace of its own manage its root volume, if the volume's keys say so.
+    fn delegate_root(&self, task: &Task, instance: &Instance, init: u32) -> Result<()> {
+        let namespace = PathBuf::from(format!("/proc/{init}/ns/user"));
+        if std::fs::read_link(&namespace)? == std::fs::read_link("/proc/self/ns/user")? {
+            return Ok(());
+        }
+        let (root, open) = self.root_and_pool(instance)?;
+        let live = Place::live(&root.storage_id()?);
+        let driver = open.pool.driver();
+        Ok(self.with_cx(task, |cx| driver.delegate(cx, &live, &root.volume.config, &namespace))?)
     }
 
     /// Attaches all that the container needs, and says what it shall be.
@@ -64,20 +81,18 @@ impl Service {
         let root = self.root_volume(instance)?;
         let pool = self.store.pool_by_id(root.volume.pool)?.name;
         let folder = self.attach_for(task, &pool, &root.storage_id()?, attachments)?;
-        self.render_templates(instance, &folder, Trigger::Start)?;
         let rootfs = folder.join(ROOTFS);
         let is_privileged = keys::is_true(&expanded.config, "security.privileged");
-        if !is_privileged {
-            self.must_map_ids(root.volume.pool, &pool, &rootfs, &instance.name)?;
-        }
+        let ids = self.prepare_root(task, instance, (root.volume.pool, &rootfs), is_privileged)?;
+        self.render_templates(instance, &folder, Trigger::Start)?;
         let memory = memory_of_machine();
         let bad = |error: larder_runtime::KeyError| ServiceError::bad(error.to_string());
         Ok(ContainerSpec {
             name: runtime_name(instance),
             root: rootfs,
-            idmap: if is_privileged { None } else { Some(super::id_map()?) },
-            idmapped_root: !is_privileged,
-            disks: self.disks(task, instance, &expanded, attachments)?,
+            idmap: ids.map,
+            idmapped_root: ids.is_mapped,
+            disks: self.disks(task, instance, &expanded, is_privileged, attachments)?,
             environment: keys::environment(&expanded.config),
             limits: keys::limits(&expanded.config, memory).map_err(bad)?,
             log_dir: self.log_folder(instance),
@@ -87,28 +102,13 @@ impl Service {
         })
     }
 
-    /// Refuses a root that can't be mounted with mapped ids. A pool that can is asked once.
-    fn must_map_ids(&self, id: PoolId, pool: &str, rootfs: &Path, instance: &str) -> Result<()> {
-        if self.instances.mappable.lock().contains(&id) {
-            return Ok(());
-        }
-        self.instances.containers.can_map_ids(rootfs)?.map_err(|reason| {
-            let message = format!(
-                "the instance {instance:?} can't be started unprivileged: the filesystem of its pool {pool:?} can't be \
-                 mounted with mapped ids ({reason}); use a pool on ext4, xfs or btrfs"
-            );
-            ServiceError { kind: crate::service::Kind::Unavailable, message }
-        })?;
-        self.instances.mappable.lock().insert(id);
-        Ok(())
-    }
-
     /// The disks that an instance shall have beside its root, outer ones before those below them; their volumes are attached.
     pub(super) fn disks(
         &self,
         task: &Task,
         instance: &Instance,
         expanded: &Expanded,
+        is_privileged: bool,
         attachments: &mut Vec<Attachment>,
     ) -> Result<Vec<DiskMount>> {
         let mut disks = Vec::new();
@@ -120,7 +120,14 @@ impl Service {
             let (source, idmapped) = match get("pool") {
                 Some(pool) => {
                     let record = self.custom_volume(&instance.project, pool, source, name)?;
-                    (self.attach_for(task, pool, &record.storage_id()?, attachments)?, true)
+                    let folder = self.attach_for(task, pool, &record.storage_id()?, attachments)?;
+                    let place = (record.volume.pool, folder.as_path());
+                    let used = attachments.last().map(|used| (name, used));
+                    let is_mapped = match used {
+                        Some(used) => self.prepare_volume(task, place, used, is_privileged)?,
+                        None => false,
+                    };
+                    (folder, is_mapped)
                 }
                 None => (host_path(name, source)?, false),
             };
@@ -168,13 +175,20 @@ impl Service {
         }
     }
 
-    fn note_started(self: &Arc<Self>, task: &Task, instance: &Instance, started: &Started) -> Result<()> {
+    fn note_started(
+        self: &Arc<Self>,
+        task: &Task,
+        instance: &Instance,
+        started: &Started,
+        idmap: String,
+    ) -> Result<()> {
         for warning in &started.warnings {
             self.warnings().note(WarningType::AppArmorNotAvailable, "default", "", &warning.to_string())?;
         }
         let current = self.store.instance_by_id(instance.id)?.unwrap_or_else(|| instance.clone());
         let mut running = Instance { last_used_at: Some(self.clock.now()), ..current };
         running.config.insert("volatile.last_state.power".to_owned(), "RUNNING".to_owned());
+        running.config.insert("volatile.last_state.idmap".to_owned(), idmap);
         self.change_quietly(&running, task, "instance-started")?;
         self.watch_instance(running)
     }
@@ -223,14 +237,26 @@ impl Service {
     }
 
     fn tidy_after(&self, task: &Task, instance: &Instance) -> Result<()> {
-        self.detach_if_stopped(task, instance)?;
-        let Some(mut current) = self.store.instance_by_id(instance.id)? else { return Ok(()) };
-        if self.instances.containers.state(&runtime_name(&current))?.status != Status::Stopped {
-            return Ok(());
+        match self.note_stopped(task, instance)? {
+            Some(stopped) if stopped.ephemeral => self.delete_instance(task, &stopped),
+            _ => Ok(()),
         }
-        current.config.insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
-        self.change_quietly(&current, task, "instance-stopped")?;
-        if current.ephemeral { self.delete_instance(task, &current) } else { Ok(()) }
+    }
+
+    /// Detaches what a container had and notes its end, once, unless it runs again already. Returns the instance that is
+    /// stopped.
+    pub(super) fn note_stopped(&self, task: &Task, instance: &Instance) -> Result<Option<Instance>> {
+        self.detach_if_stopped(task, instance)?;
+        let _claim = self.instances.claims.take(instance.id);
+        let Some(mut current) = self.store.instance_by_id(instance.id)? else { return Ok(None) };
+        if self.runs(&current)? {
+            return Ok(None);
+        }
+        let before = current.config.insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
+        if before.is_none_or(|power| power != "STOPPED") {
+            self.change_quietly(&current, task, "instance-stopped")?;
+        }
+        Ok(Some(current))
     }
 
     /// Detaches what a container had, unless it runs again already.
@@ -264,7 +290,8 @@ impl Service {
         let pool = self.store.pool_by_id(root.volume.pool)?.name;
         self.attach_for(task, &pool, &root.storage_id()?, attachments)?;
         let expanded = self.expanded(instance)?;
-        let wanted = self.disks(task, instance, &expanded, attachments)?;
+        let is_privileged = self.runs_privileged(instance)?;
+        let wanted = self.disks(task, instance, &expanded, is_privileged, attachments)?;
         self.settle_again(instance, &wanted)
     }
 

@@ -8,5 +8,8 @@ pub(crate) mod ceph_trials;
 pub(crate) mod lvm;
 pub(crate) mod lvm_trials;
 pub(crate) mod machine;
+pub(crate) mod zfs;
+pub(crate) mod zfs_pools;
+pub(crate) mod zfs_trials;
 
 use super::{fast_folder, scratch};

@@ -122,7 +122,7 @@ impl Driver for Memory {
             self.change(cx, Change::Copy { from: Key::new(from, part), to: Key::new(at, part) })?;
         }
         match spec.size {
-            Some(size) if at.volume.content == Content::Filesystem => self.resize(cx, at, Some(size)),
+            Some(size) if at.volume.content != Content::Iso => self.resize(cx, at, Some(size)),
             _ => Ok(()),
         }
     }

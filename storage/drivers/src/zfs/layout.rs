@@ -1,0 +1,486 @@
+//! How a place is spelled as a dataset, and back, and where it is mounted. Live places are where both peers have them; the
+//! other areas are flat below `.larder`, where they do not look.
+
+use super::parse::{Kind, Row};
+use larder_base::Ticket;
+use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The dataset of what is not live.
+const OURS: &str = ".larder";
+/// What zfs allows for a name with its snapshot.
+const LONGEST_NAME: usize = 255;
+/// As long as a ticket of a member without a name of its own.
+const SOME_TICKET: &str = "none.00000000000000000000000000000000.00000000000000000000000000000000";
+/// Begins the name of a volume that is gone but for its clones.
+const GONE: &str = "gone.";
+/// Begins the name of a clone through which a snapshot's disk is read.
+const VIEW: &str = "view.";
+
+/// One of the datasets that a volume is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// A tree of files.
+    Filesystem,
+    /// A disk.
+    Disk,
+}
+
+/// The parts of a volume, the main part last.
+pub(super) fn parts_of(volume: &VolumeId) -> &'static [Part] {
+    match (volume.has_filesystem(), volume.has_disk()) {
+        (true, true) => &[Part::Filesystem, Part::Disk],
+        (_, true) => &[Part::Disk],
+        (_, false) => &[Part::Filesystem],
+    }
+}
+
+/// The part that decides whether a volume is there.
+pub(super) fn main_part(volume: &VolumeId) -> Part {
+    if volume.has_disk() { Part::Disk } else { Part::Filesystem }
+}
+
+/// Where the volumes of one pool are.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    dataset: String,
+    root: PathBuf,
+}
+
+fn kind_folder(kind: VolumeKind) -> &'static str {
+    match kind {
+        VolumeKind::Container => "containers",
+        VolumeKind::VirtualMachine => "virtual-machines",
+        VolumeKind::Image => "images",
+        VolumeKind::Custom => "custom",
+        VolumeKind::Bucket => "buckets",
+    }
+}
+
+fn kind_of_folder(folder: &str) -> Option<VolumeKind> {
+    VolumeKind::ALL.into_iter().find(|kind| kind_folder(*kind) == folder)
+}
+
+/// A part's name in its kind's dataset.
+fn entry(volume: &VolumeId, part: Part) -> String {
+    let suffix = match volume.content {
+        Content::Iso => ".iso",
+        Content::Block if part == Part::Disk && volume.has_two_parts() => ".block",
+        Content::Block | Content::Filesystem => "",
+    };
+    format!("{}{suffix}", volume.entry())
+}
+
+/// The volume and part that a dataset in a kind's dataset is; `mark` is what its content property says.
+fn read_entry(kind: VolumeKind, entry: &str, is: Kind, mark: Option<Content>) -> Option<(VolumeId, Part)> {
+    let (content, part, name) = match (kind, is) {
+        (VolumeKind::VirtualMachine, Kind::Filesystem) => (Content::Block, Part::Filesystem, entry),
+        (VolumeKind::VirtualMachine, _) => (Content::Block, Part::Disk, entry.strip_suffix(".block")?),
+        (VolumeKind::Container | VolumeKind::Bucket, _) => (Content::Filesystem, Part::Filesystem, entry),
+        (VolumeKind::Image, Kind::Filesystem) => {
+            (mark.unwrap_or(Content::Filesystem), Part::Filesystem, entry)
+        }
+        (VolumeKind::Image, _) => match entry.strip_suffix(".block") {
+            Some(name) => (Content::Block, Part::Disk, name),
+            None => (Content::Filesystem, Part::Filesystem, entry),
+        },
+        (VolumeKind::Custom, Kind::Filesystem) => (Content::Filesystem, Part::Filesystem, entry),
+        (VolumeKind::Custom, _) => match (mark, entry.strip_suffix(".iso")) {
+            (Some(Content::Filesystem), _) => (Content::Filesystem, Part::Filesystem, entry),
+            (Some(Content::Iso) | None, Some(name)) => (Content::Iso, Part::Disk, name),
+            _ => (Content::Block, Part::Disk, entry),
+        },
+    };
+    Some((VolumeId::from_entry(kind, content, name)?, part))
+}
+
+/// Area and the rest of a name below `.larder`.
+fn read_area(name: &str) -> Option<(Area, &str)> {
+    let (word, rest) = name.split_once('.')?;
+    if word == "kept" {
+        let (id, rest) = rest.split_once('.')?;
+        return Some((Area::Kept(id.parse().ok()?), rest));
+    }
+    let (ticket, rest) = split_ticket(rest)?;
+    match word {
+        "staging" => Some((Area::Staging(ticket), rest)),
+        "trash" => Some((Area::Trash(ticket), rest)),
+        _ => None,
+    }
+}
+
+/// A ticket, which has two dots of its own, and what follows its third.
+fn split_ticket(text: &str) -> Option<(Ticket, &str)> {
+    let (end, _) = text.match_indices('.').nth(2)?;
+    Some((text[..end].parse().ok()?, &text[end + 1..]))
+}
+
+impl Layout {
+    pub(super) fn new(dataset: String, root: PathBuf) -> Self {
+        Self { dataset, root }
+    }
+
+    /// The dataset below which everything is.
+    pub(super) fn dataset(&self) -> &str {
+        &self.dataset
+    }
+
+    /// The zpool that it is in.
+    pub(super) fn zpool(&self) -> &str {
+        self.dataset.split('/').next().unwrap_or_default()
+    }
+
+    /// The folder below which everything is mounted.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The dataset of what is not live.
+    pub(super) fn ours(&self) -> String {
+        format!("{}/{OURS}", self.dataset)
+    }
+
+    /// The dataset that holds the live volumes of a kind.
+    pub(super) fn parent(&self, kind: VolumeKind) -> String {
+        format!("{}/{}", self.dataset, kind_folder(kind))
+    }
+
+    /// The dataset of a part of a volume, whatever snapshot `at` names: the one spelling of it.
+    pub(super) fn part(&self, at: &Place, part: Part) -> String {
+        let (folder, entry) = (kind_folder(at.volume.kind), entry(&at.volume, part));
+        match &at.area {
+            Area::Live => format!("{}/{folder}/{entry}", self.dataset),
+            Area::Staging(ticket) => format!("{}/{OURS}/staging.{ticket}.{folder}.{entry}", self.dataset),
+            Area::Trash(ticket) => format!("{}/{OURS}/trash.{ticket}.{folder}.{entry}", self.dataset),
+            Area::Kept(id) => format!("{}/{OURS}/kept.{id}.{folder}.{entry}", self.dataset),
+        }
+    }
+
+    /// The dataset or snapshot of a part of a place. A snapshot can't leave its dataset: in the trash it is called so.
+    pub(super) fn spelled(&self, at: &Place, part: Part) -> String {
+        match (&at.snapshot, &at.area) {
+            (None, _) => self.part(at, part),
+            (Some(name), Area::Trash(ticket)) => {
+                format!("{}@trash.{ticket}.{name}", self.part(&at.within(Area::Live), part))
+            }
+            (Some(name), _) => format!("{}@snapshot-{name}", self.part(at, part)),
+        }
+    }
+
+    /// The dataset through which the disk of a snapshot is read.
+    pub(super) fn view(&self, at: &Place, part: Part) -> String {
+        // No name has two dots in a row or at its end.
+        let snapshot = at.snapshot.as_ref().map_or("", |name| name.as_str());
+        let (folder, entry) = (kind_folder(at.volume.kind), entry(&at.volume, part));
+        format!("{}/{VIEW}{folder}.{entry}..{snapshot}", self.ours())
+    }
+
+    /// A new name for a volume that is gone but for its clones.
+    pub(super) fn gone(&self) -> String {
+        format!("{}/{GONE}{}", self.ours(), uuid::Uuid::new_v4().simple())
+    }
+
+    /// Whether a dataset is a volume that is gone but for its clones.
+    pub(super) fn is_gone(&self, dataset: &str) -> bool {
+        self.below_ours(dataset).is_some_and(|name| name.starts_with(GONE))
+    }
+
+    /// Whether a dataset is one through which a snapshot is read.
+    pub(super) fn is_view(&self, dataset: &str) -> bool {
+        self.below_ours(dataset).is_some_and(|name| name.starts_with(VIEW))
+    }
+
+    fn below_ours<'a>(&self, dataset: &'a str) -> Option<&'a str> {
+        dataset.strip_prefix(&self.dataset)?.strip_prefix('/')?.strip_prefix(OURS)?.strip_prefix('/')
+    }
+
+    /// Where the files of a place are mounted.
+    pub(super) fn mount_point(&self, at: &Place) -> PathBuf {
+        let (folder, entry) = (kind_folder(at.volume.kind), entry(&at.volume, Part::Filesystem));
+        match (&at.area, &at.snapshot) {
+            (Area::Live, None) => self.root.join(folder).join(entry),
+            (Area::Live, Some(name)) => {
+                self.root.join(format!("{folder}-snapshots")).join(entry).join(name.as_str())
+            }
+            (_, None) => self.root.join(OURS).join(self.last_component(at)),
+            (_, Some(name)) => self.root.join(OURS).join(format!("{}@{name}", self.last_component(at))),
+        }
+    }
+
+    fn last_component(&self, at: &Place) -> String {
+        let spelled = self.part(at, Part::Filesystem);
+        spelled.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
+    /// The folders of the mount points that are known by name, each to be passed by root alone.
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        let kinds = VolumeKind::ALL.into_iter().map(kind_folder);
+        let own = kinds.flat_map(|folder| [folder.to_owned(), format!("{folder}-snapshots")]);
+        own.chain([OURS.to_owned()]).map(|name| self.root.join(name)).collect()
+    }
+
+    /// Refuses what zfs can't spell in every area, with the kind `Invalid`.
+    pub(super) fn must_be_spellable(&self, at: &Place) -> Result<()> {
+        let snapshot = at.snapshot.as_ref().map_or("", |name| name.as_str());
+        let name = entry(&at.volume, main_part(&at.volume));
+        let refuse = |problem: String| Err(StorageError::new(ErrorKind::Invalid, problem));
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        if let Some(odd) = name.chars().chain(snapshot.chars()).find(|c| !is_plain(*c)) {
+            return refuse(format!(
+                "{at} can't be kept by zfs because of {odd:?}: only letters, digits and - _ . : are allowed"
+            ));
+        }
+        let folder = kind_folder(at.volume.kind);
+        let longest = format!("{}/staging.{SOME_TICKET}.{folder}.{name}@snapshot-{snapshot}", self.ours());
+        match longest.len().checked_sub(LONGEST_NAME) {
+            Some(excess @ 1..) => refuse(format!(
+                "the name of {at} is too long for zfs: it must be shorter by {excess} characters"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// All places among the rows of a list. What no place is spelled as is left out.
+    pub(super) fn places(&self, rows: &[Row<'_>]) -> Vec<Place> {
+        let volumes = self.volumes(rows);
+        let mut places = BTreeSet::new();
+        for (area, volume, part) in volumes.values() {
+            // What may be swept is told even if only a part is there.
+            if area.ticket().is_some() || *part == main_part(volume) {
+                places.insert(Place::new(area.clone(), volume));
+            }
+        }
+        for (dataset, tag) in rows.iter().filter_map(|row| row.name.split_once('@')) {
+            let Some((area, volume, part)) = volumes.get(dataset) else { continue };
+            if *part == main_part(volume) {
+                places.extend(read_tag(area, volume, tag));
+            }
+        }
+        places.into_iter().collect()
+    }
+
+    fn volumes<'a>(&self, rows: &[Row<'a>]) -> BTreeMap<&'a str, (Area, VolumeId, Part)> {
+        let names: BTreeSet<&str> = rows.iter().map(|row| row.name).collect();
+        let mut volumes = BTreeMap::new();
+        for row in rows.iter().filter(|row| row.kind != Kind::Snapshot) {
+            let below = row.name.strip_prefix(&self.dataset).and_then(|name| name.strip_prefix('/'));
+            let Some((folder, rest)) = below.and_then(|name| name.split_once('/')) else { continue };
+            let (area, folder, entry) = if folder == OURS {
+                let Some((area, name)) = read_area(rest) else { continue };
+                let Some((folder, entry)) = name.split_once('.') else { continue };
+                (area, folder, entry)
+            } else {
+                (Area::Live, folder, rest)
+            };
+            let Some(kind) = kind_of_folder(folder).filter(|_| !entry.contains('/')) else { continue };
+            // The small filesystem of a machine's image of a peer's bears no mark.
+            let has_disk =
+                kind == VolumeKind::Image && names.contains(format!("{}.block", row.name).as_str());
+            let mark = if has_disk { Some(Content::Block) } else { row.content };
+            if let Some((volume, part)) = read_entry(kind, entry, row.kind, mark) {
+                volumes.insert(row.name, (area, volume, part));
+            }
+        }
+        volumes
+    }
+}
+
+/// The snapshot that a tag spells; `None` for those that are the driver's own.
+fn read_tag(area: &Area, volume: &VolumeId, tag: &str) -> Option<Place> {
+    if let Some(name) = tag.strip_prefix("snapshot-") {
+        return Some(Place::new(area.clone(), volume).at_snapshot(&name.parse().ok()?));
+    }
+    let (ticket, name) = split_ticket(tag.strip_prefix("trash.")?)?;
+    Some(Place::new(Area::Trash(ticket), volume).at_snapshot(&name.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_base::{KeptId, ProjectName};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use uuid::Uuid;
+
+    fn layout() -> Layout {
+        Layout::new("tank/larder".to_owned(), "/pool".into())
+    }
+
+    fn area() -> impl Strategy<Value = Area> {
+        (0..4_u8, any::<u128>()).prop_map(|(which, id)| {
+            let id = Uuid::from_u128(id);
+            match which {
+                0 => Area::Live,
+                1 => Area::Staging(Ticket::new("none", id, id)),
+                2 => Area::Trash(Ticket::new("none", id, id)),
+                _ => Area::Kept(id.simple().to_string().parse::<KeptId>().unwrap()),
+            }
+        })
+    }
+
+    fn place() -> impl Strategy<Value = Place> {
+        let names = (
+            "[a-z][a-z0-9-]{0,4}",
+            "[a-z]([a-z0-9._:-]{0,6}[a-z0-9])?",
+            proptest::option::of("[a-z][a-z0-9.]{0,4}[a-z]"),
+        );
+        (area(), 0..5_usize, 0..3_u8, names).prop_filter_map(
+            "not a volume",
+            |(area, kind, content, (project, name, snapshot))| {
+                let kind = VolumeKind::ALL[kind];
+                let content = match (kind, content) {
+                    (VolumeKind::VirtualMachine, _) | (VolumeKind::Custom | VolumeKind::Image, 1) => {
+                        Content::Block
+                    }
+                    (VolumeKind::Custom, 2) => Content::Iso,
+                    _ => Content::Filesystem,
+                };
+                let is_plain = matches!(kind, VolumeKind::Custom | VolumeKind::Bucket);
+                if !is_plain && name.contains(['_', '.', ':']) {
+                    return None;
+                }
+                let project = if kind == VolumeKind::Image {
+                    ProjectName::default_project()
+                } else {
+                    project.parse().ok()?
+                };
+                let volume = VolumeId { kind, content, project, name: name.parse().ok()? };
+                let snapshot = snapshot.map(|snapshot| snapshot.parse()).transpose().ok()?;
+                Some(Place { area, volume, snapshot })
+            },
+        )
+    }
+
+    /// What a list shows of a place: its parts, and those of the volume that a snapshot is in.
+    fn shown(layout: &Layout, at: &Place) -> Vec<(String, Kind)> {
+        let mut rows = Vec::new();
+        for part in parts_of(&at.volume) {
+            let spelled = layout.spelled(at, *part);
+            let kind = if *part == Part::Disk { Kind::Volume } else { Kind::Filesystem };
+            match spelled.split_once('@') {
+                Some((dataset, _)) => {
+                    rows.push((dataset.to_owned(), kind));
+                    rows.push((spelled.clone(), Kind::Snapshot));
+                }
+                None => rows.push((spelled, kind)),
+            }
+        }
+        rows
+    }
+
+    fn read(layout: &Layout, shown: &[(String, Kind)], content: Content) -> Vec<Place> {
+        let row = |(name, kind): &'_ (String, Kind)| Row {
+            name: name.clone().leak(),
+            kind: *kind,
+            content: Some(content),
+        };
+        layout.places(&shown.iter().map(row).collect::<Vec<_>>())
+    }
+
+    proptest! {
+        #[test]
+        fn a_place_reads_back_from_what_it_is_spelled_as(at in place()) {
+            let layout = layout();
+            let found = read(&layout, &shown(&layout, &at), at.volume.content);
+            // A snapshot's volume stays where it is when the snapshot goes into the trash.
+            let home = if matches!(at.area, Area::Trash(_)) && at.snapshot.is_some() { Area::Live } else { at.area.clone() };
+            let mut expected = vec![at.main().within(home)];
+            if at.snapshot.is_some() {
+                expected.push(at);
+            }
+            expected.sort();
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn different_places_are_spelled_differently(places in proptest::collection::vec(place(), 2..20)) {
+            let layout = layout();
+            let mut spelled: HashMap<(String, PathBuf), Place> = HashMap::new();
+            for at in places {
+                let part = main_part(&at.volume);
+                let key = (layout.spelled(&at, part), layout.mount_point(&at));
+                if let Some(other) = spelled.insert(key, at.clone()) {
+                    // Only what can't be there at once may share a name: the same name with another content.
+                    let same = entry(&other.volume, part) == entry(&at.volume, part) && other.snapshot == at.snapshot;
+                    prop_assert!(same && other.area == at.area, "{other:?} and {at:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn reading_names_never_panics(name in "\\PC{0,60}", tag in "\\PC{0,40}") {
+            let layout = layout();
+            let snapshot = format!("custom/default_v@{tag}");
+            for below in [name.clone(), format!(".larder/{name}"), snapshot] {
+                let _ = read(&layout, &[(format!("tank/larder/{below}"), Kind::Filesystem)], Content::Filesystem);
+            }
+        }
+    }
+
+    #[test]
+    fn live_names_are_those_of_the_peers() {
+        let layout = layout();
+        for (kind, content, spelled) in [
+            (VolumeKind::Custom, Content::Filesystem, "tank/larder/custom/blue_v"),
+            (VolumeKind::Custom, Content::Block, "tank/larder/custom/blue_v"),
+            (VolumeKind::Custom, Content::Iso, "tank/larder/custom/blue_v.iso"),
+            (VolumeKind::Container, Content::Filesystem, "tank/larder/containers/blue_v"),
+            (VolumeKind::VirtualMachine, Content::Block, "tank/larder/virtual-machines/blue_v.block"),
+            (VolumeKind::Image, Content::Block, "tank/larder/images/v.block"),
+            (VolumeKind::Bucket, Content::Filesystem, "tank/larder/buckets/blue_v"),
+        ] {
+            let volume =
+                VolumeId { kind, content, project: "blue".parse().unwrap(), name: "v".parse().unwrap() };
+            let at = Place::live(&volume);
+            assert_eq!(layout.spelled(&at, main_part(&volume)), spelled);
+            let snapshot = at.at_snapshot(&"s0".parse().unwrap());
+            assert_eq!(layout.spelled(&snapshot, main_part(&volume)), format!("{spelled}@snapshot-s0"));
+        }
+    }
+
+    #[test]
+    fn names_that_zfs_has_not_are_refused() {
+        let custom = |name: &str| {
+            Place::live(&VolumeId::custom(
+                Content::Filesystem,
+                "default".parse().unwrap(),
+                name.parse().unwrap(),
+            ))
+        };
+        layout().must_be_spellable(&custom("v.1_2-3:4")).unwrap();
+        for name in ["v@1", "vä1", "v=1"] {
+            let error = layout().must_be_spellable(&custom(name)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+        }
+        let long = |project: &str, snapshot: usize| {
+            let volume = custom(&"v".repeat(64)).volume;
+            let at = Place::live(&VolumeId { project: project.parse().unwrap(), ..volume });
+            layout().must_be_spellable(&at.at_snapshot(&"s".repeat(snapshot).parse().unwrap()))
+        };
+        long("default", 64).unwrap();
+        assert!(long(&"p".repeat(40), 64).unwrap_err().to_string().contains("shorter by"));
+    }
+
+    #[test]
+    fn foreign_things_and_our_own_helpers_are_left_out() {
+        let layout = layout();
+        let gone = layout.gone();
+        let names = [
+            "tank/larder",
+            "tank/larder/custom",
+            "tank/larder/custom/no-project",
+            "tank/larder/containers/default_c1",
+            "tank/larder/containers/c1/nested",
+            "tank/larder/deleted/images/x",
+            "tank/other/custom/default_v",
+            "tank/larder/.larder/staging.odd.custom.default_v",
+            gone.as_str(),
+        ];
+        let rows: Vec<_> = names.iter().map(|name| ((*name).to_owned(), Kind::Filesystem)).collect();
+        assert_eq!(read(&layout, &rows, Content::Filesystem), vec![]);
+        assert!(
+            layout.is_gone(&gone) && !layout.is_gone("tank/larder/.larder/view.x") && !layout.is_view(&gone)
+        );
+    }
+}

@@ -1,0 +1,171 @@
+//! Volumes as datasets and zvols of ZFS.
+//!
+//! A snapshot and a clone share blocks and take no time. A clone hangs on the snapshot it was made from: what is deleted
+//! while it has clones is kept out of sight and goes by itself with the last of them. A restore rolls back in place, to the
+//! newest snapshot only. Nothing is ever mounted by zfs itself.
+
+mod attach;
+mod block_mode;
+mod command;
+mod copy;
+mod disk;
+mod keys;
+mod layout;
+mod mount;
+mod parse;
+mod pool;
+mod remove;
+mod restore;
+mod run;
+mod volume;
+
+pub(crate) use command::ZFS;
+
+use crate::PoolSetup;
+use crate::source::Source;
+use larder_base::{ByteSize, SnapshotName};
+use larder_storage_driver::{
+    Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
+    Restore, Result, Shrink, SnapshotKind, VolumeSpec, VolumeUsage,
+};
+use layout::Layout;
+use parking_lot::Mutex;
+use std::path::Path;
+
+/// The driver over one pool: a zpool, or a dataset in one.
+#[derive(Debug)]
+pub struct Zfs {
+    layout: Layout,
+    source: Source,
+    config: Mutex<Config>,
+}
+
+impl Zfs {
+    /// A driver for the pool that the keys name. Fails with `Invalid` when they make no sense together.
+    pub fn new(setup: PoolSetup) -> Result<Self> {
+        let source = Source::of(&setup)?;
+        let dataset = pool::dataset_of(&setup, &source)?;
+        Ok(Self { layout: Layout::new(dataset, setup.root), source, config: Mutex::new(setup.config) })
+    }
+}
+
+impl Driver for Zfs {
+    fn name(&self) -> &'static str {
+        "zfs"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            contents: &[Content::Filesystem, Content::Block, Content::Iso],
+            snapshot: SnapshotKind::Native,
+            clone: CloneKind::Dependent,
+            quota: Quota::Native,
+            shrink: Shrink::No,
+            restore: Restore::InPlaceNewest,
+            shared: false,
+        }
+    }
+
+    fn config_keys(&self) -> &'static [ConfigKey] {
+        keys::CONFIG_KEYS
+    }
+
+    fn recorded_config(&self) -> Config {
+        let mut config = self.config.lock().clone();
+        self.source.record(&mut config);
+        config.insert("zfs.pool_name".to_owned(), self.layout.dataset().to_owned());
+        config
+    }
+
+    fn change_pool(&self, cx: &Cx<'_>, old: &Config, new: &Config) -> Result<()> {
+        self.change(cx, old, new)
+    }
+
+    fn create_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        self.make_pool(cx)
+    }
+
+    fn open_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        self.open(cx)
+    }
+
+    fn close_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        self.close(cx)
+    }
+
+    fn destroy_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        self.destroy_all(cx)
+    }
+
+    fn pool_usage(&self, cx: &Cx<'_>) -> Result<PoolUsage> {
+        self.space(cx)
+    }
+
+    fn list(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
+        let text = run::run(cx, &command::list_below(parse::ROW, self.layout.dataset()))?;
+        Ok(self.layout.places(&parse::rows(&text)))
+    }
+
+    fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
+        self.create_volume(cx, at, spec)
+    }
+
+    fn create_clone(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
+        self.copy_natively(cx, at, from, spec)
+    }
+
+    fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
+        self.rename_parts(cx, from, to)
+    }
+
+    fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        match at.snapshot {
+            Some(_) => self.remove_snapshot(cx, at),
+            None => self.remove_volume(cx, at),
+        }
+    }
+
+    fn resize(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
+        self.set_size(cx, at, size)
+    }
+
+    fn usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
+        self.volume_usage(cx, at)
+    }
+
+    fn attach(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
+        self.attach_parts(cx, at, mode)
+    }
+
+    fn detach(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        self.detach_parts(cx, at)
+    }
+
+    fn delegate(&self, cx: &Cx<'_>, at: &Place, config: &Config, namespace: &Path) -> Result<()> {
+        match keys::is_on(config, "zfs.delegate") {
+            true => self.delegate_volume(cx, at, namespace),
+            false => Ok(()),
+        }
+    }
+
+    fn snapshot(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {
+        self.snapshot_parts(cx, &of.at_snapshot(name))
+    }
+
+    fn restore(&self, cx: &Cx<'_>, at: &Place, name: &SnapshotName) -> Result<()> {
+        self.roll_back(cx, &at.at_snapshot(name))
+    }
+
+    fn may_remove_younger(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        name: &SnapshotName,
+        config: &Config,
+    ) -> Result<bool> {
+        if !keys::is_on(config, "zfs.remove_snapshots") {
+            return Ok(false);
+        }
+        self.must_be_free_of_clones(cx, &at.at_snapshot(name)).map(|()| true)
+    }
+}
