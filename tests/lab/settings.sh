@@ -41,6 +41,6 @@ guest_packages() {
   has lvm && echo lvm2 thin-provisioning-tools dmeventd btrfs-progs xfsprogs squashfs-tools
   has zfs && echo zfsutils-linux
   has lxc && echo lxc uidmap apparmor
-  has ceph && echo ceph-mon ceph-osd ceph-mgr ceph-common radosgw rbd-nbd nbd-client s3cmd
+  has ceph && echo ceph-mon ceph-osd ceph-mgr ceph-mds ceph-common radosgw xfsprogs btrfs-progs s3cmd
   return 0
 }

@@ -18,6 +18,8 @@ const KEPT_OUTPUT_BYTES: usize = 16 << 20;
 const KEPT_STDERR_BYTES: usize = 64 << 10;
 const SHOWN_STDERR_BYTES: usize = 2000;
 const POLL: Duration = Duration::from_millis(20);
+/// How long a killed program may take to go.
+const GRACE: Duration = Duration::from_secs(5);
 /// How long what passes (see [`Cmd::again_while`]) is waited for between two tries.
 const PAUSES_MILLIS: [u64; 7] = [50, 100, 200, 400, 800, 1600, 1600];
 
@@ -175,7 +177,8 @@ impl Running {
                 let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
             }
         }
-        let _ = self.handle.wait();
+        // What the kernel holds (a process that waits for storage that does not answer) is left behind.
+        let _ = self.handle.wait_deadline(Instant::now() + GRACE);
     }
 }
 

@@ -44,6 +44,11 @@ impl Service {
 
     /// Does what is due. What fails is logged and tried again the next time.
     pub fn keep_house(&self) {
+        match self.look_after_pools() {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "storage pools are back"),
+            Err(error) => tracing::warn!(%error, "the storage pools could not be looked after"),
+        }
         let done = [
             ("delete expired snapshots", self.delete_expired_snapshots()),
             ("delete expired backups", self.delete_expired_backups()),

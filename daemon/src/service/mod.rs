@@ -2,6 +2,7 @@
 //! the pool work, and records the outcome in another. Nothing here knows HTTP.
 
 mod accounts;
+mod availability;
 mod backups;
 mod buckets;
 mod copies;
@@ -59,7 +60,7 @@ use larder_catalog::documents::Volume;
 use larder_storage_driver::{Config, Cx};
 use larder_storage_pool::{Locks, Pool};
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -68,6 +69,8 @@ use std::sync::Arc;
 pub struct Service {
     store: Store,
     pools: RwLock<HashMap<String, Arc<Pool>>>,
+    /// Open pools that did not answer when they were last asked.
+    unreachable: RwLock<BTreeSet<String>>,
     locks: Arc<Locks>,
     host: Arc<dyn Host>,
     clock: Arc<dyn Clock>,
@@ -100,6 +103,7 @@ impl Service {
         Ok(Self {
             store: Store::new(catalog, Arc::clone(&clock)),
             pools: RwLock::default(),
+            unreachable: RwLock::default(),
             locks: Locks::new(),
             host,
             clock,

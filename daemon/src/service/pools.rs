@@ -33,10 +33,11 @@ pub struct NewPool {
 }
 
 impl Service {
-    /// A pool ready for work. Fails with `Unavailable` when it could not be opened at start.
+    /// A pool ready for work. Fails with `Unavailable` when it could not be opened, or does not answer.
     pub fn open_pool(&self, name: &str) -> Result<OpenPool> {
         let document = self.pool_document(name)?;
         let open = self.pools.read().get(&document.name).cloned();
+        let open = open.filter(|_| !self.unreachable.read().contains(&document.name));
         let pool = open.ok_or_else(|| ServiceError {
             kind: super::error::Kind::Unavailable,
             message: format!(
@@ -55,7 +56,7 @@ impl Service {
 
     /// Whether a pool takes part in requests now.
     pub fn pool_is_open(&self, name: &str) -> bool {
-        self.pools.read().contains_key(name)
+        self.pools.read().contains_key(name) && !self.unreachable.read().contains(name)
     }
 
     /// Makes a pool on disk, or takes over one that is there (`source.recover`), and records it. All or nothing.
@@ -161,6 +162,7 @@ impl Service {
             self.with_cx(task, |cx| pool.destroy_pool(cx)).map_err(|error| stay(error.into()))?;
         }
         self.pools.write().remove(&document.name);
+        self.unreachable.write().remove(&document.name);
         let url = format!("/1.0/storage-pools/{name}");
         let cause =
             cause_of(task, "storage-pool-deleted", &url, &larder_base::ProjectName::default_project());

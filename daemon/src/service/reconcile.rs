@@ -37,7 +37,7 @@ impl Service {
 
     /// A volume that was moved to another pool when the run ended, and whose copy is complete, is moved. The copy is
     /// there for nobody before that; when the other pool is not available now, a later start goes on.
-    fn finish_moves(&self) -> Result<()> {
+    pub(super) fn finish_moves(&self) -> Result<()> {
         for record in self.store.volumes()? {
             let Some(old) = record.volume.takes_over else { continue };
             let Some(old) = self.store.volume_by_id(old)? else { continue };
@@ -56,7 +56,7 @@ impl Service {
         Ok(())
     }
 
-    fn open_and_settle(&self, document: &PoolDocument) -> Result<()> {
+    pub(super) fn open_and_settle(&self, document: &PoolDocument) -> Result<()> {
         let task = Task::quiet(super::work::Requestor::default());
         let name: PoolName = document.name.parse()?;
         let driver = self.load_driver(&name, &document.driver, &document.config)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// What a warning is about, with the peers' severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WarningType {
-    /// A pool could not be opened or recovered at start.
+    /// A pool could not be opened or recovered, or does not answer.
     PoolUnavailable,
     /// Something is on a pool that the catalog does not know.
     Orphan,

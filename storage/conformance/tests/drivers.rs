@@ -194,6 +194,9 @@ fn offers() -> Vec<Offer> {
     offers.push(("lvm", Box::new(|| as_root(|| LvmLab::new("lvm", Kind::Thin)))));
     offers.push(("lvm_thick", Box::new(|| as_root(|| LvmLab::new("lvm_thick", Kind::Thick)))));
     offers.push(("zfs", Box::new(|| as_root(zfs))));
+    for technology in labs::ceph::TECHNOLOGIES {
+        offers.push((technology.name, Box::new(|| as_root(|| ceph(*technology)))));
+    }
     offers
 }
 
@@ -213,6 +216,10 @@ fn dir() -> std::result::Result<DirLab, String> {
 
 fn zfs() -> std::result::Result<ZfsLab, String> {
     ZfsLab::new(scratch(fast_folder()).map_err(|error| error.to_string())?, &[])
+}
+
+fn ceph(technology: labs::ceph::Technology) -> std::result::Result<labs::ceph::CephLab, String> {
+    labs::ceph::CephLab::new(technology, scratch(fast_folder()).map_err(|error| error.to_string())?)
 }
 
 /// Runs one lab's suite; tells whether all went well.

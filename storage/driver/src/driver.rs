@@ -46,6 +46,13 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Removes the pool and all that is left in it; Ok when absent.
     fn destroy_pool(&self, cx: &Cx<'_>) -> Result<()>;
 
+    /// Asks the open pool for a sign of life, as cheaply as can be; fails with `Unavailable` when there is none in time, or
+    /// when the pool is not where it was.
+    fn must_answer(&self, cx: &Cx<'_>) -> Result<()> {
+        let _ = cx;
+        Ok(())
+    }
+
     /// Space of the whole pool.
     fn pool_usage(&self, cx: &Cx<'_>) -> Result<PoolUsage>;
 

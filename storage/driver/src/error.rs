@@ -29,7 +29,7 @@ pub enum ErrorKind {
     Busy,
     /// A rollback failed earlier: reads go on, changes are refused until recovery succeeds.
     Degraded,
-    /// A program or library that this needs is not installed.
+    /// A program or library that this needs is not installed, or what it asks does not answer.
     Unavailable,
     /// Everything else.
     Unexpected,
@@ -151,7 +151,7 @@ impl From<HostError> for StorageError {
     fn from(error: HostError) -> Self {
         let kind = match &error {
             HostError::Cancelled => ErrorKind::Cancelled,
-            HostError::Missing { .. } => ErrorKind::Unavailable,
+            HostError::Missing { .. } | HostError::TimedOut { .. } => ErrorKind::Unavailable,
             other => other.io_kind().map_or(ErrorKind::Unexpected, kind_of),
         };
         let message = match kind {
@@ -181,6 +181,7 @@ fn kind_of(kind: std::io::ErrorKind) -> ErrorKind {
         std::io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
         std::io::ErrorKind::ResourceBusy => ErrorKind::Busy,
+        std::io::ErrorKind::TimedOut => ErrorKind::Unavailable,
         _ => ErrorKind::Unexpected,
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! [`memory`] is for tests: a technology whose every step can be made to fail.
 
+mod bounded;
 pub mod btrfs;
+pub mod ceph;
+pub mod cephfs;
 pub mod dir;
 mod filesystem;
 mod folders;
@@ -58,6 +61,20 @@ pub const SUPPORTED: &[Supported] = &[
         is_remote: false,
         unavailable: || None,
         load: |setup| Ok(Box::new(dir::Dir::new(setup)?)),
+    },
+    Supported {
+        name: "ceph",
+        version: "1",
+        is_remote: true,
+        unavailable: || missing(ceph::RBD),
+        load: |setup| Ok(Box::new(ceph::Ceph::new(setup)?)),
+    },
+    Supported {
+        name: "cephfs",
+        version: "1",
+        is_remote: true,
+        unavailable: || missing(cephfs::MOUNT),
+        load: |setup| Ok(Box::new(cephfs::CephFs::new(setup)?)),
     },
     Supported {
         name: "lvm",

@@ -3,6 +3,8 @@
 pub(crate) mod btrfs;
 pub(crate) mod btrfs_pool;
 pub(crate) mod btrfs_volumes;
+pub(crate) mod ceph;
+pub(crate) mod ceph_trials;
 pub(crate) mod lvm;
 pub(crate) mod lvm_trials;
 pub(crate) mod machine;

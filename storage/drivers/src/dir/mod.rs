@@ -177,6 +177,17 @@ impl Driver for Dir {
         self.act(cx, &FsAct::RemoveEmptyDirectory { path: self.layout.root().to_owned() })
     }
 
+    fn must_answer(&self, _: &Cx<'_>) -> Result<()> {
+        if self.layout.root().join(OURS).is_dir() {
+            return Ok(());
+        }
+        let message = format!(
+            "the folder {} is not the pool's any more: it is gone, or was unmounted",
+            self.layout.root().display()
+        );
+        Err(StorageError::new(ErrorKind::Unavailable, message))
+    }
+
     fn pool_usage(&self, _: &Cx<'_>) -> Result<PoolUsage> {
         self.layout.usage()
     }

@@ -1,0 +1,74 @@
+//! Steps with a deadline, for storage that is not on this machine: the kernel waits for it as long as it takes.
+
+use larder_base::Cancel;
+use larder_base::host::Act;
+use std::io;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Does a step in a thread of its own and goes on without it when it takes longer than `limit`: what the kernel waits for
+/// can't be stopped, only left behind. It may still happen later.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounded<A> {
+    /// The step.
+    pub(crate) act: A,
+    /// How long it may take.
+    pub(crate) limit: Duration,
+}
+
+impl<A: Act + Clone + 'static> Act for Bounded<A> {
+    fn describe(&self) -> String {
+        self.act.describe()
+    }
+
+    fn apply(&self, cancel: &Cancel) -> io::Result<()> {
+        let (act, cancel) = (self.act.clone(), cancel.clone());
+        within(self.limit, move || act.apply(&cancel))
+    }
+}
+
+/// Does `work` in a thread of its own and waits for it at most `limit`; fails with `TimedOut` after that.
+pub(crate) fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new().name("bounded".to_owned()).spawn(move || {
+        // Nobody listens any more when it took too long.
+        let _ = sender.send(work());
+    })?;
+    receiver.recv_timeout(limit).unwrap_or_else(|error| match error {
+        mpsc::RecvTimeoutError::Timeout => {
+            let message = format!("no answer within {} s", limit.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, message))
+        }
+        mpsc::RecvTimeoutError::Disconnected => Err(io::Error::other("the step panicked")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_base::host::FsAct;
+
+    #[test]
+    fn what_takes_too_long_is_left_behind() {
+        let (release, held) = mpsc::channel::<()>();
+        let stuck = within(Duration::from_millis(20), move || Ok(held.recv().is_ok()));
+        assert_eq!(stuck.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(release);
+        assert_eq!(within(Duration::from_secs(60), || Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_step_says_what_it_is_and_how_it_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        let act = FsAct::NewDirectory { path: path.clone(), mode: 0o700 };
+        let bounded = Bounded { act: act.clone(), limit: Duration::from_secs(60) };
+        assert_eq!(bounded.describe(), act.describe());
+        bounded.apply(&Cancel::never()).unwrap();
+        assert!(path.is_dir());
+        assert_eq!(bounded.apply(&Cancel::never()).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+}

@@ -1,0 +1,175 @@
+//! The kernel's RBD devices, read from `/sys/bus/rbd`, and what is mounted of them.
+//!
+//! Sources: `Documentation/ABI/testing/sysfs-bus-rbd`, `proc_pid_mountinfo(5)`.
+
+use super::layout::Spelled;
+use crate::bounded::Bounded;
+use larder_base::Cancel;
+use larder_base::host::{Act, FsAct};
+use larder_storage_driver::{Cx, Result};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const BUS: &str = "/sys/bus/rbd";
+/// How long the kernel may take to mount, unmount or give a device up.
+const LIMIT: Duration = Duration::from_secs(120);
+/// How long somebody who only looks (udev does, at each new device) keeps a device.
+const LOOKERS: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// An image or snapshot that has a device on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mapped {
+    number: u32,
+    pub(super) of: Spelled,
+    /// Whether nothing can be written to it.
+    pub(super) read_only: bool,
+}
+
+impl Mapped {
+    /// The device.
+    pub(super) fn path(&self) -> PathBuf {
+        format!("/dev/rbd{}", self.number).into()
+    }
+}
+
+/// The devices of a pool's images. `cluster` is the identifier of its cluster.
+pub(super) fn mapped(cluster: &str, pool: &str, namespace: &str) -> Result<Vec<Mapped>> {
+    let devices = Path::new(BUS).join("devices");
+    let entries = match fs::read_dir(&devices) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that goes just now is not there any more.
+        let says = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let is_ours = says("cluster_fsid").trim_end() == cluster
+            && says("pool").trim_end() == pool
+            && says("pool_ns").trim_end() == namespace;
+        if is_ours {
+            let read_only = fs::read_to_string(format!("/sys/block/rbd{number}/ro"))?.trim_end() == "1";
+            found.push(Mapped { number, of: spelled(&says("name"), &says("current_snap")), read_only });
+        }
+    }
+    Ok(found)
+}
+
+/// Reads `name` and `current_snap`: a dash stands for no snapshot.
+fn spelled(name: &str, snapshot: &str) -> Spelled {
+    let image = Spelled::image(name.trim_end_matches('\n'));
+    match snapshot.trim_end_matches('\n') {
+        "-" | "" => image,
+        snapshot => image.at(snapshot),
+    }
+}
+
+/// The device that `rbd map` printed.
+pub(super) fn printed(text: &str) -> PathBuf {
+    text.lines().next().unwrap_or_default().trim_end().into()
+}
+
+/// Where a device is mounted, as this process sees it.
+pub(super) fn mount_points(device: &Path) -> Result<Vec<PathBuf>> {
+    Ok(read_mount_points(&fs::read_to_string("/proc/self/mountinfo")?, device))
+}
+
+/// The mount point is the fifth field, the source the second after a lone dash. Below the folders of ours no name has white
+/// space, which would be written otherwise.
+fn read_mount_points(text: &str, device: &Path) -> Vec<PathBuf> {
+    let read = |line: &str| {
+        let (place, what) = line.split_once(" - ")?;
+        let source = what.split(' ').nth(1)?;
+        (Path::new(source) == device).then(|| place.split(' ').nth(4).map(PathBuf::from)).flatten()
+    };
+    text.lines().filter_map(read).collect()
+}
+
+/// Mounts a device; gives up when the kernel does not answer.
+pub(super) fn mount(cx: &Cx<'_>, act: FsAct) -> Result<()> {
+    cx.act(&Bounded { act, limit: LIMIT })
+}
+
+/// Unmounts and removes the mount point; fine when nothing is mounted there.
+pub(super) fn unmount(cx: &Cx<'_>, target: &Path) -> Result<()> {
+    cx.act(&Bounded { act: Unmount { target: target.to_owned() }, limit: LIMIT })
+}
+
+/// Takes a device away.
+pub(super) fn unmap(cx: &Cx<'_>, device: &Mapped) -> Result<()> {
+    cx.act(&Bounded { act: Unmap { number: device.number }, limit: LIMIT })
+}
+
+#[derive(Debug, Clone)]
+struct Unmount {
+    target: PathBuf,
+}
+
+impl Act for Unmount {
+    fn describe(&self) -> String {
+        format!("unmount {}", self.target.display())
+    }
+
+    fn apply(&self, cancel: &Cancel) -> io::Result<()> {
+        FsAct::Unmount { target: self.target.clone() }.apply(cancel)?;
+        FsAct::RemoveEmptyDirectory { path: self.target.clone() }.apply(cancel)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Unmap {
+    number: u32,
+}
+
+impl Act for Unmap {
+    fn describe(&self) -> String {
+        format!("unmap /dev/rbd{}", self.number)
+    }
+
+    fn apply(&self, _: &Cancel) -> io::Result<()> {
+        let since = Instant::now();
+        loop {
+            let file = fs::OpenOptions::new().write(true).open(Path::new(BUS).join("remove_single_major"));
+            match file.and_then(|mut file| file.write_all(self.number.to_string().as_bytes())) {
+                // Gone already.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && since.elapsed() < LOOKERS => {
+                    std::thread::sleep(PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_of_one_device_are_read() {
+        // `cat /proc/self/mountinfo` with two images mounted, Linux 6.12.
+        let text = "\
+50 31 254:0 / /pool/custom/default_v1 rw,nosuid,nodev,relatime - ext4 /dev/rbd0 rw,discard
+51 31 254:16 / /pool/custom-snapshots/default_v1/s0 ro,nosuid,nodev,relatime shared:7 - ext4 /dev/rbd1 ro,norecovery
+52 31 254:160 / /pool/custom/default_v2 rw - xfs /dev/rbd10 rw
+garbage
+";
+        let at = |device: &str| read_mount_points(text, Path::new(device));
+        assert_eq!(at("/dev/rbd0"), [Path::new("/pool/custom/default_v1")]);
+        assert_eq!(at("/dev/rbd1"), [Path::new("/pool/custom-snapshots/default_v1/s0")]);
+        assert_eq!(at("/dev/rbd2"), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn devices_tell_what_they_are_of() {
+        assert_eq!(spelled("custom_default_v1\n", "-\n"), Spelled::image("custom_default_v1"));
+        let snapshot = Spelled::image("custom_default_v1").at("snapshot_s0");
+        assert_eq!(spelled("custom_default_v1\n", "snapshot_s0\n"), snapshot);
+        assert_eq!(printed("/dev/rbd0\n"), Path::new("/dev/rbd0"));
+    }
+}

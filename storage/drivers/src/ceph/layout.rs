@@ -1,0 +1,334 @@
+//! How a place is spelled as RBD images, and back, and where it is mounted. Live places are where both peers have them; the
+//! other areas begin with `larder.`, where they do not look.
+
+use super::parse::Row;
+use crate::filesystem::Filesystem;
+use larder_base::Ticket;
+use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+/// Begins the name of what is not live.
+const OURS: &str = "larder.";
+/// Begins the name of an image that is gone but for its clones, as the peers have it.
+const ZOMBIE: &str = "zombie_";
+/// The same of one that we put there.
+const OWN_ZOMBIE: &str = "zombie_larder_";
+/// Begins the name of a snapshot that is gone but for its clones, as the peers have it.
+const ZOMBIE_SNAPSHOT: &str = "zombie_snapshot_";
+/// Begins the name of a snapshot.
+const SNAPSHOT: &str = "snapshot_";
+const DISK: &str = ".block";
+const ISO: &str = ".iso";
+/// What a folder's name may have at most.
+const LONGEST_NAME: usize = 255;
+
+/// One of the images that a volume is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// A tree of files, on a filesystem of its own.
+    Filesystem,
+    /// A disk.
+    Disk,
+}
+
+impl Part {
+    /// The parts of a volume, the main part last.
+    pub(super) fn of(volume: &VolumeId) -> &'static [Self] {
+        match (volume.has_filesystem(), volume.has_disk()) {
+            (true, true) => &[Self::Filesystem, Self::Disk],
+            (_, true) => &[Self::Disk],
+            (_, false) => &[Self::Filesystem],
+        }
+    }
+
+    /// The part that decides whether a volume is there.
+    pub(super) fn main(volume: &VolumeId) -> Self {
+        if volume.has_disk() { Self::Disk } else { Self::Filesystem }
+    }
+}
+
+/// An image, or one of its snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Spelled {
+    pub(super) image: String,
+    pub(super) snapshot: Option<String>,
+}
+
+impl Spelled {
+    pub(super) fn image(name: impl Into<String>) -> Self {
+        Self { image: name.into(), snapshot: None }
+    }
+
+    pub(super) fn at(&self, snapshot: impl Into<String>) -> Self {
+        Self { image: self.image.clone(), snapshot: Some(snapshot.into()) }
+    }
+}
+
+/// Spells the places of one pool.
+#[derive(Debug)]
+pub(super) struct Layout {
+    root: PathBuf,
+    /// What a new image has: the peers make it a part of its name.
+    filesystem: Filesystem,
+    /// Images that have another, by their entry; learnt when they are listed.
+    others: Mutex<HashMap<String, Filesystem>>,
+}
+
+fn prefix(kind: VolumeKind) -> &'static str {
+    match kind {
+        VolumeKind::Container => "container_",
+        VolumeKind::VirtualMachine => "virtual-machine_",
+        VolumeKind::Image => "image_",
+        VolumeKind::Custom => "custom_",
+        VolumeKind::Bucket => "bucket_",
+    }
+}
+
+fn folder(kind: VolumeKind) -> &'static str {
+    match kind {
+        VolumeKind::Container => "containers",
+        VolumeKind::VirtualMachine => "virtual-machines",
+        VolumeKind::Image => "images",
+        VolumeKind::Custom => "custom",
+        VolumeKind::Bucket => "buckets",
+    }
+}
+
+/// What ends the name of a part.
+fn suffix(volume: &VolumeId, part: Part) -> &'static str {
+    match (part, volume.content) {
+        (Part::Filesystem, _) => "",
+        (Part::Disk, Content::Iso) => ISO,
+        (Part::Disk, _) => DISK,
+    }
+}
+
+/// How the place of an area begins.
+fn area_prefix(area: &Area) -> String {
+    match area {
+        Area::Live => String::new(),
+        Area::Staging(ticket) => format!("{OURS}staging.{ticket}."),
+        Area::Trash(ticket) => format!("{OURS}trash.{ticket}."),
+        Area::Kept(id) => format!("{OURS}kept.{id}."),
+    }
+}
+
+/// The area that a name says, and what follows.
+fn read_area(name: &str) -> Option<(Area, &str)> {
+    let Some(name) = name.strip_prefix(OURS) else { return Some((Area::Live, name)) };
+    let (word, rest) = name.split_once('.')?;
+    if word == "kept" {
+        let (id, rest) = rest.split_once('.')?;
+        return Some((Area::Kept(id.parse().ok()?), rest));
+    }
+    // A ticket has two dots of its own.
+    let (end, _) = rest.match_indices('.').nth(2)?;
+    let ticket: Ticket = rest[..end].parse().ok()?;
+    let area = match word {
+        "staging" => Area::Staging(ticket),
+        "trash" => Area::Trash(ticket),
+        _ => return None,
+    };
+    Some((area, &rest[end + 1..]))
+}
+
+/// A new name for an image that is gone but for its clones.
+pub(super) fn zombie() -> String {
+    format!("{OWN_ZOMBIE}{}", uuid::Uuid::new_v4().simple())
+}
+
+/// A new name for a snapshot that is gone but for its clones.
+pub(super) fn zombie_snapshot() -> String {
+    format!("{ZOMBIE_SNAPSHOT}{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Whether an image is gone but for its clones, and was put there by us.
+pub(super) fn is_own_zombie(image: &str) -> bool {
+    image.starts_with(OWN_ZOMBIE)
+}
+
+/// Whether an image is gone but for its clones.
+pub(super) fn is_zombie(image: &str) -> bool {
+    image.starts_with(ZOMBIE)
+}
+
+/// Whether a snapshot is gone but for its clones.
+pub(super) fn is_zombie_snapshot(snapshot: &str) -> bool {
+    snapshot.starts_with(ZOMBIE_SNAPSHOT)
+}
+
+impl Layout {
+    pub(super) fn new(root: PathBuf, filesystem: Filesystem) -> Self {
+        Self { root, filesystem, others: Mutex::default() }
+    }
+
+    /// The folder below which everything is mounted.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Notes which filesystem an image is made with.
+    pub(super) fn learn(&self, volume: &VolumeId, filesystem: Filesystem) {
+        if volume.kind == VolumeKind::Image {
+            self.note(&volume.entry(), filesystem);
+        }
+    }
+
+    fn note(&self, entry: &str, filesystem: Filesystem) {
+        let mut others = self.others.lock();
+        match filesystem == self.filesystem {
+            true => others.remove(entry),
+            false => others.insert(entry.to_owned(), filesystem),
+        };
+    }
+
+    /// An image's name without its area.
+    fn name(&self, volume: &VolumeId, part: Part) -> String {
+        let (prefix, entry, suffix) = (prefix(volume.kind), volume.entry(), suffix(volume, part));
+        match volume.kind {
+            VolumeKind::Image => {
+                let filesystem = self.others.lock().get(&entry).copied().unwrap_or(self.filesystem);
+                format!("{prefix}{entry}_{}{suffix}", filesystem.as_str())
+            }
+            _ => format!("{prefix}{entry}{suffix}"),
+        }
+    }
+
+    /// The image or snapshot of a part of a place: the one spelling of it. A snapshot can't leave its image: in the trash
+    /// it is called so.
+    pub(super) fn spelled(&self, at: &Place, part: Part) -> Spelled {
+        let name = self.name(&at.volume, part);
+        match (&at.snapshot, &at.area) {
+            (None, area) => Spelled::image(format!("{}{name}", area_prefix(area))),
+            (Some(snapshot), Area::Trash(_)) => {
+                Spelled::image(name).at(format!("{}{snapshot}", area_prefix(&at.area)))
+            }
+            (Some(snapshot), area) => {
+                Spelled::image(format!("{}{name}", area_prefix(area))).at(format!("{SNAPSHOT}{snapshot}"))
+            }
+        }
+    }
+
+    /// Where the files of a place are mounted.
+    pub(super) fn mount_point(&self, at: &Place) -> PathBuf {
+        let folder = folder(at.volume.kind);
+        match (&at.area, &at.snapshot) {
+            (Area::Live, None) => self.root.join(folder).join(at.volume.entry()),
+            (Area::Live, Some(name)) => {
+                self.root.join(format!("{folder}-snapshots")).join(at.volume.entry()).join(name.as_str())
+            }
+            (area, snapshot) => {
+                let snapshot = snapshot.as_ref().map(|name| format!("@{name}")).unwrap_or_default();
+                let name = format!("{}{folder}+{}{snapshot}", area_prefix(area), at.volume.entry());
+                self.root.join(".larder").join(name)
+            }
+        }
+    }
+
+    /// The folders of the mount points, each to be passed by root alone.
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        let kinds = VolumeKind::ALL.into_iter().map(folder);
+        let own = kinds.flat_map(|folder| [folder.to_owned(), format!("{folder}-snapshots")]);
+        own.chain([".larder".to_owned()]).map(|name| self.root.join(name)).collect()
+    }
+
+    /// Refuses what RBD, or the folder that it is mounted at, can't spell, with the kind `Invalid`.
+    pub(super) fn check(&self, at: &Place) -> Result<()> {
+        let name = at.snapshot.as_ref().map_or(at.volume.name.as_str(), |snapshot| snapshot.as_str());
+        let refuse = |problem: String| Err(StorageError::new(ErrorKind::Invalid, problem));
+        if name.contains('@') {
+            return refuse(format!("{name:?} can't be kept by ceph: @ begins the name of a snapshot"));
+        }
+        let ends_alike = name.ends_with(DISK) || name.ends_with(ISO);
+        if ends_alike && at.snapshot.is_none() && at.volume.kind == VolumeKind::Custom {
+            return refuse(format!(
+                "{name:?} can't be used: names that end with {DISK} or {ISO} are of disks"
+            ));
+        }
+        let longest = self.mount_point(at).file_name().map_or(0, std::ffi::OsStr::len);
+        if longest > LONGEST_NAME {
+            return refuse(format!(
+                "{name:?} is too long: it must be shorter by {} bytes",
+                longest - LONGEST_NAME
+            ));
+        }
+        Ok(())
+    }
+
+    /// All places among the rows of a list. What no place is spelled as is left out.
+    pub(super) fn places(&self, rows: &[Row]) -> Vec<Place> {
+        let names: BTreeSet<&str> = rows.iter().map(|row| row.image.as_str()).collect();
+        let volumes: BTreeMap<&str, _> =
+            names.iter().filter_map(|name| Some((*name, self.read_image(name, &names)?))).collect();
+        let mut places = BTreeSet::new();
+        for (area, volume, part) in volumes.values() {
+            // What may be swept is told even if only a part is there.
+            if area.ticket().is_some() || *part == Part::main(volume) {
+                places.insert(Place::new(area.clone(), volume));
+            }
+        }
+        for row in rows {
+            let Some((area, volume, part)) = volumes.get(row.image.as_str()) else { continue };
+            if *part == Part::main(volume) {
+                places.extend(row.snapshot.as_deref().and_then(|name| read_snapshot(area, volume, name)));
+            }
+        }
+        places.into_iter().collect()
+    }
+
+    /// Whether an image is part of a place, or was.
+    pub(super) fn is_ours(&self, image: &str) -> bool {
+        is_own_zombie(image) || self.read_image(image, &BTreeSet::new()).is_some()
+    }
+
+    /// The part that an image is; `all` are the names beside it.
+    fn read_image(&self, image: &str, all: &BTreeSet<&str>) -> Option<(Area, VolumeId, Part)> {
+        let (area, name) = read_area(image)?;
+        let (kind, rest) = VolumeKind::ALL.into_iter().find_map(|kind| {
+            let rest = name.strip_prefix(prefix(kind))?;
+            Some((kind, rest))
+        })?;
+        let (entry, content, part) = match kind {
+            VolumeKind::Container | VolumeKind::Bucket => (rest, Content::Filesystem, Part::Filesystem),
+            VolumeKind::Custom => match (rest.strip_suffix(DISK), rest.strip_suffix(ISO)) {
+                (Some(disk), _) => (disk, Content::Block, Part::Disk),
+                (None, Some(iso)) => (iso, Content::Iso, Part::Disk),
+                (None, None) => (rest, Content::Filesystem, Part::Filesystem),
+            },
+            VolumeKind::VirtualMachine | VolumeKind::Image => match rest.strip_suffix(DISK) {
+                Some(disk) => (disk, Content::Block, Part::Disk),
+                None if kind == VolumeKind::VirtualMachine
+                    || all.contains(format!("{image}{DISK}").as_str()) =>
+                {
+                    (rest, Content::Block, Part::Filesystem)
+                }
+                None => (rest, Content::Filesystem, Part::Filesystem),
+            },
+        };
+        let entry = if kind == VolumeKind::Image { self.read_image_entry(entry)? } else { entry };
+        Some((area, VolumeId::from_entry(kind, content, entry)?, part))
+    }
+
+    /// Takes the filesystem off an image's entry, and learns it.
+    fn read_image_entry<'a>(&self, entry: &'a str) -> Option<&'a str> {
+        let (entry, filesystem) = entry.rsplit_once('_')?;
+        self.note(entry, Filesystem::named(filesystem)?);
+        Some(entry)
+    }
+}
+
+/// The snapshot that a name spells; `None` for those that are the driver's own or a peer's.
+fn read_snapshot(area: &Area, volume: &VolumeId, name: &str) -> Option<Place> {
+    if let Some(name) = name.strip_prefix(SNAPSHOT) {
+        return Some(Place::new(area.clone(), volume).at_snapshot(&name.parse().ok()?));
+    }
+    match read_area(name)? {
+        (area @ Area::Trash(_), name) => Some(Place::new(area, volume).at_snapshot(&name.parse().ok()?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Output of the real programs, and what is read from it.
+
+use super::*;
+use proptest::prelude::*;
+
+macro_rules! fixture {
+    ($name:literal) => {
+        after_command(include_str!(concat!("../../../../../fixtures/ceph/18.2.7/", $name)))
+    };
+}
+
+/// What a fixture holds below its first line, the command that printed it.
+fn after_command(text: &str) -> &str {
+    let (command, output) = text.split_once('\n').unwrap();
+    assert!(command.starts_with("$ "), "{command}");
+    output
+}
+
+#[test]
+fn a_list_has_images_and_their_snapshots() {
+    let rows = read_list(fixture!("ls-long.json")).unwrap();
+    let found: Vec<_> = rows.iter().map(|row| (row.image.as_str(), row.snapshot.as_deref())).collect();
+    assert_eq!(
+        found,
+        [
+            ("custom_default_c1", None),
+            ("custom_default_v1", None),
+            ("custom_default_v1", Some("snapshot_s0")),
+            ("custom_default_v2", None),
+        ]
+    );
+    assert_eq!(read_list(fixture!("ls-empty.json")).unwrap(), vec![]);
+    assert_eq!(
+        read_names(fixture!("ls.json")).unwrap(),
+        ["custom_default_c1", "custom_default_v1", "custom_default_v2"]
+    );
+}
+
+#[test]
+fn an_image_tells_its_size_and_what_it_was_cloned_from() {
+    let parent = read_info(fixture!("info-parent.json")).unwrap();
+    assert_eq!(parent, Info { size: 64 << 20, snapshots: 1, parent: None });
+    let clone = read_info(fixture!("info-clone.json")).unwrap();
+    let from = clone.parent.unwrap();
+    assert_eq!((from.pool.as_str(), from.pool_namespace.as_str()), ("rbd", "fixtures"));
+    assert_eq!((from.image.as_str(), from.snapshot.as_str()), ("custom_default_v1", "snapshot_s0"));
+    let orphan = read_info(fixture!("info-clone-of-removed-snapshot.json")).unwrap();
+    assert!(orphan.parent.unwrap().snapshot.len() == 36);
+}
+
+#[test]
+fn snapshots_tell_whether_they_are_protected_and_those_of_clones_alone_are_left_out() {
+    let snapshots = read_snapshots(fixture!("snap-ls-all.json")).unwrap();
+    let expected = [
+        Snapshot { name: "snapshot_s1".to_owned(), is_protected: true },
+        Snapshot { name: "snapshot_s2".to_owned(), is_protected: false },
+    ];
+    assert_eq!(snapshots, expected);
+}
+
+#[test]
+fn usage_counts_snapshots() {
+    let image = read_usage(fixture!("du-image.json")).unwrap();
+    assert_eq!((image.size, image.used > 0), (64 << 20, true));
+    let snapshot = read_usage(fixture!("du-snapshot.json")).unwrap();
+    assert!(snapshot.used <= image.used && snapshot.size == 64 << 20);
+}
+
+#[test]
+fn the_space_of_one_pool_is_read() {
+    let space = read_space(fixture!("df.json"), "rbd").unwrap();
+    assert!(space.stored > 0 && space.available > 1 << 30, "{space:?}");
+    assert_eq!(read_space(fixture!("df.json"), "none").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// Standard error of `rbd`, `rados` and `ceph` 18.2.7 with the exit code, each as captured.
+#[test]
+fn refusals_are_understood() {
+    for (code, stderr, expected) in [
+        (2, "rbd: delete error: (2) No such file or directory", Refusal::Missing),
+        (2, "rbd: error opening pool 'nopool': (2) No such file or directory", Refusal::Missing),
+        (2, "rbd: namespace 'nons' does not exist.", Refusal::Missing),
+        (1, "error getting rbd/larder.pool: (2) No such file or directory", Refusal::Missing),
+        (1, "error opening pool nopool: (2) No such file or directory", Refusal::Missing),
+        (2, "Error ENOENT: unrecognized pool 'nopool'", Refusal::Missing),
+        (17, "rbd: create error: (17) File exists", Refusal::Taken),
+        (16, "rbd: error: image still has watchers", Refusal::Busy),
+        (16, "rbd: unprotecting snap failed: (16) Device or resource busy", Refusal::Busy),
+        (39, "rbd: image has snapshots with linked clones", Refusal::HasSnapshots),
+        (
+            1,
+            "Error EPERM: pool deletion is disabled; you must first set mon_allow_pool_delete",
+            Refusal::Forbidden,
+        ),
+        (110, "rbd: couldn't connect to the cluster!", Refusal::Unreachable),
+        (1, "failed to fetch mon config (--no-mon-config to skip)", Refusal::Unreachable),
+        (1, "[errno 110] RADOS timed out (error connecting to the cluster)", Refusal::Unreachable),
+        (
+            2,
+            "rbd: couldn't connect to the cluster!\nrbd: listing images failed: (2) No such file",
+            Refusal::Unreachable,
+        ),
+        (1, "error getting rbd/larder.pool: (110) Connection timed out", Refusal::Unreachable),
+        (110, "rbd: error asserting namespace: (110) Connection timed out", Refusal::Unreachable),
+    ] {
+        assert_eq!(refusal(Some(code), stderr), Some(expected), "{stderr}");
+    }
+    assert_eq!(refusal(Some(22), "rbd: new size is equal to original size"), None);
+    assert_eq!(refusal(Some(1), "rbd: the argument ('x') for option '--size' is invalid"), None);
+}
+
+#[test]
+fn what_is_no_answer_is_refused_in_words() {
+    let error = read_list("command not found").unwrap_err();
+    assert!(error.to_string().contains("command not found"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn reading_never_panics(text in "\\PC{0,200}", code in proptest::option::of(0..256)) {
+        let _ = (read_list(&text), read_info(&text), read_snapshots(&text), read_usage(&text));
+        let _ = (read_space(&text, "rbd"), refusal(code, &text));
+    }
+}

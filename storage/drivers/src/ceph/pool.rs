@@ -1,0 +1,252 @@
+//! The pool: an OSD pool, or a namespace in one, with a mark that says whose it is.
+
+use super::layout::is_own_zombie;
+use super::parse::{Refusal, Row, read_list, read_names, read_space};
+use super::remove::Fate;
+use super::run::{run, run_if_there};
+use super::{Ceph, command, device};
+use larder_base::host::FsAct;
+use larder_storage_driver::{Cx, ErrorKind, PoolUsage, Result, StorageError};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+/// What marks a pool as ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mark {
+    /// Whose it is.
+    identity: String,
+    /// The identifier of the cluster.
+    cluster: String,
+    /// Whether the OSD pool or namespace was made for it, and goes with it.
+    is_made: bool,
+}
+
+impl Mark {
+    fn write(&self) -> String {
+        let made = if self.is_made { "made" } else { "found" };
+        format!("{}\n{}\n{made}\n", self.identity, self.cluster)
+    }
+
+    /// Reads what [`Mark::write`] wrote; what an unknown version wrote is nobody's.
+    fn read(text: &str) -> Self {
+        let mut lines = text.lines().map(str::to_owned);
+        let mut next = || lines.next().unwrap_or_default();
+        Self { identity: next(), cluster: next(), is_made: next() == "made" }
+    }
+}
+
+impl Ceph {
+    /// Makes the OSD pool or namespace unless it is there, and marks it.
+    pub(super) fn make_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        let settings = self.settings();
+        let commands = &settings.commands;
+        if let Some(mark) = self.mark(cx)? {
+            return if mark.identity == settings.identity { Ok(()) } else { Err(self.is_somebodys()) };
+        }
+        match run_if_there(cx, &commands.names())? {
+            None => {
+                self.has_made.store(true, Ordering::Relaxed);
+                match &commands.namespace {
+                    Some(_) => run(cx, &commands.create_namespace())?,
+                    None => run(cx, &commands.create_pool(&settings.placement_groups))?,
+                };
+                if let Some(copies) = settings.copies.as_ref().filter(|_| commands.namespace.is_none()) {
+                    run(cx, &commands.set_copies(copies))?;
+                }
+            }
+            Some(names) if !read_names(&names)?.is_empty() && !settings.reuse => {
+                let message = format!(
+                    "the OSD pool {} holds images already: give another, source.recover=true to take over what is \
+                     there, or ceph.osd.force_reuse=true to use it beside somebody else",
+                    commands.home()
+                );
+                return Err(StorageError::new(ErrorKind::Invalid, message));
+            }
+            Some(_) => {}
+        }
+        if commands.namespace.is_none() {
+            run(cx, &commands.prepare_pool())?;
+        }
+        self.write_mark(cx, self.has_made.load(Ordering::Relaxed))
+    }
+
+    fn is_somebodys(&self) -> StorageError {
+        let message = format!(
+            "the OSD pool {} is in use by another storage pool: give another, or source.recover=true to take it over",
+            self.settings().commands.home()
+        );
+        StorageError::new(ErrorKind::Invalid, message)
+    }
+
+    fn mark(&self, cx: &Cx<'_>) -> Result<Option<Mark>> {
+        Ok(run_if_there(cx, &self.settings().commands.read_mark())?.map(|text| Mark::read(&text)))
+    }
+
+    fn write_mark(&self, cx: &Cx<'_>, is_made: bool) -> Result<()> {
+        let settings = self.settings();
+        let cluster = run(cx, &settings.commands.cluster_id())?.trim().to_owned();
+        let mark = Mark { identity: settings.identity.clone(), cluster, is_made };
+        run(cx, &settings.commands.write_mark(&mark.write()))?;
+        Ok(())
+    }
+
+    /// Looks at the mark, and puts right on this machine what a run that was cut off has left.
+    pub(super) fn open(&self, cx: &Cx<'_>) -> Result<()> {
+        let settings = self.settings();
+        let mark = match self.mark(cx)? {
+            Some(mark) if mark.identity == settings.identity => mark,
+            Some(mark) if settings.recover => {
+                self.write_mark(cx, mark.is_made)?;
+                mark
+            }
+            Some(_) => return Err(self.is_somebodys()),
+            None if settings.recover && run_if_there(cx, &settings.commands.names())?.is_some() => {
+                self.write_mark(cx, false)?;
+                self.mark(cx)?.ok_or_else(|| StorageError::not_found("the mark of the pool"))?
+            }
+            None => {
+                let what = format!("the pool {} on the ceph cluster", settings.commands.home());
+                return Err(StorageError::not_found(what));
+            }
+        };
+        self.cluster.get_or_init(|| mark.cluster);
+        let root = self.layout.root();
+        if !root.is_dir() {
+            cx.act(&FsAct::MakeDirectory { path: root.to_owned(), mode: 0o711 })?;
+        }
+        for folder in self.layout.folders() {
+            if !folder.is_dir() {
+                cx.act(&FsAct::MakeDirectory { path: folder, mode: 0o700 })?;
+            }
+        }
+        self.thaw(cx)?;
+        self.remove_childless(cx)
+    }
+
+    /// Asks for the mark; what else than a pool that is still ours is no answer.
+    pub(super) fn ask(&self, cx: &Cx<'_>) -> Result<()> {
+        match self.mark(cx)? {
+            Some(mark) if mark.identity == self.settings().identity => Ok(()),
+            _ => {
+                let message = "the pool is not on the ceph cluster any more, or was taken over";
+                Err(StorageError::new(ErrorKind::Unavailable, message))
+            }
+        }
+    }
+
+    /// A run that was cut off while it made a snapshot may have left its volume frozen.
+    fn thaw(&self, cx: &Cx<'_>) -> Result<()> {
+        for mapped in self.mapped()?.iter().filter(|mapped| !mapped.read_only) {
+            for target in device::mount_points(&mapped.path())? {
+                // What is not frozen refuses.
+                let _ = cx.run(&command::freeze(&target, false));
+            }
+        }
+        Ok(())
+    }
+
+    /// Images that are gone but for their clones, and whose last clone went while nobody looked.
+    fn remove_childless(&self, cx: &Cx<'_>) -> Result<()> {
+        let names = read_names(&run(cx, &self.settings().commands.names())?)?;
+        for zombie in names.iter().filter(|name| is_own_zombie(name)) {
+            self.remove_zombie(cx, zombie)?;
+        }
+        Ok(())
+    }
+
+    /// All images and snapshots.
+    pub(super) fn rows(&self, cx: &Cx<'_>) -> Result<Vec<Row>> {
+        read_list(&run(cx, &self.settings().commands.list())?)
+    }
+
+    /// Unmounts and unmaps everything of the pool.
+    pub(super) fn release_all(&self, cx: &Cx<'_>) -> Result<()> {
+        self.release_where(cx, |_| true)
+    }
+
+    /// Removes what is ours; the OSD pool or namespace too when it was made for the pool.
+    pub(super) fn remove_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        let settings = self.settings();
+        let commands = &settings.commands;
+        let mark = self.mark(cx)?;
+        if mark.as_ref().is_some_and(|mark| mark.identity != settings.identity) {
+            return Err(self.is_somebodys());
+        }
+        if let Some(mark) = &mark {
+            self.cluster.get_or_init(|| mark.cluster.clone());
+        }
+        self.release_all(cx)?;
+        let is_made = self.has_made.load(Ordering::Relaxed) || mark.as_ref().is_some_and(|mark| mark.is_made);
+        if is_made && commands.namespace.is_none() {
+            self.remove_osd_pool(cx)?;
+        } else if mark.is_some() || is_made {
+            self.remove_images(cx)?;
+            run_if_there(cx, &commands.remove_mark())?;
+            if is_made {
+                run_if_there(cx, &commands.remove_namespace())?;
+            }
+        }
+        for folder in self.layout.folders() {
+            cx.act(&FsAct::RemoveEmptyDirectory { path: folder })?;
+        }
+        cx.act(&FsAct::RemoveEmptyDirectory { path: self.layout.root().to_owned() })
+    }
+
+    fn remove_osd_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        let commands = &self.settings().commands;
+        match run(cx, &commands.remove_pool()) {
+            Err(failure) if failure.is(Refusal::Forbidden) => {
+                let message = format!(
+                    "the cluster does not let the OSD pool {} be deleted: allow it \
+                     (ceph config set mon mon_allow_pool_delete true)",
+                    commands.pool
+                );
+                Err(StorageError::new(ErrorKind::Unexpected, message).because(StorageError::from(failure)))
+            }
+            Err(failure) if !failure.is(Refusal::Missing) => Err(failure.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every image of ours, clones before what they are clones of.
+    fn remove_images(&self, cx: &Cx<'_>) -> Result<()> {
+        loop {
+            let Some(text) = run_if_there(cx, &self.settings().commands.list())? else { return Ok(()) };
+            let rows = read_list(&text)?;
+            let ours: BTreeSet<&str> = rows.iter().map(|row| row.image.as_str()).collect();
+            let ours: Vec<&str> = ours.into_iter().filter(|image| self.layout.is_ours(image)).collect();
+            let mut removed = 0;
+            for image in &ours {
+                removed += usize::from(self.remove_image(cx, image, true)? == Fate::Gone);
+            }
+            if ours.len() == removed {
+                return Ok(());
+            }
+            if removed == 0 {
+                let message = format!("{} still have clones elsewhere: delete these first", ours.join(", "));
+                return Err(StorageError::new(ErrorKind::InUse, message));
+            }
+        }
+    }
+
+    /// What the OSD pool holds and can still take.
+    pub(super) fn space(&self, cx: &Cx<'_>) -> Result<PoolUsage> {
+        let commands = &self.settings().commands;
+        let data = commands.data_pool.as_ref().unwrap_or(&commands.pool);
+        let space = read_space(&run(cx, &commands.space())?, data)?;
+        let total_bytes = space.stored + space.available;
+        Ok(PoolUsage { used_bytes: space.stored, total_bytes, ..PoolUsage::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_reads_back_and_what_is_none_is_nobodys() {
+        let mark = Mark { identity: "i".to_owned(), cluster: "c".to_owned(), is_made: true };
+        assert_eq!(Mark::read(&mark.write()), mark);
+        assert_eq!(Mark::read(""), Mark { identity: String::new(), cluster: String::new(), is_made: false });
+    }
+}
