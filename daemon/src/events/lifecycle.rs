@@ -34,6 +34,7 @@ impl Events {
         is_over: &dyn Fn() -> bool,
     ) -> Result<(), CatalogError> {
         let mut watch = catalog.watch(from)?;
+        self.told.send_replace(from);
         while !is_over() {
             match watch.next(LOOK) {
                 Ok(Some(change)) => {
@@ -43,6 +44,7 @@ impl Events {
                         let metadata = || serde_json::to_value(&lifecycle).unwrap_or_default();
                         self.tell("lifecycle", change.at, &project, metadata);
                     }
+                    self.told.send_replace(change.revision);
                 }
                 Ok(None) => {}
                 Err(CatalogError::Closed) => return Ok(()),
@@ -89,7 +91,7 @@ mod tests {
     fn commits_are_told_in_order_and_only_those_with_a_cause() {
         let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::in_memory().unwrap());
         let events = Events::new(Arc::new(SystemClock));
-        let mut listener = events.listen();
+        let mut listener = events.sender.subscribe();
         let over = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&over);
         let from = catalog.revision().unwrap();
@@ -119,6 +121,12 @@ mod tests {
             (Some("storage-pool-deleted"), Some("thré"))
         );
         assert_eq!(told[0]["requestor"]["username"], "root");
+        // Who comes later hears of what is committed later, and of nothing before.
+        commit("four", Some("storage-pool-created"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut late = runtime.block_on(events.listen(catalog.revision().unwrap()));
+        commit("five", Some("storage-pool-created"));
+        assert_eq!(late.blocking_recv().unwrap().metadata["name"], "five");
         over.store(true, Ordering::SeqCst);
         thread.join().unwrap();
     }

@@ -9,28 +9,38 @@ pub use logging::LogEvents;
 use jiff::Timestamp;
 use larder_api::{Event, Operation};
 use larder_base::Clock;
+use larder_catalog::Revision;
 use serde_json::Value;
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
 
 /// How many events a listener may be behind before it is cut off: it is never shown a stream with holes.
 const BACKLOG: usize = 4096;
+/// How long a new listener waits at most for what was committed before it came.
+const CATCHING_UP: Duration = Duration::from_secs(5);
 
 /// Where events go; cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Events {
     sender: broadcast::Sender<Arc<Event>>,
+    /// How far into the committed log has been told.
+    told: watch::Sender<Revision>,
     clock: Arc<dyn Clock>,
 }
 
 impl Events {
     /// Events that nobody listens to yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { sender: broadcast::Sender::new(BACKLOG), clock }
+        Self { sender: broadcast::Sender::new(BACKLOG), told: watch::Sender::new(Revision(0)), clock }
     }
 
-    /// Everything that happens from now on.
-    pub fn listen(&self) -> broadcast::Receiver<Arc<Event>> {
+    /// Everything that happens after the commit `now`: what was committed before it, and is still on its way to those
+    /// who listen already, is let pass first.
+    pub async fn listen(&self, now: Revision) -> broadcast::Receiver<Arc<Event>> {
+        let mut told = self.told.subscribe();
+        // Who tells has ended, or hangs: there is nothing to let pass.
+        let _ = tokio::time::timeout(CATCHING_UP, told.wait_for(|told| *told >= now)).await;
         self.sender.subscribe()
     }
 

@@ -49,10 +49,14 @@ pub(crate) async fn get(
         .into());
     }
     let project = query.project.clone();
-    blocking(&app, move |service| service.project(&project).map(|_| ())).await?;
+    let now = blocking(&app, move |service| {
+        service.project(&project)?;
+        Ok(service.store().catalog().revision()?)
+    });
+    let now = now.await?;
     let upgrade =
         upgrade.map_err(|error| ServiceError::bad(format!("events come over a websocket: {error}")))?;
-    let events = app.events.listen();
+    let events = app.events.listen(now).await;
     let wish = Wish { types, project: (!query.all_projects).then_some(query.project) };
     Ok(upgrade.on_upgrade(move |socket| tell(socket, events, wish)))
 }
