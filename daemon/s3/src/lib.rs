@@ -24,6 +24,7 @@ mod lists;
 mod multipart;
 mod objects;
 mod policy;
+mod policy_condition;
 mod post;
 mod properties;
 mod settings;

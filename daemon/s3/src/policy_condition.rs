@@ -1,0 +1,229 @@
+//! The conditions of bucket policies.
+
+use crate::policy::{PolicyError, refuse, strings};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Condition {
+    operator: Operator,
+    /// Whether the condition holds when the key is absent.
+    pub(crate) if_exists: bool,
+    set: Set,
+    pub(crate) key: String,
+    pub(crate) values: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    One,
+    All,
+    Any,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Equals,
+    NotEquals,
+    EqualsIgnoreCase,
+    NotEqualsIgnoreCase,
+    Like,
+    NotLike,
+    IpAddress,
+    NotIpAddress,
+    Bool,
+    Number(std::cmp::Ordering, bool),
+    NumberEquals,
+    NumberNotEquals,
+    Null,
+}
+
+pub(crate) fn conditions(value: Option<&Value>) -> Result<Vec<Condition>, PolicyError> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let map = value.as_object().ok_or_else(|| PolicyError("Condition is a JSON object".to_owned()))?;
+    let mut conditions = Vec::new();
+    for (operator, keys) in map {
+        let keys = keys.as_object().ok_or_else(|| PolicyError(format!("{operator} is a JSON object")))?;
+        let (set, rest) = match operator.split_once(':') {
+            Some(("ForAllValues", rest)) => (Set::All, rest),
+            Some(("ForAnyValue", rest)) => (Set::Any, rest),
+            Some(_) => return refuse(format!("{operator} is not supported")),
+            None => (Set::One, operator.as_str()),
+        };
+        let (name, if_exists) = rest.strip_suffix("IfExists").map_or((rest, false), |name| (name, true));
+        let operator = Operator::parse(name)?;
+        for (key, values) in keys {
+            let values = strings(values, key)?;
+            let key = known_key(key)?;
+            conditions.push(Condition { operator, if_exists, set, key, values });
+        }
+    }
+    Ok(conditions)
+}
+
+/// Keys that are understood; the name of a tag keeps its case.
+fn known_key(key: &str) -> Result<String, PolicyError> {
+    const KNOWN: &[&str] = &[
+        "aws:sourceip",
+        "aws:securetransport",
+        "aws:referer",
+        "aws:useragent",
+        "aws:username",
+        "aws:userid",
+        "aws:currenttime",
+        "aws:epochtime",
+        "aws:principaltype",
+        "s3:prefix",
+        "s3:delimiter",
+        "s3:max-keys",
+        "s3:versionid",
+        "s3:x-amz-acl",
+        "s3:x-amz-copy-source",
+        "s3:x-amz-metadata-directive",
+        "s3:x-amz-server-side-encryption",
+        "s3:x-amz-content-sha256",
+        "s3:x-amz-server-side-encryption-aws-kms-key-id",
+        "s3:x-amz-storage-class",
+        "s3:x-amz-grant-read",
+        "s3:x-amz-server-side-encryption-customer-algorithm",
+        "s3:x-amz-grant-write",
+        "s3:x-amz-grant-read-acp",
+        "s3:x-amz-grant-write-acp",
+        "s3:x-amz-grant-full-control",
+        "s3:requestobjecttagkeys",
+        "s3:object-lock-mode",
+        "s3:object-lock-retain-until-date",
+        "s3:object-lock-legal-hold",
+        "s3:object-lock-remaining-retention-days",
+        "s3:signatureversion",
+        "s3:authtype",
+        "s3:if-match",
+        "s3:if-none-match",
+    ];
+    let lower = key.to_ascii_lowercase();
+    for tags in ["s3:existingobjecttag/", "s3:requestobjecttag/"] {
+        if lower.starts_with(tags) {
+            return Ok(format!("{tags}{}", &key[tags.len()..]));
+        }
+    }
+    match KNOWN.contains(&lower.as_str()) {
+        true => Ok(lower),
+        false => refuse(format!("the condition key {key} is not supported")),
+    }
+}
+
+impl Operator {
+    fn parse(name: &str) -> Result<Self, PolicyError> {
+        use std::cmp::Ordering::{Greater, Less};
+        Ok(match name {
+            "StringEquals" | "ArnEquals" | "DateEquals" => Self::Equals,
+            "StringNotEquals" | "ArnNotEquals" | "DateNotEquals" => Self::NotEquals,
+            "StringEqualsIgnoreCase" => Self::EqualsIgnoreCase,
+            "StringNotEqualsIgnoreCase" => Self::NotEqualsIgnoreCase,
+            "StringLike" | "ArnLike" => Self::Like,
+            "StringNotLike" | "ArnNotLike" => Self::NotLike,
+            "IpAddress" => Self::IpAddress,
+            "NotIpAddress" => Self::NotIpAddress,
+            "Bool" => Self::Bool,
+            "Null" => Self::Null,
+            "NumericEquals" => Self::NumberEquals,
+            "NumericNotEquals" => Self::NumberNotEquals,
+            "NumericLessThan" => Self::Number(Less, false),
+            "NumericLessThanEquals" => Self::Number(Less, true),
+            "NumericGreaterThan" => Self::Number(Greater, false),
+            "NumericGreaterThanEquals" => Self::Number(Greater, true),
+            other => return refuse(format!("the condition operator {other} is not supported")),
+        })
+    }
+
+    fn is_negative(self) -> bool {
+        matches!(
+            self,
+            Self::NotEquals
+                | Self::NotEqualsIgnoreCase
+                | Self::NotLike
+                | Self::NotIpAddress
+                | Self::NumberNotEquals
+        )
+    }
+
+    /// The comparison without its negation.
+    fn matches(self, known: &str, value: &str) -> bool {
+        let number = |text: &str| text.trim().parse::<f64>().ok();
+        match self {
+            Self::Equals | Self::NotEquals => known == value,
+            Self::EqualsIgnoreCase | Self::NotEqualsIgnoreCase | Self::Bool => {
+                known.eq_ignore_ascii_case(value)
+            }
+            Self::Like | Self::NotLike => matches_pattern(known, value),
+            Self::IpAddress | Self::NotIpAddress => is_in_network(known, value),
+            Self::NumberEquals | Self::NumberNotEquals => number(known) == number(value),
+            Self::Number(order, or_equal) => match (number(value), number(known)) {
+                (Some(value), Some(known)) => {
+                    value.partial_cmp(&known) == Some(order) || (or_equal && value == known)
+                }
+                _ => false,
+            },
+            Self::Null => false,
+        }
+    }
+}
+
+impl Condition {
+    pub(crate) fn holds(&self, values: &HashMap<String, Vec<String>>) -> bool {
+        let found = values.get(&self.key).filter(|found| !found.is_empty());
+        if self.operator == Operator::Null {
+            let wants_absent = self.values.iter().any(|value| value.eq_ignore_ascii_case("true"));
+            return found.is_none() == wants_absent;
+        }
+        let Some(found) = found else {
+            return self.if_exists || self.operator.is_negative() || self.set == Set::All;
+        };
+        let holds = |value: &String| {
+            let matches = self.values.iter().any(|known| self.operator.matches(known, value));
+            matches != self.operator.is_negative()
+        };
+        match self.set {
+            Set::All => found.iter().all(holds),
+            Set::One | Set::Any => found.iter().any(holds),
+        }
+    }
+}
+
+/// `*` stands for any run of characters, `?` for one.
+pub(crate) fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut at, mut position, mut star) = (0, 0, None);
+    while position < text.len() {
+        if pattern.get(at) == Some(&'*') {
+            star = Some((at, position));
+            at += 1;
+        } else if pattern.get(at).is_some_and(|found| *found == '?' || *found == text[position]) {
+            (at, position) = (at + 1, position + 1);
+        } else if let Some((star_at, star_position)) = star {
+            (at, position) = (star_at + 1, star_position + 1);
+            star = Some((star_at, star_position + 1));
+        } else {
+            return false;
+        }
+    }
+    pattern[at..].iter().all(|rest| *rest == '*')
+}
+
+pub(crate) fn is_in_network(network: &str, address: &str) -> bool {
+    let (network, bits) =
+        network.split_once('/').map_or((network, None), |(net, bits)| (net, bits.parse::<u32>().ok()));
+    let bits_of = |address: IpAddr| match address {
+        IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, 32),
+        IpAddr::V6(address) => (u128::from(address), 128),
+    };
+    match (network.parse::<IpAddr>(), address.parse::<IpAddr>()) {
+        (Ok(network), Ok(address)) if network.is_ipv4() == address.is_ipv4() => {
+            let ((network, width), (address, _)) = (bits_of(network), bits_of(address));
+            let bits = bits.unwrap_or(width).min(width);
+            bits == 0 || (network ^ address) >> (128 - bits) == 0
+        }
+        _ => false,
+    }
+}
