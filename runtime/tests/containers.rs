@@ -358,8 +358,7 @@ fn commands_on_a_terminal() {
     terminal.say("through");
     terminal.until("through\r\nthrough\r\n");
     // The interrupt key reaches the foreground job: the terminal controls the session.
-    terminal.file.write_all(b"\x03").unwrap();
-    terminal.until("# ");
+    terminal.press_until(b"\x03", "# ");
     terminal.say("exit 7");
     assert_eq!(session.ended.wait().unwrap(), 7);
 }
@@ -377,11 +376,20 @@ impl Talk {
 
     /// Reads until `text` has come, and forgets what came up to there.
     fn until(&mut self, text: &str) {
-        let began = Instant::now();
+        self.press_until(b"", text);
+    }
+
+    /// The same, and presses a key now and every few seconds: busybox's shell loses one that comes between two of its jobs.
+    fn press_until(&mut self, key: &[u8], text: &str) {
+        let (began, mut pressed) = (Instant::now(), None::<Instant>);
         loop {
             if let Some(at) = self.seen.find(text) {
                 self.seen.drain(..at + text.len());
                 return;
+            }
+            if pressed.is_none_or(|pressed| pressed.elapsed() > Duration::from_secs(3)) {
+                self.file.write_all(key).unwrap();
+                pressed = Some(Instant::now());
             }
             assert!(began.elapsed() < Duration::from_secs(20), "no {text:?} in {:?}", self.seen);
             let wait = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
