@@ -27,6 +27,8 @@ const BTRFSTUNE: Tool = Tool { name: "btrfstune", package: "btrfs-progs" };
 const BLKID: Tool = Tool { name: "blkid", package: "util-linux" };
 /// A check or move of blocks of a large filesystem takes its time.
 const LIMIT: Duration = Duration::from_secs(3600);
+/// How an ext4 is made whose identifier can change without touching its blocks.
+const RENEWABLE: [&str; 4] = ["-q", "-F", "-O", "metadata_csum_seed"];
 /// `e2fsck(8)`: there were errors, and they are corrected.
 const CORRECTED: i32 = 1;
 
@@ -76,9 +78,9 @@ impl Filesystem {
     pub(crate) fn make(self, cx: &Cx<'_>, device: &Path, options: &str, is_zeroed: bool) -> Result<()> {
         let cmd = match self {
             Self::Ext4 if is_zeroed => {
-                Cmd::changes(MKFS_EXT4).args(["-q", "-F", "-E", "nodiscard,lazy_journal_init=1"])
+                Cmd::changes(MKFS_EXT4).args(RENEWABLE).args(["-E", "nodiscard,lazy_journal_init=1"])
             }
-            Self::Ext4 => Cmd::changes(MKFS_EXT4).args(["-q", "-F", "-E", "nodiscard"]),
+            Self::Ext4 => Cmd::changes(MKFS_EXT4).args(RENEWABLE).args(["-E", "nodiscard"]),
             Self::Xfs => Cmd::changes(MKFS_XFS).args(["-q", "-f", "-K"]),
             Self::Btrfs => Cmd::changes(MKFS_BTRFS).args(["-q", "-f", "-K"]),
         };
@@ -89,10 +91,7 @@ impl Filesystem {
     /// folder where nothing is mounted.
     pub(crate) fn renew(self, cx: &Cx<'_>, device: &Path, scratch: &Path) -> Result<()> {
         match self {
-            Self::Ext4 => {
-                check_ext4(cx, device)?;
-                cx.run(&Cmd::changes(TUNE2FS).args(["-U", "random"]).arg(device))?;
-            }
+            Self::Ext4 => renew_ext4(cx, device)?,
             Self::Xfs => {
                 // Its log names the old identifier: it must have been written back.
                 self.mount(cx, device, scratch, "nouuid", Mode::ReadWrite)?;
@@ -131,6 +130,18 @@ impl Filesystem {
             Self::Xfs => "norecovery,nouuid",
             Self::Btrfs => "rescue=nologreplay",
         }
+    }
+}
+
+/// One that was not made to be renewed is checked and rewritten, which takes as long as it has blocks.
+fn renew_ext4(cx: &Cx<'_>, device: &Path) -> Result<()> {
+    let cmd = Cmd::changes(TUNE2FS).args(["-U", "random"]).arg(device).limit(LIMIT);
+    match cx.host().run(&cmd, cx.cancel()) {
+        Err(HostError::Failed { .. }) => {
+            check_ext4(cx, device)?;
+            cx.run(&cmd).map(|_| ())
+        }
+        other => Ok(other.map(|_| ())?),
     }
 }
 
