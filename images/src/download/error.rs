@@ -24,7 +24,9 @@ pub enum DownloadError {
         url: String,
     },
     /// The HTTP client could not be made.
-    #[error("the HTTP client could not be made: check the certificates it was given")]
+    #[error(
+        "the HTTP client could not be made: install ca-certificates, or check the certificates it was given"
+    )]
     Client(#[source] reqwest::Error),
     /// The address, or one it leads to, is plain http to another machine.
     #[error("{url} is or leads to plain http: use https, or allow http for this server")]

@@ -15,6 +15,7 @@ use error::Redirect;
 use larder_base::Cancel;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Response};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const MOST_REDIRECTS: usize = 5;
@@ -63,13 +64,31 @@ impl Default for DownloadOptions {
 /// Gets lists and files from image servers. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
 pub struct Downloader {
-    client: Client,
+    /// Made at its first use: without certificates on the machine only downloads fail.
+    client: Arc<OnceLock<Client>>,
     options: DownloadOptions,
 }
 
 impl Downloader {
-    /// Makes one. Fails when the certificates can't be read.
+    /// Makes one. Fails when certificates that were given can't be read; those of the system are read when they are needed.
     pub fn new(options: DownloadOptions) -> Result<Self, DownloadError> {
+        let downloader = Self { client: Arc::default(), options };
+        if matches!(downloader.options.roots, Roots::Only(_)) {
+            downloader.client()?;
+        }
+        Ok(downloader)
+    }
+
+    fn client(&self) -> Result<&Client, DownloadError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = self.new_client()?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    fn new_client(&self) -> Result<Client, DownloadError> {
+        let options = &self.options;
         let allow_http = options.allow_http;
         let policy = Policy::custom(move |attempt| {
             if attempt.previous().len() > MOST_REDIRECTS {
@@ -88,7 +107,7 @@ impl Downloader {
             let certificates = Certificate::from_pem_bundle(pem).map_err(DownloadError::Client)?;
             builder = builder.tls_certs_only(certificates);
         }
-        Ok(Self { client: builder.build().map_err(DownloadError::Client)?, options })
+        builder.build().map_err(DownloadError::Client)
     }
 
     /// Gets a short document as bytes; at most `limit` of them.
@@ -121,7 +140,7 @@ impl Downloader {
         if !may_fetch(url, self.options.allow_http) {
             return Err(DownloadError::Plain { url: url.to_string() });
         }
-        let mut request = self.client.get(url.clone()).header("accept-encoding", "identity");
+        let mut request = self.client()?.get(url.clone()).header("accept-encoding", "identity");
         for (name, value) in headers {
             request = request.header(*name, value);
         }
