@@ -97,7 +97,7 @@ impl Lab for BtrfsLab {
 impl Bench for BtrfsBench {
     fn driver(&self) -> Result<Box<dyn Driver>> {
         let folder = self.folder.path();
-        let config = Config::from([("size".to_owned(), "256MiB".to_owned())]);
+        let config = Config::from([("size".to_owned(), "2GiB".to_owned())]);
         let recorded = folder.join("recorded");
         let setup = |config| -> Result<PoolSetup> {
             let (root, disks) = (folder.join("pool"), folder.join("disks"));
