@@ -200,10 +200,12 @@ impl Containers {
         Watch::of(monitor).map_err(self.process(name, "watch its monitor"))
     }
 
-    /// A handle that tells when the init of a container ends, be it for a reboot of its own; none when it does not run.
-    pub fn watch_init(&self, name: &str) -> Result<Option<Watch>, RuntimeError> {
+    /// The init of a container and a handle that tells when it ends, be it for a reboot of its own; none when it does not
+    /// run.
+    pub fn watch_init(&self, name: &str) -> Result<Option<(u32, Watch)>, RuntimeError> {
         let Some(init) = self.state(name)?.init else { return Ok(None) };
-        Watch::of(init).map_err(self.process(name, "watch its init"))
+        let watch = Watch::of(init).map_err(self.process(name, "watch its init"))?;
+        Ok(watch.map(|watch| (init, watch)))
     }
 
     /// Whether the ids in a running container are the host's own.

@@ -206,7 +206,7 @@ pub(super) fn after_reboot() {
     let wanted = [&kept, &hot];
     lab.settle(&wanted);
     let containers = lab.containers();
-    let init = containers.watch_init(&lab.name).unwrap().unwrap();
+    let (_, init) = containers.watch_init(&lab.name).unwrap().unwrap();
     let before = containers.state(&lab.name).unwrap();
     lab.output(&["reboot", "-f"]);
     assert!(init.wait(Some(Duration::from_secs(20)), &Cancel::never()).unwrap());

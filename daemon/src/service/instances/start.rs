@@ -190,18 +190,19 @@ impl Service {
         running.config.insert("volatile.last_state.power".to_owned(), "RUNNING".to_owned());
         running.config.insert("volatile.last_state.idmap".to_owned(), idmap);
         self.change_quietly(&running, task, "instance-started")?;
-        self.watch_instance(running)
+        self.watch_instance(running, Some(started.init))
     }
 
-    /// Looks on until the container is gone, whoever ends it, and tidies up then.
-    fn watch_instance(self: &Arc<Self>, instance: Instance) -> Result<()> {
+    /// Looks on until the container is gone, whoever ends it, and tidies up then. `settled` is the init that is known to have
+    /// its disks.
+    fn watch_instance(self: &Arc<Self>, instance: Instance, settled: Option<u32>) -> Result<()> {
         let name = runtime_name(&instance);
         let watch = self.instances.containers.watch(&name)?;
         let service = Arc::clone(self);
         let thread = std::thread::Builder::new().name(format!("watch {name}"));
         thread.spawn(move || {
             if let Some(watch) = watch
-                && let Err(error) = service.watch_until_gone(&instance, &watch)
+                && let Err(error) = service.watch_until_gone(&instance, &watch, settled)
             {
                 tracing::warn!(instance = instance.name, %error, "the container can't be watched");
                 return;
@@ -212,16 +213,16 @@ impl Service {
     }
 
     /// Looks on until the monitor is gone. A container whose init alone ends reboots, and gets its disks again.
-    fn watch_until_gone(&self, instance: &Instance, monitor: &Watch) -> Result<()> {
+    fn watch_until_gone(&self, instance: &Instance, monitor: &Watch, mut settled: Option<u32>) -> Result<()> {
         let name = runtime_name(instance);
         let never = larder_base::Cancel::never();
-        let mut is_first = true;
         while !monitor.wait(Some(Duration::ZERO), &never)? {
-            if let Some(init) = self.instances.containers.watch_init(&name)? {
-                if !std::mem::take(&mut is_first) {
+            if let Some((init, watch)) = self.instances.containers.watch_init(&name)? {
+                // Another one than was seen last, be it that a reboot came before the first look.
+                if settled.replace(init) != Some(init) {
                     self.has_rebooted(instance)?;
                 }
-                init.wait(None, &never)?;
+                watch.wait(None, &never)?;
             }
             monitor.wait(Some(BETWEEN_INITS), &never)?;
         }
@@ -301,7 +302,7 @@ impl Service {
         for instance in self.store.all_instances().unwrap_or_default() {
             let state = self.instances.containers.state(&runtime_name(&instance));
             if state.is_ok_and(|state| state.status != Status::Stopped) {
-                if let Err(error) = self.watch_instance(instance.clone()) {
+                if let Err(error) = self.watch_instance(instance.clone(), None) {
                     tracing::warn!(instance = instance.name, %error, "a running container is not watched");
                 }
             } else {

@@ -127,6 +127,18 @@ impl Machine {
     }
 }
 
+impl Drop for Machine {
+    /// A trial that failed leaves its pool mounted.
+    fn drop(&mut self) {
+        let root = self.path("pool");
+        let _ = rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH);
+        let found = run("losetup", &["--associated".as_ref(), self.path("disks/p1.img").as_os_str()]);
+        for device in found.iter().flat_map(|told| told.lines()).filter_map(|line| line.split(':').next()) {
+            let _ = run("losetup", &["--detach".as_ref(), device.as_ref()]);
+        }
+    }
+}
+
 /// A loop device that is taken off when this is dropped.
 pub(crate) struct Device(pub(crate) String);
 
