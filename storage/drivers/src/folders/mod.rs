@@ -18,7 +18,7 @@ impl Layout {
     /// Makes the folders that are missing, and removes those in which a run that was cut off made nothing: nothing lists
     /// them.
     pub(crate) fn prepare(&self, cx: &Cx<'_>) -> Result<()> {
-        for folder in self.folders() {
+        for folder in self.folders().into_iter().chain(self.areas()) {
             if !folder.is_dir() {
                 cx.act(&FsAct::MakeDirectory { path: folder, mode: PRIVATE })?;
             }
@@ -48,14 +48,13 @@ impl Layout {
         }
     }
 
-    /// Removes the folders that a place's entry stood in, as far as they are empty and not part of the layout.
+    /// Removes the folder of a volume's snapshots when the last one has gone.
     pub(crate) fn remove_empty_parents(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for folder in self.own_folders(at) {
-            if is_empty_directory(&folder) {
-                cx.act(&FsAct::RemoveEmptyDirectory { path: folder })?;
-            }
+        let folder = self.snapshots(at);
+        match is_empty_directory(&folder) {
+            true => cx.act(&FsAct::RemoveEmptyDirectory { path: folder }),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Moves a volume with its snapshots, or one snapshot, as [`Driver::rename`](larder_storage_driver::Driver::rename)
