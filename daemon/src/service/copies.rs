@@ -111,6 +111,7 @@ impl Service {
         volume: &Volume,
         spec: &VolumeSpec,
     ) -> Result<()> {
+        let _claim = self.claim_volume(task, &source.record)?;
         let from = source.record.storage_id()?;
         let companions = source.companions(self)?;
         let names = names_of(&companions)?;

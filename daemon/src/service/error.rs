@@ -45,6 +45,12 @@ impl ServiceError {
         Self { kind: Kind::NotFound, message: format!("{what} not found") }
     }
 
+    /// What a change began with is not so any more.
+    pub fn overtaken() -> Self {
+        let message = "somebody else changed it at the same moment: look again and repeat".to_owned();
+        Self { kind: Kind::Conflict, message }
+    }
+
     /// `what` is there already.
     pub fn taken(what: impl fmt::Display) -> Self {
         Self { kind: Kind::Conflict, message: format!("{what} already exists") }

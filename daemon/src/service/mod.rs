@@ -5,6 +5,7 @@ mod accounts;
 mod availability;
 mod backups;
 mod buckets;
+mod claim;
 mod copies;
 mod crash;
 mod directories;
@@ -79,6 +80,8 @@ pub struct Service {
     launcher: larder_images::JailLauncher,
     images: images::Images,
     instances: instances::Instances,
+    /// One change at a time of each volume.
+    volume_claims: claim::Claims<larder_catalog::VolumeId>,
     /// Told when work that nobody asked for shall end.
     stopping: Cancel,
     sealer: sealing::Sealer,
@@ -112,6 +115,7 @@ impl Service {
             launcher,
             images,
             instances,
+            volume_claims: claim::Claims::default(),
             stopping: Cancel::new(),
             sealer,
             buckets: buckets::OpenBuckets::default(),

@@ -80,6 +80,7 @@ impl Service {
         source: &VolumeSource,
         excludes_older: bool,
     ) -> Result<()> {
+        let (_claim, record) = &self.alone_with(task, record)?;
         check(record, source)?;
         let differences = self.differences(record, source, excludes_older)?;
         let (from, id) = (source.record.storage_id()?, record.storage_id()?);

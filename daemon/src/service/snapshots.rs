@@ -36,6 +36,7 @@ impl Service {
         let NewSnapshot { name, .. } = new;
         let now = self.clock.now();
         lifetime::must_be_ahead(new.expires_at.flatten(), now, name.as_str())?;
+        let (_claim, record) = &self.alone_with(task, record)?;
         let expires_at = match new.expires_at {
             Some(said) => said,
             None => lifetime::expiry_of(&record.volume.config, now)?,
@@ -106,6 +107,7 @@ impl Service {
         record: &VolumeRecord,
         name: &str,
     ) -> Result<()> {
+        let (_claim, record) = &self.alone_with(task, record)?;
         let snapshots = self.store.snapshots_of(&record.volume)?;
         let snapshot = snapshots.iter().find(|snapshot| snapshot.name == name).ok_or_else(|| {
             ServiceError::not_found(format!("snapshot {name:?} of volume {:?}", record.volume.name))
@@ -114,7 +116,7 @@ impl Service {
         let _closed = if record.is_bucket() { Some(self.close_bucket(task, pool, record)?) } else { None };
         let removed = self.in_the_way_of(task, pool, record, name)?;
         for younger in &removed {
-            self.delete_snapshot(task, pool, record, younger)?;
+            self.remove_snapshot(task, pool, record, younger)?;
         }
         let is_newest =
             !removed.is_empty() || snapshots.iter().all(|other| other.created_at <= snapshot.created_at);
@@ -157,6 +159,8 @@ impl Service {
         snapshot: &Snapshot,
         name: &SnapshotName,
     ) -> Result<()> {
+        let (_claim, record) = &self.alone_with(task, record)?;
+        self.must_be_the_same(record, snapshot)?;
         let live = Place::live(&record.storage_id()?);
         let old: SnapshotName = snapshot.name.parse()?;
         let plan = Plan {
@@ -208,6 +212,31 @@ impl Service {
 
     /// Deletes a snapshot.
     pub fn delete_snapshot(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        snapshot: &Snapshot,
+    ) -> Result<()> {
+        let (_claim, record) = &self.alone_with(task, record)?;
+        self.must_be_the_same(record, snapshot)?;
+        self.remove_snapshot(task, pool, record, snapshot)
+    }
+
+    /// Refuses a snapshot that went or got another name since it was looked up.
+    fn must_be_the_same(&self, record: &VolumeRecord, snapshot: &Snapshot) -> Result<()> {
+        match self.store.snapshot_by_id(&record.volume, snapshot.id.as_uuid())? {
+            Some(now) if now.name == snapshot.name => Ok(()),
+            Some(_) => Err(ServiceError::overtaken()),
+            None => Err(ServiceError::not_found(format!(
+                "the snapshot {:?} of volume {:?}",
+                snapshot.name, record.volume.name
+            ))),
+        }
+    }
+
+    /// The same of a volume that nobody else changes.
+    fn remove_snapshot(
         &self,
         task: &Task,
         pool: &OpenPool,

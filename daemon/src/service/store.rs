@@ -225,10 +225,7 @@ impl Store {
 impl From<CatalogError> for ServiceError {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::Conflict { .. } => Self {
-                kind: super::Kind::Conflict,
-                message: "somebody else changed it at the same moment: look again and repeat".to_owned(),
-            },
+            CatalogError::Conflict { .. } => Self::overtaken(),
             other => Self::internal(chain(&other)),
         }
     }

@@ -1,5 +1,6 @@
 //! Volumes: made, changed, renamed, deleted.
 
+use super::claim::Claim;
 use super::crash::{Point, point};
 use super::pools::OpenPool;
 use super::store::{VolumeRecord, cause_of};
@@ -163,6 +164,7 @@ impl Service {
         record: &VolumeRecord,
         change: VolumeChange,
     ) -> Result<()> {
+        let _claim = self.claim_volume(task, record)?;
         let driver = pool.pool.driver();
         let mut config = change.config;
         config.retain(|_, value| !value.is_empty());
@@ -212,6 +214,7 @@ impl Service {
         project: &ProjectName,
         name: &VolumeName,
     ) -> Result<()> {
+        let (_claim, record) = &self.alone_with(task, record)?;
         self.must_be_unused(record)?;
         let from = record.storage_id()?;
         let to = VolumeId { project: project.clone(), name: name.clone(), ..from.clone() };
@@ -242,6 +245,7 @@ impl Service {
 
     /// Deletes a volume with its snapshots. Its name is free as soon as it lies in the trash.
     pub fn delete_volume(&self, task: &Task, pool: &OpenPool, record: &VolumeRecord) -> Result<()> {
+        let (_claim, record) = &self.alone_with(task, record)?;
         self.must_be_unused(record)?;
         let live = Place::live(&record.storage_id()?);
         let trash = live.trashed(&self.ticket(task));
@@ -270,6 +274,35 @@ impl Service {
             self.with_cx(task, |cx| pool.pool.destroy(cx, &trashed))?;
         }
         Ok(())
+    }
+
+    /// Waits until nobody else changes a volume, and reads it anew: with the claim it stays what it is. Fails when it went
+    /// or got another name meanwhile.
+    pub(super) fn alone_with(
+        &self,
+        task: &Task,
+        known: &VolumeRecord,
+    ) -> Result<(Claim<'_, larder_catalog::VolumeId>, VolumeRecord)> {
+        let claim = self.claim_volume(task, known)?;
+        let was = &known.volume;
+        let record = self.store.volume_by_id(was.id)?;
+        let record = record
+            .ok_or_else(|| ServiceError::not_found(format!("the {} volume {:?}", was.kind, was.name)))?;
+        let now = &record.volume;
+        match (&now.project, &now.name, now.state) == (&was.project, &was.name, was.state) {
+            true => Ok((claim, record)),
+            false => Err(ServiceError::overtaken()),
+        }
+    }
+
+    /// Waits until nobody else changes a volume.
+    pub(super) fn claim_volume(
+        &self,
+        task: &Task,
+        record: &VolumeRecord,
+    ) -> Result<Claim<'_, larder_catalog::VolumeId>> {
+        let claim = self.volume_claims.take_unless(record.volume.id, &task.cancel);
+        Ok(claim.map_err(StorageError::from)?)
     }
 
     /// Refuses what would pull a volume away from under its users.

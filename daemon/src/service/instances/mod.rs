@@ -4,7 +4,6 @@
 //! settled from the volume's side at the next start: the volume's name, its snapshots and its absence count.
 
 mod change;
-mod claim;
 mod create;
 mod files;
 mod image_volume;
@@ -22,6 +21,7 @@ pub(super) use image_volume::{ROOTFS, TEMPLATES, check_root};
 pub use relocate::InstanceTarget;
 pub use run::{InstanceUsage, Stop};
 
+use super::claim::{Claim, Claims};
 use super::store::instances::Use;
 use super::{Result, Service, ServiceError, url};
 use larder_base::{InstanceName, ProjectName};
@@ -45,7 +45,7 @@ pub(super) struct Instances {
     /// Whether the filesystem of a pool can be mounted with mapped ids, where it is known.
     mappable: Mutex<HashMap<PoolId, bool>>,
     /// One change at a time of each.
-    claims: claim::Claims,
+    claims: Claims<InstanceId>,
     /// Held while an image is unpacked into a pool, so that it is unpacked once.
     unpacking: Mutex<()>,
 }
@@ -56,7 +56,7 @@ impl Instances {
             containers: Containers::new(HelperProgram::this(), run.join("containers")),
             attached: Mutex::default(),
             mappable: Mutex::default(),
-            claims: claim::Claims::default(),
+            claims: Claims::default(),
             unpacking: Mutex::default(),
         }
     }
@@ -131,7 +131,7 @@ impl Service {
     }
 
     /// The right to change an instance, until it is dropped: waits until nobody else changes it.
-    pub(super) fn claim_instance(&self, instance: &Instance) -> claim::Claim<'_> {
+    pub(super) fn claim_instance(&self, instance: &Instance) -> Claim<'_, InstanceId> {
         self.instances.claims.take(instance.id)
     }
 

@@ -1,0 +1,84 @@
+//! Two clients change one volume at the same moment: one wins, the other is told, and the pool holds what the catalog says.
+
+#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+
+use larder_tests::Larderd;
+use serde_json::{Value, json};
+
+const VOLUMES: &str = "/1.0/storage-pools/p/volumes/custom";
+const ROUNDS: usize = 60;
+
+/// Does both at once; how each ended.
+fn at_once(daemon: &Larderd, requests: [(&str, &str, &Value); 2]) -> [Result<Value, String>; 2] {
+    std::thread::scope(|scope| {
+        let threads = requests
+            .map(|(method, path, body)| scope.spawn(move || daemon.finish(&daemon.send(method, path, body))));
+        threads.map(|thread| thread.join().unwrap())
+    })
+}
+
+/// What there is below a folder of the pool.
+fn on_the_pool(daemon: &Larderd, folder: &str) -> Vec<String> {
+    let folder = daemon.directory().join("storage-pools/p").join(folder);
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn names(daemon: &Larderd, path: &str) -> Vec<String> {
+    let listed = daemon.read(path);
+    let mut names: Vec<String> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|url| url.as_str().unwrap().rsplit('/').next().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_volume_that_is_renamed_and_deleted_at_once_is_recorded_or_gone() {
+    let daemon = Larderd::start();
+    daemon.make_pool("p");
+    let (mut renamed, mut deleted) = (0, 0);
+    for round in 0..ROUNDS {
+        let (old, new) = (format!("{VOLUMES}/v{round}"), json!({ "name": format!("w{round}") }));
+        daemon.change("POST", VOLUMES, &json!({ "name": format!("v{round}"), "config": {} }));
+        let ended = at_once(&daemon, [("POST", &old, &new), ("DELETE", &old, &Value::Null)]);
+        let recorded: Vec<String> =
+            names(&daemon, VOLUMES).iter().map(|name| format!("default_{name}")).collect();
+        assert_eq!(on_the_pool(&daemon, "custom"), recorded, "after {ended:?}");
+        assert!(ended.iter().any(Result::is_ok), "nobody won: {ended:?}");
+        assert_eq!(recorded.is_empty(), ended[1].is_ok(), "{ended:?}");
+        match recorded.is_empty() {
+            true => deleted += 1,
+            false => {
+                renamed += 1;
+                daemon.change("DELETE", &format!("{VOLUMES}/w{round}"), &Value::Null);
+            }
+        }
+    }
+    println!("{renamed} times the new name came first, {deleted} times the deletion");
+    daemon.change("DELETE", "/1.0/storage-pools/p", &Value::Null);
+}
+
+#[test]
+fn a_snapshot_that_is_renamed_and_deleted_at_once_is_recorded_or_gone() {
+    let daemon = Larderd::start();
+    daemon.make_pool("p");
+    daemon.change("POST", VOLUMES, &json!({ "name": "v", "config": {} }));
+    let snapshots = format!("{VOLUMES}/v/snapshots");
+    for round in 0..ROUNDS {
+        let (old, new) = (format!("{snapshots}/s{round}"), json!({ "name": format!("t{round}") }));
+        daemon.change("POST", &snapshots, &json!({ "name": format!("s{round}") }));
+        let ended = at_once(&daemon, [("POST", &old, &new), ("DELETE", &old, &Value::Null)]);
+        let recorded = names(&daemon, &snapshots);
+        assert_eq!(on_the_pool(&daemon, "custom-snapshots/default_v"), recorded, "after {ended:?}");
+        assert!(ended.iter().any(Result::is_ok), "nobody won: {ended:?}");
+        for name in recorded {
+            daemon.change("DELETE", &format!("{snapshots}/{name}"), &Value::Null);
+        }
+    }
+}
