@@ -9,12 +9,25 @@ use super::{
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{any, get, post, put};
+use axum::routing::{MethodRouter, any, get, post, put};
+
+/// Paths with their methods.
+trait Paths {
+    /// Adds a path. Any other method is refused there; [`Router::method_not_allowed_fallback`] says the same of all paths, but
+    /// it copies every handler, and the code that does stays in memory.
+    fn at(self, path: &str, methods: MethodRouter<App>) -> Self;
+}
+
+impl Paths for Router<App> {
+    fn at(self, path: &str, methods: MethodRouter<App>) -> Self {
+        self.route(path, methods.fallback(wrong_method))
+    }
+}
 
 /// All of the REST API.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
-        .route("/", get(versions))
+        .at("/", get(versions))
         .merge(of_the_server())
         .merge(of_images())
         .merge(of_instances())
@@ -24,23 +37,22 @@ pub(crate) fn router(app: App) -> Router {
         .merge(of_buckets())
         .merge(of_accounts())
         .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
 }
 
 fn of_the_server() -> Router<App> {
     Router::new()
-        .route("/1.0", get(server::get).put(server::put).patch(server::patch))
-        .route("/1.0/catalog/backups", post(server::back_up_catalog))
-        .route("/1.0/events", get(events::get))
-        .route("/1.0/metadata/configuration", get(metadata::get))
-        .route("/1.0/operations", get(operations::get_all))
-        .route("/1.0/operations/{id}", get(operations::get).delete(operations::delete))
-        .route("/1.0/operations/{id}/wait", get(operations::wait))
-        .route("/1.0/operations/{id}/websocket", get(operations::websocket))
-        .route("/1.0/projects", get(projects::get_all).post(projects::post))
-        .route(
+        .at("/1.0", get(server::get).put(server::put).patch(server::patch))
+        .at("/1.0/catalog/backups", post(server::back_up_catalog))
+        .at("/1.0/events", get(events::get))
+        .at("/1.0/metadata/configuration", get(metadata::get))
+        .at("/1.0/operations", get(operations::get_all))
+        .at("/1.0/operations/{id}", get(operations::get).delete(operations::delete))
+        .at("/1.0/operations/{id}/wait", get(operations::wait))
+        .at("/1.0/operations/{id}/websocket", get(operations::websocket))
+        .at("/1.0/projects", get(projects::get_all).post(projects::post))
+        .at(
             "/1.0/projects/{name}",
             get(projects::get)
                 .put(projects::put)
@@ -48,22 +60,22 @@ fn of_the_server() -> Router<App> {
                 .post(projects::rename)
                 .delete(projects::delete),
         )
-        .route("/1.0/projects/{name}/state", get(projects::state))
-        .route("/1.0/resources", get(resources::get))
-        .route("/1.0/warnings", get(warnings::get_all))
-        .route(
+        .at("/1.0/projects/{name}/state", get(projects::state))
+        .at("/1.0/resources", get(resources::get))
+        .at("/1.0/warnings", get(warnings::get_all))
+        .at(
             "/1.0/warnings/{id}",
             get(warnings::get).put(warnings::put).patch(warnings::put).delete(warnings::delete),
         )
-        .route("/internal/ready", get(server::ready))
-        .route("/internal/shutdown", put(server::shut_down))
+        .at("/internal/ready", get(server::ready))
+        .at("/internal/shutdown", put(server::shut_down))
 }
 
 fn of_images() -> Router<App> {
     Router::new()
-        .route("/1.0/images", get(images::get_all).post(images::post))
-        .route("/1.0/images/aliases", get(image_aliases::get_all).post(image_aliases::post))
-        .route(
+        .at("/1.0/images", get(images::get_all).post(images::post))
+        .at("/1.0/images/aliases", get(image_aliases::get_all).post(image_aliases::post))
+        .at(
             "/1.0/images/aliases/{*name}",
             get(image_aliases::get)
                 .put(image_aliases::put)
@@ -71,16 +83,16 @@ fn of_images() -> Router<App> {
                 .post(image_aliases::rename)
                 .delete(image_aliases::delete),
         )
-        .route(
+        .at(
             "/1.0/images/{fingerprint}",
             get(images::get).put(images::put).patch(images::patch).delete(images::delete),
         )
-        .route("/1.0/images/{fingerprint}/export", get(images::export))
-        .route("/1.0/images/{fingerprint}/refresh", post(images::refresh))
+        .at("/1.0/images/{fingerprint}/export", get(images::export))
+        .at("/1.0/images/{fingerprint}/refresh", post(images::refresh))
 }
 
 fn of_profiles() -> Router<App> {
-    Router::new().route("/1.0/profiles", get(profiles::get_all).post(profiles::post)).route(
+    Router::new().at("/1.0/profiles", get(profiles::get_all).post(profiles::post)).at(
         "/1.0/profiles/{name}",
         get(profiles::get)
             .put(profiles::put)
@@ -94,8 +106,8 @@ fn of_instances() -> Router<App> {
     const INSTANCE: &str = "/1.0/instances/{name}";
     let below = |rest: &str| format!("{INSTANCE}/{rest}");
     Router::new()
-        .route("/1.0/instances", get(instances::get_all).post(instances::post).put(instances::put_all))
-        .route(
+        .at("/1.0/instances", get(instances::get_all).post(instances::post).put(instances::put_all))
+        .at(
             INSTANCE,
             get(instances::get)
                 .put(instances::put)
@@ -103,25 +115,25 @@ fn of_instances() -> Router<App> {
                 .post(instances::rename)
                 .delete(instances::delete),
         )
-        .route(&below("backups"), get(instance_backups::get_all).post(instance_backups::post))
-        .route(
+        .at(&below("backups"), get(instance_backups::get_all).post(instance_backups::post))
+        .at(
             &below("backups/{backup}"),
             get(instance_backups::get).post(instance_backups::rename).delete(instance_backups::delete),
         )
-        .route(&below("backups/{backup}/export"), get(instance_backups::export))
-        .route(&below("console"), get(instances::console_log).post(instance_console::post))
-        .route(&below("exec"), post(instance_exec::post))
-        .route(
+        .at(&below("backups/{backup}/export"), get(instance_backups::export))
+        .at(&below("console"), get(instances::console_log).post(instance_console::post))
+        .at(&below("exec"), post(instance_exec::post))
+        .at(
             &below("files"),
             get(instance_files::get)
                 .head(instance_files::head)
                 .post(instance_files::post)
                 .delete(instance_files::delete),
         )
-        .route(&below("sftp"), get(sftp::get))
-        .route(&below("state"), get(instances::get_state).put(instances::put_state))
-        .route(&below("snapshots"), get(instance_snapshots::get_all).post(instance_snapshots::post))
-        .route(
+        .at(&below("sftp"), get(sftp::get))
+        .at(&below("state"), get(instances::get_state).put(instances::put_state))
+        .at(&below("snapshots"), get(instance_snapshots::get_all).post(instance_snapshots::post))
+        .at(
             &below("snapshots/{snapshot}"),
             get(instance_snapshots::get)
                 .put(instance_snapshots::put)
@@ -133,23 +145,23 @@ fn of_instances() -> Router<App> {
 
 fn of_pools() -> Router<App> {
     Router::new()
-        .route("/1.0/storage-pools", get(pools::get_all).post(pools::post))
-        .route(
+        .at("/1.0/storage-pools", get(pools::get_all).post(pools::post))
+        .at(
             "/1.0/storage-pools/{pool}",
             get(pools::get).put(pools::put).patch(pools::patch).delete(pools::delete),
         )
-        .route("/1.0/storage-pools/{pool}/resources", get(pools::resources))
-        .route("/1.0/storage-volumes", get(volumes::get_everywhere))
-        .route("/1.0/storage-volumes/{kind}", get(volumes::get_kind_everywhere))
+        .at("/1.0/storage-pools/{pool}/resources", get(pools::resources))
+        .at("/1.0/storage-volumes", get(volumes::get_everywhere))
+        .at("/1.0/storage-volumes/{kind}", get(volumes::get_kind_everywhere))
 }
 
 fn of_volumes() -> Router<App> {
     const VOLUME: &str = "/1.0/storage-pools/{pool}/volumes/{kind}/{name}";
     let below = |rest: &str| format!("{VOLUME}/{rest}");
     Router::new()
-        .route("/1.0/storage-pools/{pool}/volumes", get(volumes::get_all).post(volumes::post))
-        .route("/1.0/storage-pools/{pool}/volumes/{kind}", get(volumes::get_kind).post(volumes::post_kind))
-        .route(
+        .at("/1.0/storage-pools/{pool}/volumes", get(volumes::get_all).post(volumes::post))
+        .at("/1.0/storage-pools/{pool}/volumes/{kind}", get(volumes::get_kind).post(volumes::post_kind))
+        .at(
             VOLUME,
             get(volumes::get)
                 .put(volumes::put)
@@ -157,9 +169,9 @@ fn of_volumes() -> Router<App> {
                 .post(volumes::rename)
                 .delete(volumes::delete),
         )
-        .route(&below("state"), get(volumes::state))
-        .route(&below("snapshots"), get(snapshots::get_all).post(snapshots::post))
-        .route(
+        .at(&below("state"), get(volumes::state))
+        .at(&below("snapshots"), get(snapshots::get_all).post(snapshots::post))
+        .at(
             &below("snapshots/{snapshot}"),
             get(snapshots::get)
                 .put(snapshots::put)
@@ -167,48 +179,48 @@ fn of_volumes() -> Router<App> {
                 .post(snapshots::rename)
                 .delete(snapshots::delete),
         )
-        .route(&below("backups"), get(backups::get_all).post(backups::post))
-        .route(&below("backups/{backup}"), get(backups::get).post(backups::rename).delete(backups::delete))
-        .route(&below("backups/{backup}/export"), get(backups::export))
+        .at(&below("backups"), get(backups::get_all).post(backups::post))
+        .at(&below("backups/{backup}"), get(backups::get).post(backups::rename).delete(backups::delete))
+        .at(&below("backups/{backup}/export"), get(backups::export))
 }
 
 fn of_buckets() -> Router<App> {
     const BUCKET: &str = "/1.0/storage-pools/{pool}/buckets/{bucket}";
     let below = |rest: &str| format!("{BUCKET}/{rest}");
     Router::new()
-        .route("/1.0/storage-pools/{pool}/buckets", get(buckets::get_all).post(buckets::post))
-        .route(BUCKET, get(buckets::get).put(buckets::put).patch(buckets::patch).delete(buckets::delete))
-        .route(&below("snapshots"), get(bucket_parts::get_snapshots).post(bucket_parts::post_snapshot))
-        .route(
+        .at("/1.0/storage-pools/{pool}/buckets", get(buckets::get_all).post(buckets::post))
+        .at(BUCKET, get(buckets::get).put(buckets::put).patch(buckets::patch).delete(buckets::delete))
+        .at(&below("snapshots"), get(bucket_parts::get_snapshots).post(bucket_parts::post_snapshot))
+        .at(
             &below("snapshots/{snapshot}"),
             get(bucket_parts::get_snapshot)
                 .put(bucket_parts::put_snapshot)
                 .post(bucket_parts::rename_snapshot)
                 .delete(bucket_parts::delete_snapshot),
         )
-        .route(&below("backups"), get(bucket_parts::get_backups).post(bucket_parts::post_backup))
-        .route(
+        .at(&below("backups"), get(bucket_parts::get_backups).post(bucket_parts::post_backup))
+        .at(
             &below("backups/{backup}"),
             get(bucket_parts::get_backup)
                 .post(bucket_parts::rename_backup)
                 .delete(bucket_parts::delete_backup),
         )
-        .route(&below("backups/{backup}/export"), get(bucket_parts::export))
-        .route("/1.0/storage-pools/{pool}/volumes/bucket", any(bucket_parts::no_volume))
-        .route("/1.0/storage-pools/{pool}/volumes/bucket/{*rest}", any(bucket_parts::no_volume))
-        .route(&below("keys"), get(bucket_keys::get_all).post(bucket_keys::post))
-        .route(&below("keys/{key}"), get(bucket_keys::get).put(bucket_keys::put).delete(bucket_keys::delete))
+        .at(&below("backups/{backup}/export"), get(bucket_parts::export))
+        .at("/1.0/storage-pools/{pool}/volumes/bucket", any(bucket_parts::no_volume))
+        .at("/1.0/storage-pools/{pool}/volumes/bucket/{*rest}", any(bucket_parts::no_volume))
+        .at(&below("keys"), get(bucket_keys::get_all).post(bucket_keys::post))
+        .at(&below("keys/{key}"), get(bucket_keys::get).put(bucket_keys::put).delete(bucket_keys::delete))
 }
 
 fn of_accounts() -> Router<App> {
     Router::new()
-        .route("/1.0/storage-accounts", get(accounts::get_all).post(accounts::post))
-        .route(
+        .at("/1.0/storage-accounts", get(accounts::get_all).post(accounts::post))
+        .at(
             "/1.0/storage-accounts/{name}",
             get(accounts::get).put(accounts::put).patch(accounts::patch).delete(accounts::delete),
         )
-        .route("/1.0/storage-accounts/{name}/keys", get(accounts::get_keys).post(accounts::post_key))
-        .route(
+        .at("/1.0/storage-accounts/{name}/keys", get(accounts::get_keys).post(accounts::post_key))
+        .at(
             "/1.0/storage-accounts/{name}/keys/{access_key}",
             get(accounts::get_key).put(accounts::put_key).delete(accounts::delete_key),
         )

@@ -83,7 +83,7 @@ impl Service {
     }
 
     fn settle(&self, task: &Task, document: &PoolDocument, pool: &Pool) -> Result<()> {
-        let records = self.store.volumes_in(document)?;
+        let mut records = self.store.volumes_in(document)?;
         let documents = self.store.intents_in(document)?;
         let plans: Vec<Plan> = documents.iter().map(plan_of).collect::<Result<_>>()?;
         let intents: Vec<_> = plans.iter().map(|plan| plan.storage.clone()).collect();
@@ -107,8 +107,14 @@ impl Service {
                 }
             }
         }
-        self.finish_creations(document, &recovered)?;
-        self.report_differences(document, &recovered)
+        // A clean stop leaves nothing to finish, and what was read stays true: reading it anew is most of a quick start.
+        if !documents.is_empty() {
+            records = self.store.volumes_in(document)?;
+        }
+        if self.finish_creations(&records, &recovered)? > 0 {
+            records = self.store.volumes_in(document)?;
+        }
+        self.report_differences(document, &records, &recovered)
     }
 
     /// Says in the catalog what the pool has finished.
@@ -182,12 +188,11 @@ impl Service {
         }
     }
 
-    /// A volume that was being created is there now, with the snapshots that came along, or it is not.
-    fn finish_creations(&self, document: &PoolDocument, recovered: &Recovered) -> Result<()> {
-        for record in self.store.volumes_in(document)? {
-            if record.volume.state != VolumeState::Creating {
-                continue;
-            }
+    /// A volume that was being created is there now, with the snapshots that came along, or it is not. Returns how many
+    /// there were.
+    fn finish_creations(&self, records: &[VolumeRecord], recovered: &Recovered) -> Result<usize> {
+        let begun = || records.iter().filter(|record| record.volume.state == VolumeState::Creating);
+        for record in begun() {
             let live = Place::live(&record.storage_id()?);
             if recovered.live.contains(&live) && record.volume.takes_over.is_some() {
                 tracing::info!(
@@ -203,7 +208,7 @@ impl Service {
                 self.store.forget_volume(record.volume.id)?;
             }
         }
-        Ok(())
+        Ok(begun().count())
     }
 
     fn adopted(&self, volume: &Volume, name: &SnapshotName) -> Snapshot {
@@ -220,10 +225,15 @@ impl Service {
     }
 
     /// Tells of what only one of catalog and pool knows. Neither is ever destroyed.
-    fn report_differences(&self, document: &PoolDocument, recovered: &Recovered) -> Result<()> {
+    fn report_differences(
+        &self,
+        document: &PoolDocument,
+        records: &[VolumeRecord],
+        recovered: &Recovered,
+    ) -> Result<()> {
         let mut known = BTreeSet::new();
         let mut snapshots = self.store.snapshots_by_volume()?;
-        for record in self.store.volumes_in(document)? {
+        for record in records {
             let live = Place::live(&record.storage_id()?);
             for snapshot in snapshots.remove(&record.volume.id).unwrap_or_default() {
                 known.insert(live.at_snapshot(&snapshot.name.parse()?));

@@ -59,13 +59,18 @@ impl Pool {
                 .iter()
                 .any(|intent| matches!(intent, Intent::Refresh(exchange) if exchange.old() == place.main()))
         };
-        for place in self.leftovers(cx, running)?.into_iter().filter(|place| !is_evidence(place)) {
+        let mut places = self.driver.list(cx)?;
+        let leftovers = leftovers(&places, running);
+        for place in leftovers.into_iter().filter(|place| !is_evidence(place)) {
             match self.sweep(cx, &place) {
                 Ok(()) => recovered.removed.push(place),
                 Err(error) => swept = Err(error.while_doing(format!("removing the {place}"))),
             }
         }
-        for place in self.driver.list(cx)? {
+        if !recovered.removed.is_empty() || swept.is_err() {
+            places = self.driver.list(cx)?;
+        }
+        for place in places {
             match place.area {
                 Area::Live => recovered.live.push(place),
                 Area::Kept(_) => recovered.kept.push(place),
@@ -78,14 +83,6 @@ impl Pool {
         };
         self.set_standing(standing);
         swept.map(|()| recovered)
-    }
-
-    /// Staged and trashed volumes whose work is over; a snapshot only when its volume is not among them.
-    fn leftovers(&self, cx: &Cx<'_>, running: Running<'_>) -> Result<Vec<Place>> {
-        let is_over = |place: &Place| place.area.ticket().is_some_and(|ticket| !running(ticket));
-        let over: Vec<Place> = self.driver.list(cx)?.into_iter().filter(is_over).collect();
-        let is_covered = |place: &Place| place.snapshot.is_some() && over.contains(&place.main());
-        Ok(over.iter().filter(|place| !is_covered(place)).cloned().collect())
     }
 
     fn sweep(&self, cx: &Cx<'_>, place: &Place) -> Result<()> {
@@ -151,4 +148,12 @@ impl Pool {
             (false, false) => Err(StorageError::not_found(from)),
         }
     }
+}
+
+/// Staged and trashed volumes whose work is over; a snapshot only when its volume is not among them.
+fn leftovers(places: &[Place], running: Running<'_>) -> Vec<Place> {
+    let is_over = |place: &&Place| place.area.ticket().is_some_and(|ticket| !running(ticket));
+    let over: Vec<Place> = places.iter().filter(is_over).cloned().collect();
+    let is_covered = |place: &Place| place.snapshot.is_some() && over.contains(&place.main());
+    over.iter().filter(|place| !is_covered(place)).cloned().collect()
 }
