@@ -27,8 +27,11 @@ mod policy;
 mod policy_condition;
 mod post;
 mod properties;
+mod reply;
+mod request;
 mod settings;
 mod support;
+mod traffic;
 
 pub use directory::{
     AccessKey, BucketEntry, Directory, DirectoryError, FoundBucket, Identity, IdentityName, Rights, Role,
@@ -36,3 +39,4 @@ pub use directory::{
 pub use endpoint::Endpoint;
 pub use face::{Face, Options};
 pub use gate::Peer;
+pub use traffic::{Answered, Watcher};

@@ -4,7 +4,7 @@ use crate::Face;
 use crate::acl::Right;
 use crate::checksum::{Algorithm, FULL_OBJECT, given_checksum, show_checksum};
 use crate::describe::{algorithm_of, asked, described, show_version, written_version};
-use crate::emit::{self, Reading};
+use crate::emit::Reading;
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::{Gate, denied};
 use crate::ingest::{Expected, ingest};
@@ -272,7 +272,7 @@ pub(crate) async fn get(
         input.sse_customer_key_md5.as_deref(),
     )?;
     let id = version_id(input.version_id.as_ref());
-    let (version, mut reading) = open(&gate, &input.key, id, customer.clone()).await?;
+    let (version, reading) = open(&gate, &input.key, id, customer.clone()).await?;
     let conditions = Conditions {
         matches: input.if_match.as_ref(),
         none_matches: input.if_none_match.as_ref(),
@@ -297,14 +297,7 @@ pub(crate) async fn get(
         output.checksum_type = Some(ChecksumType::from(kind));
     }
     let status = wanted.status();
-    let mut range = wanted.range;
-    output.body =
-        Some(if range.end - range.start <= emit::CHUNK as u64 && reading.content.parts().len() <= 1 {
-            let bytes = tokio::task::spawn_blocking(move || reading.next(&mut range)).await;
-            emit::whole(bytes.map_err(|error| s3_error!(error, InternalError))??)
-        } else {
-            reading.into_body(range)
-        });
+    output.body = Some(reading.into_body(wanted.range).await?);
     Ok(S3Response::with_status(output, status))
 }
 
