@@ -3,11 +3,13 @@
 //! [`Endpoint`] answers connections; [`Directory`] is what it asks the daemon. Objects are `larder-storage-buckets`.
 
 mod acl;
+mod bucket_access;
 mod buckets;
 mod checksum;
 mod config;
 mod copy;
 mod cors;
+mod delete;
 mod describe;
 mod directory;
 mod emit;
@@ -27,6 +29,7 @@ mod policy;
 mod policy_condition;
 mod post;
 mod properties;
+mod read;
 mod reply;
 mod request;
 mod settings;

@@ -105,7 +105,7 @@ impl Connection {
         let mut body = Vec::new();
         let mut take = |bytes: &[u8]| {
             if keep {
-                body.extend_from_slice(bytes)
+                body.extend_from_slice(bytes);
             }
         };
         let length = match header("transfer-encoding") {
