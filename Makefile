@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench soak crash-s3 fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench bench-s3 soak crash-s3 fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ faults:
 bench:
 	cargo build --release --locked --bin larderd --bin larder
 	scripts/bench
+
+## bench-s3 measure the S3 endpoint beside the protocol layer alone, nginx and plain synced files
+bench-s3:
+	scripts/install-packages bench-s3
+	cargo build --release --locked --bin larderd --example load --example memory --example fill
+	scripts/bench-s3
 
 ## soak    random verbs of many clients for SECONDS (600) on DRIVER (every one that works here); SEED repeats a run
 soak:

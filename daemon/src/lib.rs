@@ -10,5 +10,6 @@ mod memory;
 pub mod operations;
 mod server;
 pub mod service;
+mod stopping;
 
 pub use server::{Options, run};

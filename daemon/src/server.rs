@@ -6,6 +6,7 @@ use crate::http::{self, App};
 use crate::memory;
 use crate::operations::Operations;
 use crate::service::{Directories, Service};
+use crate::stopping::LAST_ANSWERS;
 use anyhow::{Context, Result, bail};
 use larder_base::host::{Host, SystemHost};
 use larder_base::{Clock, SystemClock};
@@ -24,8 +25,6 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 /// How often what is due is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// How long a stopping daemon waits for answers under way.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// How the daemon shall run.
 #[derive(Debug, Clone)]
@@ -65,6 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
         events.follow(Arc::clone(&catalog), catalog.revision()?, move || told_over.load(Ordering::SeqCst))?;
     service.prepare()?;
     service.open_s3_endpoint()?;
+    service.open_access_log()?;
     let starting = Arc::clone(&service);
     std::thread::Builder::new().name("autostart".to_owned()).spawn(move || starting.start_instances())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

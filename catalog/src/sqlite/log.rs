@@ -103,6 +103,11 @@ impl Committed {
         Self { state: Mutex::new(State { last, is_closed: false }), changed: Condvar::new() }
     }
 
+    /// The last one, from memory: it is asked for at every request.
+    pub(super) fn last(&self) -> Revision {
+        self.state.lock().last
+    }
+
     pub(super) fn advance(&self, last: Revision) {
         self.state.lock().last = last;
         self.changed.notify_all();

@@ -164,8 +164,7 @@ async fn same_acl(
         return Ok(false);
     }
     let Some(found) = face.directory.bucket(name).await.map_err(unavailable)? else { return Ok(false) };
-    let (cache, bucket, name) = (std::sync::Arc::clone(&face.settings), found.bucket, found.name);
-    let settings = blocking(move || cache.of(&name, &bucket)).await?;
+    let settings = face.settings.of(&found.name, &found.bucket).await?;
     let current = settings.acl.clone().unwrap_or_else(|| Acl::private(&found.owner));
     Ok(current == *acl)
 }

@@ -6,7 +6,8 @@ use crate::describe::{algorithm_of, asked, described, shown_version, written_ver
 use crate::emit::Reading;
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
-use crate::objects::{MAX_PUT, open};
+use crate::objects::MAX_PUT;
+use crate::read::open;
 use crate::support::{blocking, etag, from_bucket, from_time, names, signed, time};
 use larder_storage_buckets::{Checksum, Incoming, Precondition, Put, Staged, Version};
 use s3s::dto::{

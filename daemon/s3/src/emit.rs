@@ -3,56 +3,145 @@
 use crate::encryption::CustomerKey;
 use crate::support::from_bucket;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use larder_storage_buckets::{BucketError, Content};
+use parking_lot::Mutex;
 use s3s::dto::StreamingBlob;
-use s3s::{Body, S3Result};
+use s3s::{Body, S3Result, s3_error};
 use std::ops::Range;
 
-/// What is read at once; an object of at most so many bytes is read with its lookup.
-pub(crate) const CHUNK: usize = 256 * 1024;
+/// What is read at once.
+const CHUNK: usize = 256 * 1024;
+/// How many buffers wait for the next piece.
+const IDLE: usize = 4;
 
-/// A piece of an object, as it was put.
+/// Buffers that were sent. A new one costs more than filling it: the kernel hands it out page by page.
+static SENT: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// A buffer with a piece of an object in its beginning.
+struct Piece {
+    buffer: Vec<u8>,
+    length: usize,
+}
+
+impl Piece {
+    /// Room for so many bytes at most.
+    fn of(most: usize) -> Self {
+        let is_small = most <= CHUNK / 8;
+        let kept = if is_small { Some(vec![0; most]) } else { SENT.lock().pop() };
+        Self { buffer: kept.unwrap_or_else(|| vec![0; CHUNK]), length: 0 }
+    }
+
+    fn into_bytes(mut self, length: usize) -> Bytes {
+        self.length = length;
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut sent = SENT.lock();
+        if self.buffer.len() == CHUNK && sent.len() < IDLE {
+            sent.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+/// An object as it was put, being read.
 pub(crate) struct Reading {
     pub(crate) content: Content,
     pub(crate) key: Option<CustomerKey>,
 }
 
 impl Reading {
-    /// Up to [`CHUNK`] bytes of the range's beginning; blocking.
+    /// Some bytes of the range's beginning; blocking.
     pub(crate) fn next(&mut self, range: &mut Range<u64>) -> S3Result<Bytes> {
-        let left = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
-        let (index, mut bytes) = self.content.read(range.start, left.min(CHUNK)).map_err(from_bucket)?;
-        if bytes.is_empty() && left > 0 {
+        let most = most(range);
+        let mut piece = Piece::of(most);
+        let (part, length) =
+            self.content.read_into(range.start, &mut piece.buffer[..most]).map_err(from_bucket)?;
+        if length == 0 && most > 0 {
             return Err(from_bucket(BucketError::Damaged { what: "an object: it ends early".to_owned() }));
         }
-        if let (Some(key), Some(part)) = (&self.key, self.content.parts().get(index)) {
-            let before: u64 = self.content.parts()[..index].iter().map(|part| part.size).sum();
-            key.apply(&part.id, range.start - before, &mut bytes)?;
-        }
-        range.start += bytes.len() as u64;
-        Ok(bytes.into())
+        self.pass_on(piece, part, length, range)
     }
 
-    /// The body of a reply.
-    pub(crate) fn into_body(self, range: Range<u64>) -> StreamingBlob {
-        let pieces = stream::unfold(Some((self, range)), |state| async {
-            let (mut reading, mut range) = state.filter(|(_, range)| !range.is_empty())?;
-            let read = tokio::task::spawn_blocking(move || {
-                let piece = reading.next(&mut range);
-                (reading, range, piece)
-            });
-            match read.await {
-                Ok((reading, range, Ok(piece))) => Some((Ok(piece), Some((reading, range)))),
-                Ok((_, _, Err(error))) => Some((Err(error), None)),
-                Err(error) => Some((Err(s3s::s3_error!(error, InternalError)), None)),
-            }
+    /// The same where nobody has to wait for the disk.
+    fn next_at_once(&self, range: &mut Range<u64>) -> Option<S3Result<Bytes>> {
+        let most = most(range);
+        let mut piece = Piece::of(most);
+        let (part, length) = self.content.read_at_once(range.start, &mut piece.buffer[..most])?;
+        Some(self.pass_on(piece, part, length, range))
+    }
+
+    /// Decrypts what was read of a part.
+    fn pass_on(
+        &self,
+        mut piece: Piece,
+        part: usize,
+        length: usize,
+        range: &mut Range<u64>,
+    ) -> S3Result<Bytes> {
+        if let (Some(key), Some(of)) = (&self.key, self.content.parts().get(part)) {
+            let before: u64 = self.content.parts()[..part].iter().map(|part| part.size).sum();
+            key.apply(&of.id, range.start - before, &mut piece.buffer[..length])?;
+        }
+        range.start += length as u64;
+        Ok(piece.into_bytes(length))
+    }
+
+    /// The body of a reply. Its first piece is read before, so that what can't be read is an error and no broken answer.
+    pub(crate) async fn into_body(self, mut range: Range<u64>) -> S3Result<StreamingBlob> {
+        if range.is_empty() {
+            return Ok(StreamingBlob::from(Body::empty()));
+        }
+        let (reading, range, first) = match self.next_at_once(&mut range) {
+            Some(first) => (self, range, first),
+            None => later(self, range).await?,
+        };
+        let first = first?;
+        Ok(match range.is_empty() {
+            true => StreamingBlob::from(Body::from(first)),
+            false => reading.stream(first, range),
+        })
+    }
+
+    fn stream(self, first: Bytes, range: Range<u64>) -> StreamingBlob {
+        let rest = stream::unfold(Some((self, range)), |state| async {
+            let (reading, mut range) = state.filter(|(_, range)| !range.is_empty())?;
+            let (reading, range, piece) = match reading.next_at_once(&mut range) {
+                Some(piece) => (reading, range, piece),
+                None => match later(reading, range).await {
+                    Ok(read) => read,
+                    Err(error) => return Some((Err(error), None)),
+                },
+            };
+            let goes_on = piece.is_ok();
+            Some((piece, goes_on.then_some((reading, range))))
         });
+        let pieces = stream::once(std::future::ready(Ok(first))).chain(rest);
         StreamingBlob::wrap(Box::pin(pieces))
     }
 }
 
-/// A body that is in memory already.
-pub(crate) fn whole(bytes: Bytes) -> StreamingBlob {
-    StreamingBlob::from(Body::from(bytes))
+/// Reads where it may block.
+async fn later(
+    mut reading: Reading,
+    mut range: Range<u64>,
+) -> S3Result<(Reading, Range<u64>, S3Result<Bytes>)> {
+    let work = move || {
+        let piece = reading.next(&mut range);
+        (reading, range, piece)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| s3_error!(error, InternalError))
+}
+
+fn most(range: &Range<u64>) -> usize {
+    usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX).min(CHUNK)
 }

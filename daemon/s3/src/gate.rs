@@ -4,7 +4,7 @@ use crate::acl::{Acl, Right};
 use crate::directory::{AccessKey, Directory, FoundBucket, Identity, Rights, Role};
 use crate::policy::{Asking, Verdict};
 use crate::settings::Settings;
-use crate::support::{blocking, unavailable};
+use crate::support::unavailable;
 use http::{HeaderMap, Uri};
 use larder_storage_buckets::{Bucket, Version};
 use s3s::{S3Request, S3Result, s3_error};
@@ -56,9 +56,7 @@ impl Gate {
         if expected.is_some_and(|expected| expected.as_bytes() != found.owner.id.as_bytes()) {
             return Err(denied());
         }
-        let (name, engine, cache) =
-            (found.name.clone(), Arc::clone(&found.bucket), Arc::clone(&face.settings));
-        let settings = blocking(move || cache.of(&name, &engine)).await?;
+        let settings = face.settings.of(&found.name, &found.bucket).await?;
         let values = match settings.policy.is_some() {
             true => values_of(&request.headers, &request.uri, request.extensions.get::<Peer>()),
             false => HashMap::new(),

@@ -5,7 +5,7 @@ use crate::encryption::CustomerKey;
 use crate::support::{blocking, custom, from_bucket};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use http::HeaderMap;
 use larder_storage_buckets::{Bucket, Incoming, Staged};
@@ -19,6 +19,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What is gathered before it is hashed and written at once.
 const CHUNK: usize = 256 * 1024;
+/// What comes at once goes a little beyond that.
+const SPARE: usize = 64 * 1024;
 
 /// What a request says of its body.
 #[derive(Debug, Default)]
@@ -67,25 +69,27 @@ struct Sink {
 }
 
 impl Sink {
-    fn take(&mut self, mut bytes: BytesMut) -> S3Result<()> {
+    fn take(&mut self, bytes: &mut [u8]) -> S3Result<()> {
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(&bytes);
+            hasher.update(bytes);
         }
         if let Some(plain) = &mut self.plain {
-            plain.update(&bytes);
+            plain.update(&*bytes);
         }
         if let Some(key) = &self.key {
-            key.apply(self.incoming.id(), self.incoming.size(), &mut bytes)?;
+            key.apply(self.incoming.id(), self.incoming.size(), bytes)?;
         }
-        self.incoming.write(&bytes).map_err(from_bucket)
+        self.incoming.write(bytes).map_err(from_bucket)
     }
 
-    /// Little is taken at once, much where it may block.
-    fn absorb(&mut self, bytes: BytesMut) -> S3Result<()> {
-        match self.incoming.stays_in_memory(bytes.len()) {
-            true => self.take(bytes),
-            false => tokio::task::block_in_place(|| self.take(bytes)),
+    /// Takes what was gathered, which is empty afterwards: little at once, much where it may block.
+    fn absorb(&mut self, gathered: &mut Vec<u8>) -> S3Result<()> {
+        match self.incoming.stays_in_memory(gathered.len()) {
+            true => self.take(gathered)?,
+            false => tokio::task::block_in_place(|| self.take(gathered))?,
         }
+        gathered.clear();
+        Ok(())
     }
 }
 
@@ -96,11 +100,15 @@ pub(crate) async fn ingest(
     expected: Expected,
 ) -> S3Result<Ingested> {
     let length = expected.length.and_then(|length| u64::try_from(length).ok());
-    let incoming = blocking(move || bucket.receive(length.unwrap_or(0))).await?;
+    let incoming = match bucket.receive_at_once(length.unwrap_or(0)) {
+        Some(incoming) => incoming,
+        None => blocking(move || bucket.receive(length.unwrap_or(0))).await?,
+    };
     let algorithm = expected.checksum.as_ref().map(|(algorithm, _)| *algorithm).or(expected.algorithm);
     let plain = (expected.key.is_some() && expected.md5.is_some()).then(Md5::new);
     let mut sink = Sink { incoming, hasher: algorithm.map(Hasher::new), plain, key: expected.key.clone() };
-    let mut gathered = BytesMut::new();
+    let expects = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(CHUNK);
+    let mut gathered = Vec::with_capacity(expects.min(CHUNK + SPARE));
     if let Some(mut body) = body {
         while let Some(chunk) = next(&mut body).await? {
             gathered.extend_from_slice(&chunk);
@@ -112,11 +120,11 @@ pub(crate) async fn ingest(
                 ));
             }
             if gathered.len() >= CHUNK {
-                sink.absorb(std::mem::take(&mut gathered))?;
+                sink.absorb(&mut gathered)?;
             }
         }
     }
-    sink.absorb(gathered)?;
+    sink.absorb(&mut gathered)?;
     check(sink, &expected, length)
 }
 

@@ -3,11 +3,13 @@
 //! [`Endpoint`] answers connections; [`Directory`] is what it asks the daemon. Objects are `larder-storage-buckets`.
 
 mod acl;
+mod bucket_access;
 mod buckets;
 mod checksum;
 mod config;
 mod copy;
 mod cors;
+mod delete;
 mod describe;
 mod directory;
 mod emit;
@@ -27,8 +29,12 @@ mod policy;
 mod policy_condition;
 mod post;
 mod properties;
+mod read;
+mod reply;
+mod request;
 mod settings;
 mod support;
+mod traffic;
 
 pub use directory::{
     AccessKey, BucketEntry, Directory, DirectoryError, FoundBucket, Identity, IdentityName, Rights, Role,
@@ -36,3 +42,4 @@ pub use directory::{
 pub use endpoint::Endpoint;
 pub use face::{Face, Options};
 pub use gate::Peer;
+pub use traffic::{Answered, Watcher};

@@ -176,7 +176,7 @@ pub async fn run(face: &Face) -> S3Result<Expired> {
     for found in face.directory.all_buckets().await.map_err(unavailable)? {
         let (cache, day) = (Arc::clone(&face.settings), face.options.day);
         let work = move || {
-            let settings = cache.of(&found.name, &found.bucket)?;
+            let settings = cache.of_blocking(&found.name, &found.bucket)?;
             run_bucket(&found, &settings, day)
         };
         let done =

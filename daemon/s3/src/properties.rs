@@ -8,7 +8,8 @@ use crate::describe::{
 };
 use crate::encryption::CustomerKey;
 use crate::gate::Gate;
-use crate::objects::{open, version_id};
+use crate::objects::version_id;
+use crate::read::open;
 use crate::support::{blocking, etag, from_time, signed, time};
 use http::StatusCode;
 use larder_storage_buckets::{BucketError, RetentionMode, Version};

@@ -2,13 +2,14 @@
 
 use crate::acl::Acl;
 use crate::policy::Policy;
+use crate::support::blocking;
 use larder_storage_buckets::{Bucket, BucketError};
 use parking_lot::Mutex;
 use s3s::dto::{
     BucketLifecycleConfiguration, CORSConfiguration, ObjectLockConfiguration, OwnershipControls,
     PublicAccessBlockConfiguration, Tagging,
 };
-use s3s::xml;
+use s3s::{S3Result, xml};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -101,25 +102,52 @@ type Known = (Weak<Bucket>, Arc<Settings>);
 /// The settings of buckets that were asked for, until they change.
 #[derive(Debug, Default)]
 pub(crate) struct SettingsCache {
-    known: Mutex<HashMap<String, Known>>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    known: HashMap<String, Known>,
+    /// How often settings changed: what was read before a change isn't kept after it.
+    changes: u64,
 }
 
 impl SettingsCache {
-    /// The settings of a bucket.
-    pub(crate) fn of(&self, name: &str, bucket: &Arc<Bucket>) -> Result<Arc<Settings>, BucketError> {
-        if let Some((of, settings)) = self.known.lock().get(name)
-            && of.as_ptr() == Arc::as_ptr(bucket)
-        {
-            return Ok(Arc::clone(settings));
+    /// The settings of a bucket. Only who asks first after they changed waits for them to be read.
+    pub(crate) async fn of(self: &Arc<Self>, name: &str, bucket: &Arc<Bucket>) -> S3Result<Arc<Settings>> {
+        if let Some(settings) = self.recall(name, bucket) {
+            return Ok(settings);
         }
-        let settings = Arc::new(Settings::load(name, bucket)?);
+        let (cache, name, bucket) = (Arc::clone(self), name.to_owned(), Arc::clone(bucket));
+        blocking(move || cache.load(name, &bucket)).await
+    }
+
+    /// The same for who may block.
+    pub(crate) fn of_blocking(&self, name: &str, bucket: &Arc<Bucket>) -> Result<Arc<Settings>, BucketError> {
+        self.recall(name, bucket).map_or_else(|| self.load(name.to_owned(), bucket), Ok)
+    }
+
+    fn recall(&self, name: &str, bucket: &Arc<Bucket>) -> Option<Arc<Settings>> {
+        let memory = self.memory.lock();
+        let (of, settings) = memory.known.get(name)?;
+        (of.as_ptr() == Arc::as_ptr(bucket)).then(|| Arc::clone(settings))
+    }
+
+    fn load(&self, name: String, bucket: &Arc<Bucket>) -> Result<Arc<Settings>, BucketError> {
+        let changes = self.memory.lock().changes;
+        let settings = Arc::new(Settings::load(&name, bucket)?);
         let entry = (Arc::downgrade(bucket), Arc::clone(&settings));
-        self.known.lock().insert(name.to_owned(), entry);
+        let mut memory = self.memory.lock();
+        if memory.changes == changes {
+            memory.known.insert(name, entry);
+        }
         Ok(settings)
     }
 
     /// The bucket's settings changed.
     pub(crate) fn forget(&self, name: &str) {
-        self.known.lock().remove(name);
+        let mut memory = self.memory.lock();
+        memory.changes += 1;
+        memory.known.remove(name);
     }
 }

@@ -2,18 +2,20 @@
 
 use super::tls;
 use crate::service::{Bound, S3Directory, Service};
+use crate::stopping::{LAST_ANSWERS, told_to_stop};
 use anyhow::Result;
 use jiff::SignedDuration;
 use larder_s3::{Endpoint, Options, Peer, lifecycle};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 /// How many connections there may be at once; more wait to be accepted.
-const CONNECTIONS: usize = 4096;
+const CONNECTIONS: u32 = 4096;
 /// How long a client may take for the handshake.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait after a connection could not be accepted.
@@ -22,24 +24,37 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LOOKS: u64 = 10;
 const RARELY: u64 = 3600;
 
-/// Serves the endpoint, wherever it listens, until `stopping` says true.
+/// Serves the endpoint, wherever it listens, until `stopping` says true; requests under way are then answered, unless that
+/// takes too long.
 pub(crate) async fn serve(service: Arc<Service>, stopping: watch::Receiver<bool>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    tokio::select! {
+        () = serve_everywhere(&service, &slots, &stopping) => {}
+        () = told_to_stop(stopping.clone()) => {}
+    }
+    // All of them can be had when the last connection has ended.
+    let ended = tokio::time::timeout(LAST_ANSWERS, slots.acquire_many(CONNECTIONS)).await;
+    if ended.is_err() {
+        tracing::warn!("S3 requests that take too long are cut");
+    }
+}
+
+/// Serves one socket after the other, as the configuration changes.
+async fn serve_everywhere(service: &Arc<Service>, slots: &Arc<Semaphore>, stopping: &watch::Receiver<bool>) {
     let mut bound = service.s3_listener();
-    let directory = Arc::new(S3Directory::new(Arc::clone(&service)));
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut is_over = stopping;
+    let directory = Arc::new(S3Directory::new(Arc::clone(service)));
     loop {
         // Told of again after each change of the configuration.
         let now = bound.borrow_and_update().clone();
-        let day = day(&service).await;
+        let day = day(service).await;
         let domains = now.as_ref().map(|now| now.domains()).unwrap_or_default();
         let length = SignedDuration::from_secs(day.cast_signed());
         let options = Options { day: length, domains, ..Options::default() };
-        let endpoint = Endpoint::new(directory.clone(), options);
+        let endpoint = Endpoint::new(directory.clone(), options).watched_by(service.s3_traffic());
         let work = async {
             match now {
                 Some(now) => {
-                    tokio::join!(listen(&service, now, &endpoint, &slots), expire(&endpoint, day));
+                    tokio::join!(listen(service, now, &endpoint, slots, stopping), expire(&endpoint, day));
                 }
                 None => std::future::pending().await,
             }
@@ -47,7 +62,6 @@ pub(crate) async fn serve(service: Arc<Service>, stopping: watch::Receiver<bool>
         tokio::select! {
             () = work => {}
             changed = bound.changed() => if changed.is_err() { return },
-            _ = is_over.wait_for(|is_over| *is_over) => return,
         }
     }
 }
@@ -73,7 +87,13 @@ async fn expire(endpoint: &Endpoint, day: u64) {
 }
 
 /// Accepts on one socket until this is dropped.
-async fn listen(service: &Arc<Service>, bound: Arc<Bound>, endpoint: &Endpoint, slots: &Arc<Semaphore>) {
+async fn listen(
+    service: &Service,
+    bound: Arc<Bound>,
+    endpoint: &Endpoint,
+    slots: &Arc<Semaphore>,
+    stopping: &watch::Receiver<bool>,
+) {
     let opened = open(service, &bound);
     let url = bound.url();
     drop(bound);
@@ -89,7 +109,12 @@ async fn listen(service: &Arc<Service>, bound: Arc<Bound>, endpoint: &Endpoint, 
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, address)) => {
-                tokio::spawn(converse(endpoint.clone(), stream, address, acceptor.clone(), slot));
+                let (endpoint, acceptor) = (endpoint.clone(), acceptor.clone());
+                let stopping = told_to_stop(stopping.clone());
+                tokio::spawn(async move {
+                    converse(&endpoint, stream, address, acceptor, stopping).await;
+                    drop(slot);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection to the S3 endpoint could not be accepted");
@@ -110,11 +135,11 @@ fn open(service: &Service, bound: &Bound) -> Result<(TcpListener, Option<TlsAcce
 }
 
 async fn converse(
-    endpoint: Endpoint,
+    endpoint: &Endpoint,
     stream: TcpStream,
     address: SocketAddr,
     acceptor: Option<TlsAcceptor>,
-    slot: OwnedSemaphorePermit,
+    stopping: impl Future<Output = ()>,
 ) {
     // Without it a small answer waits for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
@@ -122,13 +147,15 @@ async fn converse(
         return;
     }
     let peer = Peer { address: Some(address.ip()), is_secure: acceptor.is_some() };
-    match acceptor {
-        None => endpoint.serve(stream, peer).await,
-        Some(acceptor) => match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => endpoint.serve(stream, peer).await,
-            Ok(Err(error)) => tracing::debug!(client = %address, %error, "no TLS with a client"),
-            Err(_) => tracing::debug!(client = %address, "a client began no TLS in time"),
-        },
+    let Some(acceptor) = acceptor else { return endpoint.serve(stream, peer, stopping).await };
+    let mut stopping = pin!(stopping);
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(PATIENCE, acceptor.accept(stream)) => greeted,
+        () = stopping.as_mut() => return,
+    };
+    match greeted {
+        Ok(Ok(stream)) => endpoint.serve(stream, peer, stopping).await,
+        Ok(Err(error)) => tracing::debug!(client = %address, %error, "no TLS with a client"),
+        Err(_) => tracing::debug!(client = %address, "a client began no TLS in time"),
     }
-    drop(slot);
 }

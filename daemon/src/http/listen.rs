@@ -1,5 +1,6 @@
 //! The unix socket: who may connect, and one HTTP/1.1 connection after another.
 
+use crate::stopping::told_to_stop;
 use axum::Router;
 use axum::extract::Request;
 use hyper::body::Incoming;
@@ -69,12 +70,12 @@ pub(crate) async fn serve(
     listener: UnixListener,
     router: Router,
     asked: Arc<Notify>,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 ) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = told_to_stop(&mut stopping) => return,
+            () = told_to_stop(stopping.clone()) => return,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -89,18 +90,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Pends until the daemon stops.
-async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
-    // An error means that the daemon's own end of it is gone: it stops.
-    drop(stopping.wait_for(|stopping| *stopping).await);
-}
-
-async fn converse(
-    stream: UnixStream,
-    router: Router,
-    asked: Arc<Notify>,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn converse(stream: UnixStream, router: Router, asked: Arc<Notify>, stopping: watch::Receiver<bool>) {
     let peer = match stream.peer_cred() {
         Ok(credentials) => Peer { uid: credentials.uid() },
         Err(error) => {
@@ -119,7 +109,7 @@ async fn converse(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = told_to_stop(&mut stopping) => {
+        () = told_to_stop(stopping.clone()) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -20,6 +20,7 @@ mod instance_snapshots;
 mod instances;
 mod listen;
 mod metadata;
+mod metrics;
 mod operations;
 mod pools;
 mod profiles;

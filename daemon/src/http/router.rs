@@ -4,7 +4,8 @@ use super::glue::{App, sync};
 use super::{
     ApiError, Reply, accounts, backups, bucket_keys, bucket_parts, buckets, events, image_aliases, images,
     instance_backups, instance_console, instance_exec, instance_files, instance_snapshots, instances,
-    metadata, operations, pools, profiles, projects, resources, server, sftp, snapshots, volumes, warnings,
+    metadata, metrics, operations, pools, profiles, projects, resources, server, sftp, snapshots, volumes,
+    warnings,
 };
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -47,6 +48,7 @@ fn of_the_server() -> Router<App> {
         .at("/1.0/catalog/backups", post(server::back_up_catalog))
         .at("/1.0/events", get(events::get))
         .at("/1.0/metadata/configuration", get(metadata::get))
+        .at("/1.0/metrics", get(metrics::get))
         .at("/1.0/operations", get(operations::get_all))
         .at("/1.0/operations/{id}", get(operations::get).delete(operations::delete))
         .at("/1.0/operations/{id}/wait", get(operations::wait))
@@ -236,7 +238,6 @@ const NOT_BUILT: &[&str] = &[
     "auth",
     "certificates",
     "cluster",
-    "metrics",
     "network-acls",
     "network-address-sets",
     "network-allocations",

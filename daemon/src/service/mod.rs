@@ -15,6 +15,7 @@ mod housekeeping;
 mod images;
 mod instances;
 mod lifetime;
+mod metrics;
 mod pools;
 mod profiles;
 mod projects;
@@ -43,10 +44,11 @@ pub use instances::{
     Described, DescribedSnapshot, FilesInUse, InstanceChange, InstanceSource, InstanceTarget, InstanceUsage,
     NewInstance, Stop, instance_url,
 };
+pub use metrics::{Family, MetricKind, Sample};
 pub use pools::{NewPool, OpenPool};
 pub use profiles::{ProfileContent, profile_url};
 pub use projects::project_keys;
-pub use s3::{Bound, S3Directory};
+pub use s3::{Bound, S3Directory, Traffic};
 pub use server::SERVER_KEYS;
 pub use snapshots::NewSnapshot;
 use store::storage_id;
@@ -87,6 +89,8 @@ pub struct Service {
     sealer: sealing::Sealer,
     buckets: buckets::OpenBuckets,
     endpoint: s3::Endpoint,
+    traffic: Arc<s3::Traffic>,
+    started: std::time::Instant,
 }
 
 impl Service {
@@ -102,6 +106,7 @@ impl Service {
         let host = crash::CrashHost::over(host);
         let images = images::Images::open(&directories.images(), &clock)?;
         let instances = instances::Instances::new(&directories.run());
+        let access_log = s3::AccessLog::new(&directories.logs(), Arc::clone(&clock));
         let sealer = sealing::Sealer::new(directories.secret_key());
         Ok(Self {
             store: Store::new(catalog, Arc::clone(&clock)),
@@ -120,6 +125,8 @@ impl Service {
             sealer,
             buckets: buckets::OpenBuckets::default(),
             endpoint: s3::Endpoint::default(),
+            traffic: Arc::new(s3::Traffic::new(access_log)),
+            started: std::time::Instant::now(),
         })
     }
 
@@ -189,6 +196,9 @@ impl Service {
 
     /// Closes every bucket and pool.
     pub fn shut_down(&self) {
+        if let Err(error) = self.traffic_ends() {
+            tracing::warn!(%error, "the S3 access log could not be closed");
+        }
         self.close_buckets();
         let task = Task::quiet(Requestor::default());
         for (name, pool) in self.pools.write().drain() {

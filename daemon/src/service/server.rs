@@ -65,6 +65,12 @@ pub const SERVER_KEYS: &[ConfigKey] = &[
         "How many seconds a day of a bucket's lifecycle rule lasts; for tests",
     ),
     key(
+        "larder.storage_buckets_access_log",
+        KeyType::Boolean,
+        "false",
+        "Whether requests of the S3 endpoint are written to logs/s3-access.log, one line of JSON each",
+    ),
+    key(
         "backups.compression_algorithm",
         KeyType::OneOf(&["none", "gzip", "bzip2", "lzma", "xz", "zstd"]),
         "gzip",
@@ -106,7 +112,8 @@ impl Service {
             let message = format!("{} must be a number above 0, not {text:?}", super::s3::LIFECYCLE_DAY);
             return Err(ServiceError::bad(message));
         }
-        self.move_s3_endpoint(&config, || self.store.put_server_config(&config, Some(cause)))
+        self.move_s3_endpoint(&config, || self.store.put_server_config(&config, Some(cause)))?;
+        self.switch_access_log(&config)
     }
 
     /// A copy of the catalog as it is now, taken while work goes on, at `path`, which must not exist.

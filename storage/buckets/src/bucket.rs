@@ -1,11 +1,12 @@
 //! A bucket: opening it, putting, reading and deleting objects, and its settings.
 
-use crate::content::{Content, small};
+use crate::content::Content;
 use crate::header::Header;
 use crate::incoming::{Incoming, Staged};
 use crate::layout::Layout;
 use crate::readers::Readers;
 use crate::record::{Carrier, Home, Precondition, Record, Version, Versioning};
+use crate::room::Room;
 use crate::writer::{Change, WriteStop, Writer};
 use crate::{BucketError, NULL_VERSION, Result, recovery, rows, schema};
 use jiff::Timestamp;
@@ -14,10 +15,8 @@ use rusqlite::OptionalExtension;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
-/// Free bytes of the volume that only deleting may use.
-const HEADROOM: u64 = 8 << 20;
 /// Keys have at most this many bytes.
 pub const MAX_KEY: usize = 1024;
 
@@ -38,7 +37,7 @@ pub struct Bucket {
     pub(crate) writer: Writer,
     pub(crate) clock: Arc<dyn Clock>,
     sequence: AtomicI64,
-    quota: AtomicU64,
+    pub(crate) room: Room,
     versioning: AtomicU8,
 }
 
@@ -74,7 +73,7 @@ impl Bucket {
             writer,
             clock,
             sequence: AtomicI64::new(sequence),
-            quota: AtomicU64::new(quota.unwrap_or(u64::MAX)),
+            room: Room::new(directory, quota),
             versioning: AtomicU8::new(Versioning::Off as u8),
         };
         let versioning = bucket.setting(VERSIONING)?.map_or(Versioning::Off, |text| Versioning::parse(&text));
@@ -84,7 +83,7 @@ impl Bucket {
 
     /// Sets or lifts the quota, in bytes. What is there already stays.
     pub fn set_quota(&self, quota: Option<u64>) {
-        self.quota.store(quota.unwrap_or(u64::MAX), Ordering::Release);
+        self.room.set_quota(quota);
     }
 
     /// The directory.
@@ -100,42 +99,13 @@ impl Bucket {
     /// Begins to receive a blob. `expected` is its size where it is known. Fails before the first byte when the quota or
     /// the volume can't take it.
     pub fn receive(&self, expected: u64) -> Result<Incoming> {
-        self.check_space(expected)?;
+        self.room.check(|| Ok(self.usage()?.bytes), expected)?;
         Ok(Incoming::new(self.layout.clone()))
     }
 
-    fn check_space(&self, expected: u64) -> Result<()> {
-        if self.quota.load(Ordering::Acquire) != u64::MAX {
-            self.check_quota(self.usage()?.bytes, expected)?;
-        }
-        let root = self.layout.root();
-        let volume = rustix::fs::statvfs(root).map_err(|error| BucketError::file(root)(error.into()))?;
-        let free = volume.f_bavail.saturating_mul(volume.f_frsize);
-        match free < expected.saturating_add(HEADROOM) {
-            true => Err(BucketError::NoSpace { free }),
-            false => Ok(()),
-        }
-    }
-
-    fn check_quota(&self, used: u64, wanted: u64) -> Result<()> {
-        let quota = self.quota.load(Ordering::Acquire);
-        match used.saturating_add(wanted) > quota {
-            true => Err(BucketError::QuotaExceeded { quota, used, wanted }),
-            false => Ok(()),
-        }
-    }
-
-    /// Inside a change: fails when the quota is exceeded by what the change has counted.
-    pub(crate) fn quota_check(&self) -> impl Fn(&Change<'_>, u64) -> Result<()> + Send + use<> {
-        let quota = self.quota.load(Ordering::Acquire);
-        move |change, wanted| {
-            let mut statement = change.index.prepare_cached("SELECT bytes FROM usage")?;
-            let used = rows::unsigned(statement.query_row([], |row| row.get(0))?);
-            match used > quota {
-                true => Err(BucketError::QuotaExceeded { quota, used: used.saturating_sub(wanted), wanted }),
-                false => Ok(()),
-            }
-        }
+    /// The same without blocking, where there was far more room a moment ago.
+    pub fn receive_at_once(&self, expected: u64) -> Option<Incoming> {
+        self.room.is_plenty(expected).then(|| Incoming::new(self.layout.clone()))
     }
 
     /// The next sequence: later ones are larger, also after a restart.
@@ -182,7 +152,7 @@ impl Bucket {
         let bytes = staged.take_bytes();
         let small = (part.home == Home::Small).then(|| header.to_json()).transpose()?;
         let (wanted, precondition) = (version.size, put.precondition);
-        let check_quota = self.quota_check();
+        let check_quota = self.room.in_change();
         let stored = self.writer.commit(move |change| {
             precondition.check(rows::latest(change.index, &version.key)?.as_ref())?;
             match &small {
@@ -211,12 +181,8 @@ impl Bucket {
         let pin = self.readers.epochs.pin();
         let found = self.find(key, version)?;
         let parts = found.record.parts.clone();
-        let only_small = match parts.as_slice() {
-            [part] if part.home == Home::Small => Some(small(&self.readers, &part.id)?),
-            _ => None,
-        };
-        let content = Content::new(self.layout.clone(), Arc::clone(&self.readers), parts, pin);
-        Ok((found, only_small.into_iter().fold(content, Content::with_small)))
+        let content = Content::open(self.layout.clone(), Arc::clone(&self.readers), parts, pin)?;
+        Ok((found, content))
     }
 
     /// Changes what is known of a version: tags, lock, access control list. `change` sees the stored version and may

@@ -6,8 +6,9 @@ use crate::readers::Readers;
 use crate::record::{Home, Part};
 use crate::{BucketError, Result};
 use rusqlite::OptionalExtension;
+use rustix::io::ReadWriteFlags;
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -30,19 +31,15 @@ enum Blob {
 }
 
 impl Content {
-    pub(crate) fn new(layout: Layout, readers: Arc<Readers>, parts: Vec<Part>, pin: Pin) -> Self {
-        let mut starts = vec![0];
-        let mut end = 0;
-        for part in &parts {
-            end += part.size;
-            starts.push(end);
-        }
-        Self { layout, readers, parts, starts, open: None, _pin: pin }
-    }
-
-    pub(crate) fn with_small(mut self, bytes: Vec<u8>) -> Self {
-        self.open = Some((0, Blob::Memory(bytes)));
-        self
+    /// Opens the first of the parts; the others when they are read.
+    pub(crate) fn open(layout: Layout, readers: Arc<Readers>, parts: Vec<Part>, pin: Pin) -> Result<Self> {
+        let ends = parts.iter().scan(0, |end, part| {
+            *end += part.size;
+            Some(*end)
+        });
+        let starts = std::iter::once(0).chain(ends).collect();
+        let first = parts.first().map(|part| open(&layout, &readers, part)).transpose()?;
+        Ok(Self { open: first.map(|blob| (0, blob)), layout, readers, parts, starts, _pin: pin })
     }
 
     /// All bytes.
@@ -57,30 +54,65 @@ impl Content {
 
     /// Up to `most` bytes from `offset`, and the part they are of, which they don't go beyond; empty at the end.
     pub fn read(&mut self, offset: u64, most: usize) -> Result<(usize, Vec<u8>)> {
-        let index = self.starts.partition_point(|start| *start <= offset).saturating_sub(1);
-        let Some(part) = self.parts.get(index) else { return Ok((index, Vec::new())) };
-        let within = offset - self.starts[index];
-        let left = usize::try_from(part.size - within).unwrap_or(usize::MAX);
-        let length = most.min(left);
-        let damaged = || BucketError::Damaged { what: format!("blob {}", part.id) };
+        let length = self.within(offset).map_or(0, |(_, _, left)| most.min(left));
+        let mut bytes = vec![0; length];
+        let (index, count) = self.read_into(offset, &mut bytes)?;
+        bytes.truncate(count);
+        Ok((index, bytes))
+    }
+
+    /// Fills `buffer` from `offset`, as far as the part goes. Returns the part and how many bytes came; none at the end.
+    pub fn read_into(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(usize, usize)> {
+        let Some((index, within, left)) = self.within(offset) else { return Ok((self.parts.len(), 0)) };
+        let length = buffer.len().min(left);
+        let part = &self.parts[index];
         let blob = match &mut self.open {
             Some((open, blob)) if *open == index => blob,
             slot => &mut slot.insert((index, open(&self.layout, &self.readers, part)?)).1,
         };
         match blob {
             Blob::Memory(bytes) => {
-                let start = usize::try_from(within).unwrap_or(usize::MAX);
-                let end = start.checked_add(length).ok_or_else(damaged)?;
-                Ok((index, bytes.get(start..end).ok_or_else(damaged)?.to_vec()))
+                let damaged = || BucketError::Damaged { what: format!("blob {}", part.id) };
+                buffer[..length].copy_from_slice(piece(bytes, within, length).ok_or_else(damaged)?);
             }
-            Blob::File(file) => {
-                let mut bytes = vec![0; length];
-                file.read_exact_at(&mut bytes, within)
-                    .map_err(BucketError::file(&self.layout.blob(&part.id)))?;
-                Ok((index, bytes))
-            }
+            Blob::File(file) => file
+                .read_exact_at(&mut buffer[..length], within)
+                .map_err(BucketError::file(&self.layout.blob(&part.id)))?,
         }
+        Ok((index, length))
     }
+
+    /// The same without waiting for a disk: `None` where that can't be, which says nothing about whether it would work.
+    pub fn read_at_once(&self, offset: u64, buffer: &mut [u8]) -> Option<(usize, usize)> {
+        let (index, within, left) = self.within(offset)?;
+        let length = buffer.len().min(left);
+        let buffer = &mut buffer[..length];
+        let count = match &self.open {
+            Some((open, Blob::Memory(bytes))) if *open == index => {
+                buffer.copy_from_slice(piece(bytes, within, length)?);
+                length
+            }
+            Some((open, Blob::File(file))) if *open == index => {
+                let slices = &mut [IoSliceMut::new(buffer)];
+                rustix::io::preadv2(file, slices, within, ReadWriteFlags::NOWAIT).ok()?
+            }
+            _ => return None,
+        };
+        (count > 0).then_some((index, count))
+    }
+
+    /// The part that has the byte at `offset`, where in it that is, and how many follow; none at the end.
+    fn within(&self, offset: u64) -> Option<(usize, u64, usize)> {
+        let index = self.starts.partition_point(|start| *start <= offset).checked_sub(1)?;
+        let part = self.parts.get(index)?;
+        let within = offset - self.starts[index];
+        Some((index, within, usize::try_from(part.size - within).unwrap_or(usize::MAX)))
+    }
+}
+
+fn piece(bytes: &[u8], start: u64, length: usize) -> Option<&[u8]> {
+    let start = usize::try_from(start).ok()?;
+    bytes.get(start..start.checked_add(length)?)
 }
 
 fn open(layout: &Layout, readers: &Readers, part: &Part) -> Result<Blob> {
@@ -98,8 +130,7 @@ fn open(layout: &Layout, readers: &Readers, part: &Part) -> Result<Blob> {
     }
 }
 
-/// The bytes of a small blob.
-pub(crate) fn small(readers: &Readers, id: &str) -> Result<Vec<u8>> {
+fn small(readers: &Readers, id: &str) -> Result<Vec<u8>> {
     let found = readers.read(|connection| {
         let mut statement = connection.prepare_cached("SELECT bytes FROM small.blobs WHERE id = ?1")?;
         Ok(statement.query_row([id], |row| row.get(0)).optional()?)

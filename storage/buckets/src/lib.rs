@@ -18,6 +18,7 @@ mod readers;
 mod rebuild;
 mod record;
 mod recovery;
+mod room;
 mod rows;
 mod schema;
 mod scrub;

@@ -88,7 +88,7 @@ impl Bucket {
         let header = header.to_json()?;
         let (key, upload) = (key.to_owned(), upload.to_owned());
         let modified = self.clock.now().as_millisecond();
-        let check_quota = self.quota_check();
+        let check_quota = self.room.in_change();
         let part = self.writer.commit(move |change| {
             require_upload(change.index, &key, &upload)?;
             if let Some(older) = part_of(change.index, &upload, number)? {

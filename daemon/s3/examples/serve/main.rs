@@ -11,6 +11,7 @@ mod folder;
 use folder::{Configuration, Folder};
 use jiff::SignedDuration;
 use larder_s3::{Endpoint, Options, Peer, lifecycle};
+use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ async fn main() -> Result<(), Failure> {
         let endpoint = endpoint.clone();
         let address: IpAddr = peer.ip();
         tokio::spawn(async move {
-            endpoint.serve(stream, Peer { address: Some(address), is_secure: false }).await;
+            endpoint.serve(stream, Peer { address: Some(address), is_secure: false }, pending()).await;
         });
     }
 }

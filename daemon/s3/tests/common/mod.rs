@@ -5,12 +5,14 @@
 
 #[path = "../../examples/serve/folder.rs"]
 mod folder;
+#[path = "../../examples/load/signing.rs"]
+mod signing;
 
 use folder::{Configuration, Folder};
-use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
 use larder_s3::{Endpoint, Options, Peer};
 use sha2::{Digest, Sha256};
+use signing::{signature, signing_key, sorted_query};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -52,7 +54,7 @@ pub(crate) fn serve() -> Served {
             stream.set_nodelay(true).unwrap();
             let endpoint = endpoint.clone();
             let peer = Peer { address: Some(peer.ip()), is_secure: false };
-            tokio::spawn(async move { endpoint.serve(stream, peer).await });
+            tokio::spawn(async move { endpoint.serve(stream, peer, std::future::pending()).await });
         }
     });
     Served { address, folder, _runtime: runtime }
@@ -96,30 +98,6 @@ pub(crate) fn call(method: &'static str, target: &str) -> Call {
     Call { method, target: target.to_owned(), headers, body: Vec::new(), skew: SignedDuration::ZERO }
 }
 
-fn hmac(key: &[u8], text: &str) -> Vec<u8> {
-    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).unwrap();
-    mac.chain_update(text).finalize().into_bytes().to_vec()
-}
-
-fn sorted_query(query: &str) -> String {
-    let mut pairs: Vec<String> = query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| if pair.contains('=') { pair.to_owned() } else { format!("{pair}=") })
-        .collect();
-    pairs.sort();
-    pairs.join("&")
-}
-
-fn signature(secret: &str, date: &str, canonical: &str) -> String {
-    let day = &date[..8];
-    let hashed = hex::encode(Sha256::digest(canonical));
-    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{day}/us-east-1/s3/aws4_request\n{hashed}");
-    let key = hmac(format!("AWS4{secret}").as_bytes(), day);
-    let key = ["us-east-1", "s3", "aws4_request"].iter().fold(key, |key, text| hmac(&key, text));
-    hex::encode(hmac(&key, &to_sign))
-}
-
 impl Call {
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.insert(name.to_owned(), value.to_owned());
@@ -147,7 +125,7 @@ impl Call {
         let payload = &self.headers["x-amz-content-sha256"];
         let canonical =
             format!("{}\n{path}\n{}\n{lines}\n{names}\n{payload}", self.method, sorted_query(query));
-        let signature = signature(secret, &date, &canonical);
+        let signature = signature(&signing_key(secret, &date[..8]), &date, &canonical);
         let scope = format!("{key}/{}/us-east-1/s3/aws4_request", &date[..8]);
         let authorization =
             format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={names}, Signature={signature}");
@@ -172,7 +150,7 @@ impl Call {
             self.method,
             sorted_query(query)
         );
-        let signature = signature(secret, &date, &canonical);
+        let signature = signature(&signing_key(secret, &date[..8]), &date, &canonical);
         self.target = format!("{}&X-Amz-Signature={signature}", self.target);
         self
     }

@@ -1,12 +1,17 @@
 //! What the S3 endpoint asks of the daemon, and where it listens.
 
+mod access_log;
 mod address;
 mod bind;
 mod directory;
+mod traffic;
 
+pub(super) use access_log::AccessLog;
 pub use bind::Bound;
 pub(super) use bind::Endpoint;
 pub use directory::S3Directory;
+pub use traffic::Traffic;
+pub(super) use traffic::{LATENCIES, METHODS, Tally};
 
 use super::{Config, Result, Service, ServiceError};
 use address::EndpointAddress;
@@ -19,6 +24,8 @@ pub(super) const ADDRESS: &str = "core.storage_buckets_address";
 pub(super) const PLAINTEXT: &str = "core.storage_buckets_plaintext";
 /// How many seconds a day of a lifecycle rule lasts.
 pub(super) const LIFECYCLE_DAY: &str = "storage.buckets_lifecycle_day_seconds";
+/// Whether requests are written to the access log.
+pub(super) const ACCESS_LOG: &str = "larder.storage_buckets_access_log";
 /// Seconds of a real day.
 const DAY: u64 = 86_400;
 
@@ -67,6 +74,27 @@ impl Service {
         commit()?;
         self.endpoint.switch(bound);
         Ok(())
+    }
+
+    /// Who counts the endpoint's requests.
+    pub fn s3_traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    /// Keeps an access log if the configuration says so.
+    pub fn open_access_log(&self) -> Result<()> {
+        self.switch_access_log(&self.server_config()?)
+    }
+
+    /// Writes the last lines of the access log.
+    pub(super) fn traffic_ends(&self) -> Result<()> {
+        self.traffic.log.switch(false)
+    }
+
+    /// The same as a configuration says that is about to be committed, or was.
+    pub(super) fn switch_access_log(&self, config: &Config) -> Result<()> {
+        let is_on = config.get(ACCESS_LOG).is_some_and(|value| super::server::is_true(value));
+        self.traffic.log.switch(is_on)
     }
 
     /// How many seconds a day of a lifecycle rule lasts.
