@@ -8,6 +8,8 @@ mod quota;
 mod subvolume;
 mod superblock;
 
+pub(crate) use pool::MKFS;
+
 use crate::PoolSetup;
 use crate::folders::{DISK, Layout, PRIVATE, initial_mode, is_there, make_folder, mark_content, set_owner};
 use crate::source::NewDisk;
@@ -24,11 +26,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use subvolume::{SetReadOnly, Spot};
-
-/// Why this machine can't make btrfs pools; `None` when it can.
-pub(crate) fn unavailable() -> Option<String> {
-    crate::missing(pool::MKFS)
-}
 
 /// The driver over one pool.
 #[derive(Debug)]
