@@ -30,7 +30,7 @@ pub const SUPPORTED: &[Supported] = &[
         version: "1",
         is_remote: false,
         programs: &[btrfs::MKFS],
-        further_programs: &[],
+        further_programs: &[btrfs::BTRFS],
         kernel: "btrfs",
         kernel_lacks: || None,
         load: |setup| Ok(Box::new(btrfs::Btrfs::new(setup)?)),

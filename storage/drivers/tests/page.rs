@@ -28,7 +28,9 @@ A size that is enforced by a quota changes both ways while the volume is in use.
 it, btrfs always, xfs never. A disk grows while nobody uses it, with every driver.
 
 What is copied within a pool of clones shares its blocks. Between pools files and disks are copied as they are, holes, links,
-owners, attributes and access lists included; a refresh writes what differs.
+owners, attributes and access lists included; a refresh writes what differs. Trees of files go by a stream between two pools of a
+driver that has one, and a refresh sends what has changed since the newest snapshot that both have
+([when not](adr/0022-streams-between-pools.md)).
 
 ## What they need
 
@@ -38,6 +40,7 @@ owners, attributes and access lists included; a refresh writes what differs.
 struct Shape {
     title: &'static str,
     capabilities: Capabilities,
+    has_stream: bool,
 }
 
 fn keys_of(driver: &str) -> Result<&'static [ConfigKey], Failure> {
@@ -53,9 +56,11 @@ fn loaded(driver: &str, config: &[(&str, &str)]) -> Result<Box<dyn larder_storag
 
 fn shapes() -> Result<Vec<Shape>, Failure> {
     let can = |title, driver, config: &[(&str, &str)]| -> Result<Shape, Failure> {
-        Ok(Shape { title, capabilities: loaded(driver, config)?.capabilities() })
+        let driver = loaded(driver, config)?;
+        Ok(Shape { title, capabilities: driver.capabilities(), has_stream: driver.stream().is_some() })
     };
-    let quota = Shape { title: "dir, with project quotas", capabilities: Dir::capabilities_with(true) };
+    let (title, capabilities) = ("dir, with project quotas", Dir::capabilities_with(true));
+    let quota = Shape { title, capabilities, has_stream: false };
     Ok(vec![
         can("dir", "dir", &[])?,
         quota,
@@ -112,7 +117,8 @@ fn capabilities(page: &mut String) -> Result<(), Failure> {
     for (question, answer) in ROWS {
         row(page, question, shapes.iter().map(|shape| answer(&shape.capabilities)))?;
     }
-    Ok(())
+    let way = |shape: &Shape| if shape.has_stream { "a stream" } else { "files" }.to_owned();
+    row(page, "Carries trees to another pool of its kind as", shapes.iter().map(way))
 }
 
 fn row(page: &mut String, first: &str, cells: impl Iterator<Item = String>) -> Result<(), Failure> {
