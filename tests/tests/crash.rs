@@ -1,21 +1,51 @@
-//! `kill -9` of the real daemon at every named point and every changing step of what it does. After the restart every
-//! live name is whole, nothing staged is left, catalog and pool agree, and what was there before is there.
+//! `kill -9` of the real daemon at every named point and every changing step of what it does, on each driver that keeps volumes
+//! as folders. After the restart every live name is whole, nothing staged is left, catalog and pool agree, and what was there
+//! before is there, as hashes of all contents tell.
 //!
 //! A debug build of larderd reads the plan in the file that `LARDER_CRASH_PLAN` names, at every point and step.
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::{Larderd, request};
+use larder_tests::{Larderd, request, require};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const VOLUMES: &str = "/1.0/storage-pools/p1/volumes/custom";
 const POINTS: &[&str] = &["after_intent", "after_act", "after_commit"];
 
-/// What is there: each volume and snapshot by name, with its content.
+/// What is there: each volume and snapshot by name, with hashes of its files and a volume's size.
 type Seen = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Where the stories are told.
+struct Lab {
+    driver: &'static str,
+    /// The keys of its pools.
+    config: fn() -> Value,
+    /// Which stories; all when there are none.
+    stories: &'static [&'static str],
+}
+
+const DIR: Lab = Lab { driver: "dir", config: || json!({}), stories: &[] };
+
+const BTRFS: Lab = Lab {
+    driver: "btrfs",
+    config: || json!({ "size": "256MiB" }),
+    stories: &[
+        "copy",
+        "copy across pools",
+        "copy a disk across pools",
+        "move across pools",
+        "resize",
+        "resize a disk",
+        "restore",
+        "refresh",
+        "refresh across pools",
+    ],
+};
 
 struct Story {
     name: &'static str,
@@ -89,6 +119,25 @@ fn stories() -> Vec<Story> {
             },
         },
         Story {
+            name: "copy a disk across pools",
+            prepare: nothing,
+            act: |d| {
+                let source = json!({ "type": "copy", "name": "disk", "pool": "p1" });
+                let body = json!({ "name": "new", "content_type": "block", "source": source });
+                send(d, "POST", "/1.0/storage-pools/p2/volumes/custom", &body);
+            },
+        },
+        Story {
+            name: "resize",
+            prepare: nothing,
+            act: |d| send(d, "PATCH", &format!("{VOLUMES}/v1"), &json!({ "config": { "size": "64MiB" } })),
+        },
+        Story {
+            name: "resize a disk",
+            prepare: nothing,
+            act: |d| send(d, "PATCH", &format!("{VOLUMES}/disk"), &json!({ "config": { "size": "2MiB" } })),
+        },
+        Story {
             name: "move across pools",
             prepare: nothing,
             act: |d| send(d, "POST", &format!("{VOLUMES}/v1"), &json!({ "name": "v1", "pool": "p2" })),
@@ -143,10 +192,25 @@ fn plan(daemon: &Larderd) -> PathBuf {
     daemon.scratch().join("crash-plan")
 }
 
-fn prepared(story: &Story) -> Larderd {
-    let mut daemon = Larderd::start();
-    daemon.make_pool("p1");
-    daemon.make_pool("p2");
+fn started(lab: &Lab) -> Larderd {
+    let daemon = Larderd::start();
+    for name in ["p1", "p2"] {
+        let body = json!({ "name": name, "driver": lab.driver, "config": (lab.config)() });
+        daemon.change("POST", "/1.0/storage-pools", &body);
+    }
+    daemon
+}
+
+fn prepared(lab: &Lab, story: &Story) -> Larderd {
+    let mut daemon = started(lab);
+    let disk = json!({ "name": "disk", "content_type": "block", "config": { "size": "1MiB" } });
+    daemon.change("POST", VOLUMES, &disk);
+    let file = folder(&daemon, "p1", "disk").join("root.img");
+    std::fs::File::options()
+        .write(true)
+        .open(file)
+        .and_then(|file| file.write_all_at(b"disk", 8192))
+        .unwrap();
     for name in ["v1", "other"] {
         daemon.change("POST", VOLUMES, &json!({ "name": name, "config": {} }));
         let folder = folder(&daemon, "p1", name);
@@ -179,8 +243,11 @@ fn folder(daemon: &Larderd, pool: &str, volume: &str) -> PathBuf {
 fn files(folder: &Path) -> BTreeMap<String, String> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let read = |entry: std::fs::DirEntry| {
-        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        (entry.file_name().to_string_lossy().into_owned(), text)
+        let bytes = std::fs::read(entry.path()).unwrap_or_default();
+        let mut hash = DefaultHasher::new();
+        bytes.hash(&mut hash);
+        let told = format!("{} bytes, {:x}", bytes.len(), hash.finish());
+        (entry.file_name().to_string_lossy().into_owned(), told)
     };
     entries.flatten().map(read).collect()
 }
@@ -207,6 +274,9 @@ fn seen(daemon: &Larderd) -> Seen {
             }
         }
         let listed = daemon.read(&format!("/1.0/storage-pools/{pool}/volumes/custom?recursion=1"));
+        let sizes: BTreeMap<_, _> = (listed.as_array().unwrap().iter())
+            .filter_map(|item| Some((item["name"].as_str()?, item["config"]["size"].as_str()?)))
+            .collect();
         let mut in_catalog: Vec<String> =
             listed.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect();
         in_catalog.sort();
@@ -219,7 +289,9 @@ fn seen(daemon: &Larderd) -> Seen {
                 }
                 None => root.join("custom").join(format!("default_{name}")),
             };
-            seen.insert(format!("{pool} {name}"), files(&path));
+            let mut told = files(&path);
+            told.extend(sizes.get(name.as_str()).map(|size| ("(size)".to_owned(), (*size).to_owned())));
+            seen.insert(format!("{pool} {name}"), told);
         }
         for area in ["staging", "trash"] {
             let left: Vec<_> = std::fs::read_dir(root.join(".larder").join(area))
@@ -235,8 +307,8 @@ fn seen(daemon: &Larderd) -> Seen {
 }
 
 /// Runs one story with a plan; whether the daemon died of it.
-fn crash(story: &Story, words: &str, before: &Seen, goal: &Seen) -> bool {
-    let mut daemon = prepared(story);
+fn crash(lab: &Lab, story: &Story, words: &str, before: &Seen, goal: &Seen) -> bool {
+    let mut daemon = prepared(lab, story);
     assert_eq!(&seen(&daemon), before, "the preparation differs");
     std::fs::write(plan(&daemon), words).unwrap();
     (story.act)(&daemon);
@@ -258,25 +330,89 @@ fn crash(story: &Story, words: &str, before: &Seen, goal: &Seen) -> bool {
     true
 }
 
-#[test]
-fn a_killed_daemon_leaves_all_or_nothing() {
+fn tell_all(lab: &Lab) {
     let mut hits = 0;
-    for story in stories() {
-        let daemon = prepared(&story);
+    let is_told = |story: &Story| lab.stories.is_empty() || lab.stories.contains(&story.name);
+    for story in stories().into_iter().filter(is_told) {
+        let daemon = prepared(lab, &story);
         let before = seen(&daemon);
         (story.act)(&daemon);
         let goal = seen(&daemon);
         assert_ne!(before, goal, "{}: the story changes nothing", story.name);
         drop(daemon);
-        let points =
-            POINTS.iter().filter(|point| crash(&story, &format!("point {point}"), &before, &goal)).count();
+        let points = POINTS
+            .iter()
+            .filter(|point| crash(lab, &story, &format!("point {point}"), &before, &goal))
+            .count();
         assert!(points > 0, "{}: no point was hit", story.name);
         let mut step = 0;
-        while crash(&story, &format!("step {step}"), &before, &goal) {
+        while crash(lab, &story, &format!("step {step}"), &before, &goal) {
             step += 1;
         }
         assert!(step > 0, "{}: no step was hit", story.name);
         hits += points + step;
     }
     assert!(hits > 40, "only {hits} crashes");
+}
+
+#[test]
+fn a_killed_daemon_leaves_all_or_nothing() {
+    tell_all(&DIR);
+}
+
+#[test]
+fn a_killed_daemon_leaves_all_or_nothing_on_btrfs() {
+    if require("a_killed_daemon_leaves_all_or_nothing_on_btrfs", &["mkfs.btrfs"]) {
+        tell_all(&BTRFS);
+    }
+}
+
+/// How many programs carry a stream from or into a folder.
+fn streams_below(folder: &Path) -> usize {
+    let folder = folder.to_string_lossy();
+    let commands = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let commands = commands.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+    commands.filter(|command| command.contains("btrfs\0") && command.contains(&*folder)).count()
+}
+
+/// Nothing of a program that goes on alone may come out after the next start has swept.
+#[test]
+fn a_daemon_killed_while_a_stream_flows_leaves_nothing() {
+    let test = "a_daemon_killed_while_a_stream_flows_leaves_nothing";
+    if !require(test, &["mkfs.btrfs", "btrfs"]) {
+        return;
+    }
+    let mut daemon = started(&Lab { config: || json!({ "size": "512MiB" }), ..BTRFS });
+    daemon.change("POST", VOLUMES, &json!({ "name": "v1", "config": {} }));
+    let noise: Vec<u8> =
+        (0..1_u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
+    for number in 0..48 {
+        std::fs::write(folder(&daemon, "p1", "v1").join(format!("file{number}")), &noise).unwrap();
+    }
+    daemon.change("POST", &format!("{VOLUMES}/v1/snapshots"), &json!({ "name": "s0" }));
+    let before = seen(&daemon);
+    let source = json!({ "type": "copy", "name": "v1", "pool": "p1" });
+    for pause in [0, 50, 200] {
+        let (socket, body) = (daemon.socket(), json!({ "name": "new", "source": source }).to_string());
+        let asking = std::thread::spawn(move || {
+            let _ = request(&socket, "POST", "/1.0/storage-pools/p2/volumes/custom", &[], body.as_bytes());
+        });
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while streams_below(&daemon.directory()) < 2 {
+            assert!(std::time::Instant::now() < deadline, "no stream flows");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(pause));
+        daemon.kill();
+        let _ = asking.join();
+        daemon.spawn(&[]);
+        assert_eq!(streams_below(&daemon.directory()), 0, "a stream goes on without its daemon");
+        assert_eq!(seen(&daemon), before, "after {pause} ms");
+    }
+    daemon.change(
+        "POST",
+        "/1.0/storage-pools/p2/volumes/custom",
+        &json!({ "name": "new", "source": source }),
+    );
+    assert_eq!(files(&folder(&daemon, "p2", "new")), files(&folder(&daemon, "p1", "v1")));
 }

@@ -59,6 +59,7 @@ pub struct Cmd {
     pub(super) inherited: Vec<Arc<File>>,
     pub(super) limit: Duration,
     pub(super) passing: Option<&'static str>,
+    pub(super) ends_with_us: bool,
 }
 
 const DEFAULT_LIMIT: Duration = Duration::from_secs(120);
@@ -75,6 +76,7 @@ impl Cmd {
             inherited: Vec::new(),
             limit: DEFAULT_LIMIT,
             passing: None,
+            ends_with_us: false,
         }
     }
 
@@ -153,6 +155,14 @@ impl Cmd {
     #[must_use]
     pub fn again_while(mut self, words: &'static str) -> Self {
         self.passing = Some(words);
+        self
+    }
+
+    /// Lets the kernel kill the command when this process ends, whatever ends it. For what would otherwise go on alone for
+    /// long, and can be cut off anywhere.
+    #[must_use]
+    pub fn ends_with_us(mut self) -> Self {
+        self.ends_with_us = true;
         self
     }
 

@@ -122,10 +122,13 @@ impl Running {
                 Some(reader)
             }
         };
-        let inherited = cmd.inherited.clone();
+        let (inherited, ends_with_us) = (cmd.inherited.clone(), cmd.ends_with_us);
         expression = expression.before_spawn(move |command| {
             command.process_group(0);
             inherit(command, inherited.clone());
+            if ends_with_us {
+                end_with_us(command);
+            }
             Ok(())
         });
         let handle = expression.start().map_err(unrunnable)?;
@@ -186,6 +189,22 @@ fn environment(cmd: &Cmd) -> Vec<(OsString, OsString)> {
     let fixed = [("PATH", SEARCH_PATH), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC")];
     let fixed = fixed.into_iter().map(|(name, value)| (name.into(), value.into()));
     fixed.chain(cmd.environment.iter().cloned()).collect()
+}
+
+/// The signal comes when the thread that started the command ends: that is the one that waits for it.
+fn end_with_us(command: &mut std::process::Command) {
+    let parent = rustix::process::getpid();
+    // SAFETY: both are plain system calls, and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            match rustix::process::getppid() == Some(parent) {
+                true => Ok(()),
+                // It has ended already: no signal will come.
+                false => Err(io::ErrorKind::Interrupted.into()),
+            }
+        });
+    }
 }
 
 fn inherit(command: &mut std::process::Command, files: Vec<Arc<File>>) {

@@ -17,7 +17,7 @@ const ACL: &[u8] = &[
 const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Makes one file of every kind below `root`.
-pub(crate) fn make(root: &Path) -> io::Result<()> {
+pub fn make(root: &Path) -> io::Result<()> {
     fs::create_dir_all(root.join("dir/deep"))?;
     fs::write(root.join("plain"), "text")?;
     fs::hard_link(root.join("plain"), root.join("dir/deep/link"))?;

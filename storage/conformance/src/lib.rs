@@ -12,6 +12,7 @@ mod share;
 mod stories;
 mod world;
 
+pub use files::make as make_every_kind_of_file;
 pub use proof::Proof;
 pub use world::{Bench, Lab, Spares, World};
 

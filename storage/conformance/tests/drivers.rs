@@ -2,6 +2,7 @@
 
 mod labs;
 
+use labs::between;
 use labs::btrfs::BtrfsLab;
 use labs::lvm::{Kind, LvmLab};
 use labs::zfs::ZfsLab;
@@ -139,7 +140,8 @@ impl Drop for Mounted {
     }
 }
 
-fn mounted(kind: &str) -> std::result::Result<DirLab, String> {
+/// A filesystem of a kind on a loop file: where it is mounted, and what unmounts it.
+fn mounted(kind: &str) -> std::result::Result<(PathBuf, Mounted), String> {
     let text = |error: std::io::Error| error.to_string();
     let folder = scratch(fast_folder()).map_err(text)?;
     let (image, at) = (folder.path().join("image"), folder.path().join("mounted"));
@@ -158,7 +160,12 @@ fn mounted(kind: &str) -> std::result::Result<DirLab, String> {
     };
     run(&format!("mkfs.{kind}"), &["-q".as_ref(), image.as_os_str()])?;
     run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), at.as_os_str()])?;
-    Ok(DirLab { name: format!("dir_on_{kind}"), below: at, _mounted: Some(Mounted { folder }) })
+    Ok((at, Mounted { folder }))
+}
+
+fn dir_on(kind: &str) -> std::result::Result<DirLab, String> {
+    let (below, mounted) = mounted(kind)?;
+    Ok(DirLab { name: format!("dir_on_{kind}"), below, _mounted: Some(mounted) })
 }
 
 fn memory_labs() -> Vec<(&'static str, Arc<dyn Lab>)> {
@@ -177,6 +184,9 @@ fn memory_labs() -> Vec<(&'static str, Arc<dyn Lab>)> {
 /// A lab by its name, and how it is set up; fails with the reason why this machine can't have it.
 type Offer = (&'static str, Box<dyn FnOnce() -> std::result::Result<Arc<dyn Lab>, String>>);
 
+/// Their suites tell nothing that another lab's does not: they are there for what goes between pools.
+const ONLY_WHEN_NAMED: &[&str] = &["btrfs_subvolume"];
+
 /// All labs that there are.
 fn offers() -> Vec<Offer> {
     let mut offers: Vec<Offer> = Vec::new();
@@ -184,13 +194,14 @@ fn offers() -> Vec<Offer> {
         offers.push((name, Box::new(move || Ok(lab))));
     }
     for (name, kind) in [("dir_on_ext4", "ext4"), ("dir_on_xfs", "xfs"), ("dir_on_btrfs", "btrfs")] {
-        offers.push((name, Box::new(move || as_root(|| mounted(kind)))));
+        offers.push((name, Box::new(move || as_root(|| dir_on(kind)))));
     }
     offers.push(("dir", Box::new(|| as_root(dir))));
     for nested in [false, true] {
         let make = move || as_root(|| BtrfsLab::offered(nested));
         offers.push((labs::btrfs::name(nested), Box::new(make)));
     }
+    offers.push(("btrfs_subvolume", Box::new(|| as_root(BtrfsLab::in_existing))));
     offers.push(("lvm", Box::new(|| as_root(|| LvmLab::new("lvm", Kind::Thin)))));
     offers.push(("lvm_thick", Box::new(|| as_root(|| LvmLab::new("lvm_thick", Kind::Thick)))));
     offers.push(("zfs", Box::new(|| as_root(zfs))));
@@ -232,19 +243,57 @@ fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     (proof, count > 0 && !conclusion.has_failed())
 }
 
+/// Names with commas between them in the environment.
+fn named_in(variable: &str) -> Vec<String> {
+    let text = std::env::var(variable).unwrap_or_default();
+    text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// Runs the trials between the labs that `LARDER_BETWEEN` names, or the usual ones that this machine can have.
+fn run_between(arguments: &Arguments) -> (Proof, bool) {
+    let began = Instant::now();
+    let named = named_in("LARDER_BETWEEN");
+    let wanted = |name: &str| match named.is_empty() {
+        true => between::USUAL.contains(&name),
+        false => named.iter().any(|named| named == name),
+    };
+    if let Some(reason) = labs::compare::missing() {
+        return (Proof::skipped(between::NAME, &reason), named.is_empty());
+    }
+    let (mut labs, mut reasons) = (Vec::new(), Vec::new());
+    for (name, make) in offers().into_iter().filter(|(name, _)| wanted(name)) {
+        match make() {
+            Ok(lab) => labs.push(lab),
+            Err(reason) => reasons.push(format!("{name}: {reason}")),
+        }
+    }
+    if labs.is_empty() {
+        return (Proof::skipped(between::NAME, &reasons.join("; ")), named.is_empty());
+    }
+    let trials = between::trials(&labs);
+    let count = trials.len();
+    let conclusion = libtest_mimic::run(arguments, trials);
+    let proof = Proof::of_run(between::NAME, Vec::new(), count, &conclusion, began.elapsed());
+    (proof, !conclusion.has_failed() && (named.is_empty() || labs.len() == named.len()))
+}
+
 /// Runs the labs that `LARDER_LABS` names (with commas), or all that this machine can have. A lab that was named and can't be
 /// had is a failure; so is a run without any lab.
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let named = std::env::var("LARDER_LABS").unwrap_or_default();
-    let named: Vec<&str> = named.split(',').filter(|name| !name.is_empty()).collect();
-    let mut good = named.iter().all(|name| offers().iter().any(|(offered, _)| offered == name));
+    let named = named_in("LARDER_LABS");
+    let is_named = |name: &str| named.iter().any(|named| named == name);
+    let is_offered =
+        |name: &String| name == between::NAME || offers().iter().any(|(offered, _)| offered == name);
+    let mut good = named.iter().all(is_offered);
     let mut proofs = Vec::new();
     for (name, make) in offers() {
         let stands_for_it = |proof: &Proof| proof.has_run() && proof.lab().starts_with("dir_on_");
-        if (!named.is_empty() && !named.contains(&name))
-            || (named.is_empty() && name == "dir" && proofs.iter().any(stands_for_it))
-        {
+        let is_spare = match name {
+            "dir" => proofs.iter().any(stands_for_it),
+            name => ONLY_WHEN_NAMED.contains(&name),
+        };
+        if if named.is_empty() { is_spare } else { !is_named(name) } {
             continue;
         }
         let proof = match make() {
@@ -259,6 +308,11 @@ fn main() -> ExitCode {
             }
         };
         good &= proof.write().is_ok();
+        proofs.push(proof);
+    }
+    if named.is_empty() || is_named(between::NAME) {
+        let (proof, is_good) = run_between(&arguments);
+        good &= is_good && proof.write().is_ok();
         proofs.push(proof);
     }
     let lines: String = proofs.iter().map(|proof| format!("{proof}\n")).collect();

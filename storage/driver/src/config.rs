@@ -25,8 +25,14 @@ pub enum KeyType {
     Boolean,
     /// A whole number.
     Integer,
+    /// A whole number from 1.
+    Count,
+    /// The number of a user or group.
+    Owner,
     /// A size such as `10GiB`.
     Size,
+    /// A size that is a power of two, from the first of these bytes to the last.
+    PowerOfTwo(ByteSize, ByteSize),
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// An absolute path.
@@ -61,9 +67,10 @@ impl KeyType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Boolean => "bool",
-            Self::Integer => "integer",
+            Self::Integer | Self::Count | Self::Owner => "integer",
             Self::Text
             | Self::Size
+            | Self::PowerOfTwo(..)
             | Self::OneOf(_)
             | Self::Path
             | Self::OctalMode
@@ -80,7 +87,19 @@ impl KeyType {
             Self::Text => good(!value.contains('\0'), "text without NUL characters"),
             Self::Boolean => good(parse_boolean(value).is_some(), "true or false"),
             Self::Integer => good(value.parse::<i64>().is_ok(), "a whole number"),
+            Self::Count => good(value.parse::<u32>().is_ok_and(|number| number > 0), "a whole number from 1"),
+            // The last number means "nobody is named".
+            Self::Owner => good(
+                value.parse::<u32>().is_ok_and(|number| number != u32::MAX),
+                "a whole number from 0 to 4294967294",
+            ),
             Self::Size => good(value.parse::<ByteSize>().is_ok(), "a size such as 10GiB"),
+            Self::PowerOfTwo(least, most) => good(
+                value.parse().is_ok_and(|size: ByteSize| {
+                    size.as_bytes().is_power_of_two() && (least..=most).contains(&size)
+                }),
+                &format!("a power of two from {least} to {most}"),
+            ),
             Self::OneOf(words) => good(words.contains(&value), &format!("one of {}", words.join(", "))),
             Self::Path => good(value.starts_with('/') && !value.contains('\0'), "an absolute path"),
             Self::OctalMode => good(
@@ -189,6 +208,20 @@ mod tests {
         check("volume.size", "1GiB", KeyScope::Pool).unwrap();
         check("size", "1GiB", KeyScope::Pool).unwrap_err();
         check("volume.size", "1GiB", KeyScope::Volume).unwrap_err();
+    }
+
+    #[test]
+    fn numbers_keep_within_their_bounds() {
+        let power = KeyType::PowerOfTwo(ByteSize::from_bytes(512), ByteSize::from_mebibytes(16));
+        for (kind, good, bad) in [
+            (KeyType::Count, &["1", "4294967295"][..], &["0", "-1", "1.5", "many"][..]),
+            (KeyType::Owner, &["0", "4294967294"], &["-1", "4294967295", "root"]),
+            (power, &["512", "64KiB", "16MiB"], &["256", "3KiB", "32MiB", "much"]),
+        ] {
+            assert!(good.iter().all(|value| kind.check(value).is_ok()), "{kind:?}");
+            assert!(bad.iter().all(|value| kind.check(value).is_err()), "{kind:?}");
+        }
+        assert_eq!(power.check("1").unwrap_err(), "a power of two from 512B to 16MiB");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The trait that a storage technology implements.
 
-use crate::{Capabilities, Config, ConfigKey, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec};
+use crate::{
+    Capabilities, Config, ConfigKey, Cx, ErrorKind, Need, Place, Result, StorageError, Stream, VolumeSpec,
+};
 use larder_base::ByteSize;
 use larder_base::SnapshotName;
 use std::fmt;
@@ -152,6 +154,11 @@ pub trait Driver: fmt::Debug + Send + Sync {
     ) -> Result<bool> {
         let _ = (cx, at, name, config);
         Ok(false)
+    }
+
+    /// The technology's own way to carry volumes from pool to pool, where it has one.
+    fn stream(&self) -> Option<&dyn Stream> {
+        None
     }
 
     /// Swaps two volumes with all their parts; snapshots stay where they are. One step for a volume of one part.

@@ -52,6 +52,8 @@ pub enum Need {
     Exchange,
     /// Rolling back in place.
     RestoreInPlace,
+    /// Carrying a volume to another pool as a stream.
+    Stream,
 }
 
 /// A failure: its kind, what was being done to what, and why. `Display` is the first line; the causes are

@@ -11,6 +11,7 @@ mod cx;
 mod driver;
 mod error;
 mod place;
+mod stream;
 mod volume;
 
 pub use capability::{Capabilities, CloneKind, Quota, Restore, Shrink, SnapshotKind};
@@ -19,4 +20,5 @@ pub use cx::Cx;
 pub use driver::{Attached, Driver, Mode, PoolUsage, VolumeUsage};
 pub use error::{ErrorKind, Need, Result, StorageError};
 pub use place::{Area, Place};
+pub use stream::{Stream, StreamEnd};
 pub use volume::{Content, DEFAULT_BLOCK_SIZE, VolumeId, VolumeKind, VolumeSpec};

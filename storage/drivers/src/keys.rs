@@ -99,7 +99,7 @@ pub(crate) const COMMON: [ConfigKey; 11] = [
         "Whether owners are shifted for each instance that has the volume",
     ),
     volume("security.unmapped", KeyType::Boolean, "false", "Whether owners are left as they are on the host"),
-    volume_fixed("initial.uid", KeyType::Integer, "0", "Owner of a new volume's root"),
-    volume_fixed("initial.gid", KeyType::Integer, "0", "Group of a new volume's root"),
+    volume_fixed("initial.uid", KeyType::Owner, "0", "Owner of a new volume's root"),
+    volume_fixed("initial.gid", KeyType::Owner, "0", "Group of a new volume's root"),
     volume_fixed("initial.mode", KeyType::OctalMode, "0711", "Mode of a new volume's root"),
 ];

@@ -95,7 +95,7 @@ impl Pool {
         self.stage_contents(cx, staged, source, plan)
     }
 
-    /// The same without a clone: every byte is written.
+    /// The same without a clone: by a stream, or with every byte written.
     pub(crate) fn stage_contents(
         &self,
         cx: &Cx<'_>,
@@ -103,6 +103,9 @@ impl Pool {
         source: CopySource<'_>,
         plan: &CopyPlan<'_>,
     ) -> Result<()> {
+        if self.stage_streamed(cx, staged, source, plan)? {
+            return Ok(());
+        }
         self.driver.create(cx, staged, plan.spec)?;
         match self.driver.capabilities().snapshot {
             SnapshotKind::Copied => self.stage_copied_snapshots(cx, staged, source, plan)?,

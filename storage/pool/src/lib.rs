@@ -22,6 +22,7 @@ mod refresh;
 mod resize;
 mod restore;
 mod snapshot;
+mod stream;
 mod undo;
 
 pub use backup::{BackupMember, ExportPlan, PartsPlan};

@@ -144,6 +144,9 @@ impl Pool {
         if !self.moves_snapshots() {
             return self.stage_anew(cx, staged, source, plan);
         }
+        if self.stage_refresh_streamed(cx, staged, source, plan)? {
+            return Ok(());
+        }
         self.stage_from(cx, staged, &live, plan.spec)?;
         if live.volume.has_disk() {
             self.driver.resize(cx, staged, plan.spec.size)?;

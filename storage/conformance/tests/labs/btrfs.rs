@@ -1,6 +1,6 @@
 //! btrfs on files of the driver's own, as a person gets it who gives no source.
 
-use super::{btrfs_pool, btrfs_volumes, fast_folder, machine, scratch};
+use super::{Mounted, btrfs_pool, btrfs_volumes, fast_folder, machine, mounted, scratch};
 use larder_base::host::{Host, SystemHost};
 use larder_base::{Cancel, Progress, Ticket};
 use larder_storage_conformance::{Bench, Lab, Spares};
@@ -42,12 +42,22 @@ pub(crate) fn cx_over(host: &dyn Host) -> Cx<'_> {
 pub(crate) struct BtrfsLab {
     pub(crate) nested: bool,
     pub(crate) spares: Arc<Spares>,
+    /// A btrfs that is there: each pool is a subvolume in it instead of a file of its own.
+    pub(crate) existing: Option<Arc<Existing>>,
+}
+
+/// A mounted btrfs, unmounted when the last bench in it is gone.
+#[derive(Debug)]
+pub(crate) struct Existing {
+    at: PathBuf,
+    _mounted: Mounted,
 }
 
 #[derive(Debug)]
 struct BtrfsBench {
     folder: tempfile::TempDir,
     nested: bool,
+    existing: Option<Arc<Existing>>,
 }
 
 /// What the lab is called.
@@ -60,11 +70,18 @@ impl BtrfsLab {
     pub(crate) fn offered(nested: bool) -> std::result::Result<Self, String> {
         missing().map_or_else(|| Ok(Self { nested, ..Self::default() }), Err)
     }
+
+    /// The same in subvolumes of a btrfs that is there.
+    pub(crate) fn in_existing() -> std::result::Result<Self, String> {
+        let (at, mounted) = mounted("btrfs")?;
+        let existing = Some(Arc::new(Existing { at, _mounted: mounted }));
+        Ok(Self { existing, ..Self::offered(false)? })
+    }
 }
 
 impl Lab for BtrfsLab {
     fn name(&self) -> &str {
-        name(self.nested)
+        if self.existing.is_some() { "btrfs_subvolume" } else { name(self.nested) }
     }
 
     fn tools(&self) -> Vec<String> {
@@ -80,7 +97,9 @@ impl Lab for BtrfsLab {
     }
 
     fn bench(&self) -> io::Result<Box<dyn Bench>> {
-        Ok(Box::new(BtrfsBench { folder: scratch(fast_folder())?, nested: self.nested }))
+        let below = self.existing.as_ref().map_or(fast_folder(), |existing| &existing.at);
+        let existing = self.existing.clone();
+        Ok(Box::new(BtrfsBench { folder: scratch(below)?, nested: self.nested, existing }))
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -97,7 +116,9 @@ impl Lab for BtrfsLab {
 impl Bench for BtrfsBench {
     fn driver(&self) -> Result<Box<dyn Driver>> {
         let folder = self.folder.path();
-        let config = Config::from([("size".to_owned(), "2GiB".to_owned())]);
+        let source = folder.join("source").display().to_string();
+        let kept_on = if self.existing.is_some() { ("source", source.as_str()) } else { ("size", "2GiB") };
+        let config = Config::from([(kept_on.0.to_owned(), kept_on.1.to_owned())]);
         let recorded = folder.join("recorded");
         let setup = |config| -> Result<PoolSetup> {
             let (root, disks) = (folder.join("pool"), folder.join("disks"));

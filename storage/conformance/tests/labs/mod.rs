@@ -1,10 +1,12 @@
 //! The labs that need more than a folder.
 
+pub(crate) mod between;
 pub(crate) mod btrfs;
 pub(crate) mod btrfs_pool;
 pub(crate) mod btrfs_volumes;
 pub(crate) mod ceph;
 pub(crate) mod ceph_trials;
+pub(crate) mod compare;
 pub(crate) mod lvm;
 pub(crate) mod lvm_trials;
 pub(crate) mod machine;
@@ -12,4 +14,4 @@ pub(crate) mod zfs;
 pub(crate) mod zfs_pools;
 pub(crate) mod zfs_trials;
 
-use super::{fast_folder, scratch};
+use super::{Mounted, fast_folder, mounted, scratch};

@@ -169,6 +169,84 @@ struct FilesystemInfo {
     rest: [u8; 992],
 }
 
+/// `struct btrfs_ioctl_get_subvol_info_args`.
+#[repr(C)]
+struct SubvolumeInfo {
+    tree: u64,
+    name: [u8; 256],
+    parent: u64,
+    directory: u64,
+    generation: u64,
+    flags: u64,
+    identifier: [u8; 16],
+    parent_identifier: [u8; 16],
+    received: [u8; 16],
+    changed: u64,
+    made: u64,
+    sent: u64,
+    arrived: u64,
+    times: [[u64; 2]; 4],
+    reserved: [u64; 8],
+}
+
+/// What a subvolume is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// Its own identifier.
+    pub(super) own: Uuid,
+    /// That of the subvolume it was received as, and the transaction it was sent in.
+    pub(super) received: Option<(Uuid, u64)>,
+}
+
+/// Reads what a subvolume is known by.
+pub(super) fn identity(subvolume: &File) -> io::Result<Identity> {
+    let mut info = SubvolumeInfo {
+        tree: 0,
+        name: [0; 256],
+        parent: 0,
+        directory: 0,
+        generation: 0,
+        flags: 0,
+        identifier: [0; 16],
+        parent_identifier: [0; 16],
+        received: [0; 16],
+        changed: 0,
+        made: 0,
+        sent: 0,
+        arrived: 0,
+        times: [[0; 2]; 4],
+        reserved: [0; 8],
+    };
+    call(subvolume, request::<SubvolumeInfo>(READ, 60), &mut info)?;
+    let received = Uuid::from_bytes(info.received);
+    let received = (!received.is_nil()).then_some((received, info.sent));
+    Ok(Identity { own: Uuid::from_bytes(info.identifier), received })
+}
+
+/// `struct btrfs_ioctl_received_subvol_args`.
+#[repr(C)]
+struct Received {
+    identifier: [u8; 16],
+    sent: u64,
+    arrived: u64,
+    times: [[u64; 2]; 2],
+    flags: u64,
+    reserved: [u64; 16],
+}
+
+/// Notes as what a subvolume was received.
+pub(super) fn set_received(subvolume: &File, identifier: Uuid, sent: u64) -> io::Result<()> {
+    let mut received = Received {
+        identifier: *identifier.as_bytes(),
+        sent,
+        arrived: 0,
+        times: [[0; 2]; 2],
+        flags: 0,
+        reserved: [0; 16],
+    };
+    call(subvolume, request::<Received>(READ | WRITE, 37), &mut received)
+}
+
 /// The identifier of the btrfs that a file is on; `None` on another filesystem.
 pub(super) fn filesystem_of(file: &File) -> Option<Uuid> {
     let mut info = FilesystemInfo { largest_device: 0, devices: 0, identifier: [0; 16], rest: [0; 992] };
@@ -288,6 +366,7 @@ mod tests {
             (4096, 4096, 4096)
         );
         assert_eq!((size_of::<FilesystemInfo>(), size_of::<ResizeArguments>()), (1024, 4096));
+        assert_eq!((size_of::<SubvolumeInfo>(), size_of::<Received>()), (504, 200));
         assert_eq!(std::mem::offset_of!(Search, found), 112);
         assert_eq!(request::<VolumeArguments>(WRITE, 23), 0x5000_9417);
     }

@@ -5,8 +5,12 @@ mod ioctl;
 mod keys;
 mod pool;
 mod quota;
+mod stream;
 mod subvolume;
 mod superblock;
+
+pub(crate) use pool::MKFS;
+pub(crate) use stream::BTRFS;
 
 use crate::PoolSetup;
 use crate::folders::{DISK, Layout, PRIVATE, initial_mode, is_there, make_folder, mark_content, set_owner};
@@ -16,7 +20,7 @@ use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Need, Place,
-    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, VolumeKind, VolumeSpec,
+    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, Stream, VolumeKind, VolumeSpec,
     VolumeUsage,
 };
 use pool::Home;
@@ -24,11 +28,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use subvolume::{SetReadOnly, Spot};
-
-/// Why this machine can't make btrfs pools; `None` when it can.
-pub(crate) fn unavailable() -> Option<String> {
-    crate::missing(pool::MKFS)
-}
 
 /// The driver over one pool.
 #[derive(Debug)]
@@ -220,12 +219,13 @@ impl Driver for Btrfs {
         let (old, new) = (self.layout.path(from), self.layout.path(to));
         let moves_on = from.snapshot.is_some() && old.parent() != new.parent();
         // A snapshot goes to another volume: there is no way but to make it writable for it.
+        let lineage = if moves_on { stream::lineage(&old)? } else { None };
         if moves_on || from.snapshot.is_none() {
             make_movable(cx, &old)?;
         }
         self.layout.rename(cx, from, to)?;
         match moves_on && subvolume::is_subvolume(&new) && !subvolume::is_read_only(&new)? {
-            true => cx.act(&SetReadOnly { at: Spot::at(new), read_only: true }),
+            true => cx.act(&stream::Reseal { path: new, lineage }),
             false => Ok(()),
         }
     }
@@ -297,6 +297,10 @@ impl Driver for Btrfs {
         subvolume::destroy_all(cx, &staged)?;
         snapshot_read_only(cx, &from, &staged)?;
         cx.act(&FsAct::rename_no_replace(staged, path))
+    }
+
+    fn stream(&self) -> Option<&dyn Stream> {
+        Some(self)
     }
 
     fn exchange(&self, cx: &Cx<'_>, one: &Place, other: &Place) -> Result<()> {

@@ -32,7 +32,7 @@ const OWN: [ConfigKey; 12] = [
     pool_fixed("cephfs.create_missing", KeyType::Boolean, "Whether a filesystem that is not there is made"),
     pool_fixed("cephfs.data_pool", KeyType::Text, "OSD pool for the files of a new filesystem"),
     pool_fixed("cephfs.meta_pool", KeyType::Text, "OSD pool for the metadata of a new filesystem"),
-    pool_fixed("cephfs.osd_pg_num", KeyType::Integer, "Placement groups of new OSD pools (default 32)"),
+    pool_fixed("cephfs.osd_pg_num", KeyType::Count, "Placement groups of new OSD pools (default 32)"),
     pool("cephfs.fscache", KeyType::Boolean, "false", "Whether files are cached on this machine (fscache)"),
     pool("rsync.bwlimit", KeyType::Text, "", RSYNC),
     pool("rsync.compression", KeyType::Boolean, "true", RSYNC),
@@ -62,16 +62,20 @@ impl Settings {
         let is_on = |key: &str| value(key).is_some_and(is_true);
         let name = |key: &str, default: &str| word(key, value(key).unwrap_or(default));
         let source = value("source").filter(|source| **source != setup.root.display().to_string());
-        let home = value("cephfs.path").or(source).unwrap_or(setup.name.as_str());
+        let (key, home) = match (value("cephfs.path"), source) {
+            (Some(path), _) => ("cephfs.path", path),
+            (None, Some(source)) => ("source", source),
+            (None, None) => ("cephfs.path", setup.name.as_str()),
+        };
         if source.is_some_and(|source| source != home) {
             let message =
                 format!("invalid value {source:?} of key \"source\": it must be {home}, or left out");
             return Err(StorageError::new(ErrorKind::Invalid, message));
         }
         let (filesystem, path) = home.split_once('/').unwrap_or((home, ""));
-        let filesystem = word("cephfs.path", filesystem)?;
+        let filesystem = word(key, filesystem)?;
         for part in path.split('/').filter(|part| !part.is_empty()) {
-            word("cephfs.path", part)?;
+            word(key, part)?;
         }
         let create = match is_on("cephfs.create_missing") {
             true => Some((

@@ -57,6 +57,19 @@ impl Dir {
         Ok(Self { layout: Layout::new(setup.root), source, config, has_quota: std::sync::OnceLock::new() })
     }
 
+    /// What a pool can do where the filesystem below it has project quotas, or has none.
+    pub const fn capabilities_with(has_quota: bool) -> Capabilities {
+        Capabilities {
+            contents: &[Content::Filesystem, Content::Block, Content::Iso],
+            snapshot: SnapshotKind::Copied,
+            clone: CloneKind::None,
+            quota: if has_quota { Quota::Project } else { Quota::None },
+            shrink: Shrink::No,
+            restore: Restore::Exchange,
+            shared: false,
+        }
+    }
+
     fn has_quota(&self) -> bool {
         *self.has_quota.get_or_init(|| quota::is_available(self.layout.root()))
     }
@@ -109,15 +122,7 @@ impl Driver for Dir {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            contents: &[Content::Filesystem, Content::Block, Content::Iso],
-            snapshot: SnapshotKind::Copied,
-            clone: CloneKind::None,
-            quota: if self.has_quota() { Quota::Project } else { Quota::None },
-            shrink: Shrink::No,
-            restore: Restore::Exchange,
-            shared: false,
-        }
+        Self::capabilities_with(self.has_quota())
     }
 
     fn config_keys(&self) -> &'static [ConfigKey] {

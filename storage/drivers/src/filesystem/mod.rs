@@ -25,6 +25,8 @@ const XFS_ADMIN: Tool = Tool { name: "xfs_admin", package: "xfsprogs" };
 const MKFS_BTRFS: Tool = Tool { name: "mkfs.btrfs", package: "btrfs-progs" };
 const BTRFSTUNE: Tool = Tool { name: "btrfstune", package: "btrfs-progs" };
 const BLKID: Tool = Tool { name: "blkid", package: "util-linux" };
+/// What makes the filesystems.
+pub(crate) const MAKERS: &[Tool] = &[MKFS_EXT4, MKFS_XFS, MKFS_BTRFS];
 /// A check or move of blocks of a large filesystem takes its time.
 const LIMIT: Duration = Duration::from_secs(3600);
 /// How an ext4 is made whose identifier can change without touching its blocks.

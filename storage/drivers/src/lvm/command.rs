@@ -14,7 +14,7 @@ const fn tool(name: &'static str) -> Tool {
 
 pub(super) const LVS: Tool = tool("lvs");
 pub(super) const VGS: Tool = tool("vgs");
-pub(super) const LVCREATE: Tool = tool("lvcreate");
+pub(crate) const LVCREATE: Tool = tool("lvcreate");
 pub(super) const LVCHANGE: Tool = tool("lvchange");
 pub(super) const LVRENAME: Tool = tool("lvrename");
 pub(super) const LVREMOVE: Tool = tool("lvremove");

@@ -50,13 +50,15 @@ const OWN: [ConfigKey; 13] = [
     volume_fixed("block.create_options", KeyType::Text, "", "More arguments for the mkfs of a new volume"),
     volume_fixed(
         "lvm.stripes",
-        KeyType::Integer,
+        KeyType::Count,
         "",
         "Over how many devices a new volume or thin pool is striped",
     ),
-    volume_fixed("lvm.stripes.size", KeyType::Size, "", "Size of a stripe, 4096 bytes at least"),
+    volume_fixed("lvm.stripes.size", STRIPE, "", "Size of a stripe"),
 ];
 
+/// `lvcreate(8)`, `--stripesize`.
+const STRIPE: KeyType = KeyType::PowerOfTwo(ByteSize::from_bytes(4096), ByteSize::from_mebibytes(1024));
 const COMPATIBLE: &str = "Accepted for compatibility; copies are made without rsync";
 /// What the peers call a thin pool that nobody named.
 const THIN_POOL: &str = "IncusThinPool";
@@ -104,16 +106,16 @@ impl Settings {
     /// The spelling of the pool's volumes.
     pub(super) fn names(&self, setup: &PoolSetup, source: &Source) -> Result<Names> {
         let own = text(&self.config, "lvm.vg_name");
-        let vg = match (source, own) {
+        let (key, vg) = match (source, own) {
             (Source::Existing(name), Some(own)) if *name != own => {
                 let message = format!("lvm.vg_name is {own:?}, but the source is the volume group {name:?}");
                 return Err(StorageError::new(ErrorKind::Invalid, message));
             }
-            (Source::Existing(name), _) => name.clone(),
-            (_, Some(own)) => own,
-            (_, None) => setup.name.to_string(),
+            (Source::Existing(name), _) => ("source", name.clone()),
+            (_, Some(own)) => ("lvm.vg_name", own),
+            (_, None) => ("lvm.vg_name", setup.name.to_string()),
         };
-        check_name("lvm.vg_name", &vg)?;
+        check_name(key, &vg)?;
         let filesystem = text(&self.config, "volume.block.filesystem");
         let filesystem = filesystem.and_then(|name| Filesystem::named(&name)).unwrap_or(Filesystem::Ext4);
         Ok(Names { vg, filesystem })

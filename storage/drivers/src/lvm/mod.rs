@@ -11,6 +11,8 @@ mod pool;
 mod report;
 mod volume;
 
+pub(crate) use command::LVCREATE;
+
 use crate::filesystem::is_mounted;
 use crate::source::{Source, new_size};
 use crate::{PoolSetup, missing};
@@ -286,9 +288,14 @@ impl Driver for Lvm {
 
 /// Why this machine can't have LVM volumes; `None` when it can.
 pub fn unavailable() -> Option<String> {
+    missing(LVCREATE).or_else(kernel_lacks)
+}
+
+/// What the kernel lacks for LVM volumes; `None` when it lacks nothing.
+pub(crate) fn kernel_lacks() -> Option<String> {
     let is_loaded = || Path::new("/sys/class/misc/device-mapper").exists() || has_module("dm-mod");
     let no_kernel = || "this machine's kernel has no device-mapper (the module dm-mod)".to_owned();
-    missing(command::LVCREATE).or_else(|| (!is_loaded()).then(no_kernel))
+    (!is_loaded()).then(no_kernel)
 }
 
 fn must_be_available() -> Result<()> {

@@ -48,23 +48,23 @@ fn invalid<T>(problem: String) -> Result<T> {
 /// The zpool or dataset that the keys name.
 pub(super) fn dataset_of(setup: &PoolSetup, source: &Source) -> Result<String> {
     let named = setup.config.get("zfs.pool_name").filter(|name| !name.is_empty());
-    let dataset = match (source, named) {
+    let (key, dataset) = match (source, named) {
         (Source::Existing(source), named) if !source.starts_with('/') => match named {
             Some(name) if name != source => {
                 return invalid(format!(
                     "zfs.pool_name is {name:?} and source {source:?}: give one, or the same twice"
                 ));
             }
-            _ => source.clone(),
+            _ => ("source", source.clone()),
         },
-        (_, Some(name)) => name.clone(),
-        (_, None) => setup.name.to_string(),
+        (_, Some(name)) => ("zfs.pool_name", name.clone()),
+        (_, None) => ("zfs.pool_name", setup.name.to_string()),
     };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     let is_good = |part: &str| !part.is_empty() && !matches!(part, "." | "..") && part.chars().all(is_plain);
     if !dataset.starts_with(|c: char| c.is_ascii_alphabetic()) || !dataset.split('/').all(is_good) {
         return invalid(format!(
-            "{dataset:?} can't be a zpool or dataset: it must begin with a letter and have only letters, digits and - _ . :"
+            "{key} can't be {dataset:?}: a name of a zpool or dataset begins with a letter and has only letters, digits and - _ . :"
         ));
     }
     if dataset.contains('/') && !matches!(source, Source::Existing(_)) {

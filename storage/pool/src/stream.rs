@@ -1,0 +1,180 @@
+//! Copies between two pools of one technology by its own stream. Whatever a stream does not carry is copied file by file.
+
+use crate::Pool;
+use crate::copy::{CopyPlan, CopySource};
+use crate::refresh::RefreshPlan;
+use larder_base::SnapshotName;
+use larder_storage_driver::{Cx, ErrorKind, Place, Quota, Result, StorageError, Stream, VolumeSpec};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// The two ends of a stream, what goes through it, and what both ends have already.
+struct Carrier<'a> {
+    source: CopySource<'a>,
+    from: &'a dyn Stream,
+    to: &'a dyn Stream,
+    staged: &'a Place,
+    spec: &'a VolumeSpec,
+    base: Option<Place>,
+}
+
+impl Carrier<'_> {
+    /// Carries one snapshot or picture of the source to `at`.
+    fn carry(&self, cx: &Cx<'_>, from: &Place, at: &Place) -> Result<()> {
+        cx.checkpoint()?;
+        let (reader, writer) = io::pipe()?;
+        let (reader, writer) = (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)));
+        let (sent, received) = std::thread::scope(|scope| {
+            let sending = scope.spawn(|| self.from.send(cx, from, self.base.as_ref(), writer));
+            let received = self.to.receive(cx, at, self.spec, reader);
+            let died = |_| Err(StorageError::new(ErrorKind::Unexpected, "the sender of a stream died"));
+            (sending.join().unwrap_or_else(died), received)
+        });
+        match (sent, received) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
+            // Each end fails when the other does: the one that knows more tells.
+            (Err(sent), Err(received)) => {
+                tracing::warn!(sent = %sent.chain(), received = %received.chain(), "both ends of a stream failed");
+                Err(if received.kind() == ErrorKind::Unexpected { sent } else { received })
+            }
+        }
+    }
+
+    /// Carries snapshots, oldest first, and then the volume.
+    fn carry_all(&mut self, cx: &Cx<'_>, names: &[SnapshotName], last: &Place) -> Result<()> {
+        let live = Place::live(self.source.volume);
+        for name in names {
+            let from = live.at_snapshot(name);
+            self.carry(cx, &from, &self.staged.at_snapshot(name))?;
+            self.base = Some(from);
+        }
+        self.carry(cx, last, self.staged)
+    }
+}
+
+impl Pool {
+    /// Stages a copy by a stream. Tells whether it did: if not, nothing is staged.
+    pub(crate) fn stage_streamed(
+        &self,
+        cx: &Cx<'_>,
+        staged: &Place,
+        source: CopySource<'_>,
+        plan: &CopyPlan<'_>,
+    ) -> Result<bool> {
+        match self.carrier(cx, staged, source, plan.spec)? {
+            Some(carrier) => self.stage_carried(cx, carrier, plan.snapshots),
+            None => Ok(false),
+        }
+    }
+
+    /// Stages what a refreshed copy shall be by a stream, as long as the two have a snapshot in common that it can be sent on
+    /// top of. Tells whether it did: if not, nothing is staged.
+    pub(crate) fn stage_refresh_streamed(
+        &self,
+        cx: &Cx<'_>,
+        staged: &Place,
+        source: CopySource<'_>,
+        plan: &RefreshPlan<'_>,
+    ) -> Result<bool> {
+        let Some(mut carrier) = self.carrier(cx, staged, source, plan.spec)? else { return Ok(false) };
+        let (ours, theirs) = (Place::live(&plan.spec.id), Place::live(source.volume));
+        for snapshot in plan.snapshots.iter().rev().filter(|snapshot| !snapshot.is_new) {
+            let (ours, theirs) = (ours.at_snapshot(&snapshot.name), theirs.at_snapshot(&snapshot.name));
+            let known = carrier.to.identity(cx, &ours)?;
+            if known.is_some()
+                && source.pool.has(cx, &theirs)?
+                && carrier.from.identity(cx, &theirs)? == known
+            {
+                carrier.base = Some(theirs);
+                break;
+            }
+        }
+        if carrier.base.is_none() {
+            return Ok(false);
+        }
+        let new = plan.snapshots.iter().filter(|snapshot| snapshot.is_new);
+        let names: Vec<SnapshotName> = new.map(|snapshot| snapshot.name.clone()).collect();
+        self.stage_carried(cx, carrier, &names)
+    }
+
+    fn has(&self, cx: &Cx<'_>, place: &Place) -> Result<bool> {
+        Ok(self.driver.list(cx)?.contains(place))
+    }
+
+    /// The ends, where both pools have one and they understand each other.
+    fn carrier<'a>(
+        &'a self,
+        cx: &Cx<'_>,
+        staged: &'a Place,
+        source: CopySource<'a>,
+        spec: &'a VolumeSpec,
+    ) -> Result<Option<Carrier<'a>>> {
+        let (Some(from), Some(to)) = (source.pool.driver.stream(), self.driver.stream()) else {
+            return Ok(None);
+        };
+        let (Some(there), Some(here)) = (from.end()?, to.end()?) else { return Ok(None) };
+        let is_open = here.understands(&there) && self.surely_fits(cx, source, spec)?;
+        Ok(is_open.then_some(Carrier { source, from, to, staged, spec, base: None }))
+    }
+
+    /// A stream is not stopped by a limit that is smaller than what it carries.
+    fn surely_fits(&self, cx: &Cx<'_>, source: CopySource<'_>, spec: &VolumeSpec) -> Result<bool> {
+        let limit = spec.size.filter(|_| self.driver.capabilities().quota != Quota::None);
+        let Some(limit) = limit else { return Ok(true) };
+        let most = source.pool.driver.usage(cx, &source.place())?.total_bytes;
+        Ok(most.is_some_and(|most| most <= limit.as_bytes()))
+    }
+
+    fn stage_carried(&self, cx: &Cx<'_>, mut carrier: Carrier<'_>, names: &[SnapshotName]) -> Result<bool> {
+        let live = Place::live(carrier.source.volume);
+        for name in names.iter().chain(carrier.source.snapshot) {
+            if carrier.from.identity(cx, &live.at_snapshot(name))?.is_none() {
+                return Ok(false);
+            }
+        }
+        let staged = carrier.staged;
+        let carried = self.driver.create(cx, staged, carrier.spec).and_then(|()| {
+            let source = carrier.source;
+            match source.snapshot {
+                Some(_) => carrier.carry_all(cx, names, &source.place()),
+                None => source
+                    .pool
+                    .with_picture(cx, carrier.from, &live, |picture| carrier.carry_all(cx, names, picture)),
+            }
+        });
+        match carried {
+            Ok(()) => Ok(true),
+            Err(error) if is_for_files(&error) => {
+                tracing::warn!(volume = %staged.volume, error = %error.chain(), "no stream: copying files");
+                self.destroy_unseen(cx, staged)?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Works with a picture of a live volume of this pool, and destroys it whatever comes.
+    fn with_picture<T>(
+        &self,
+        cx: &Cx<'_>,
+        stream: &dyn Stream,
+        live: &Place,
+        work: impl FnOnce(&Place) -> Result<T>,
+    ) -> Result<T> {
+        let staged = live.staged(cx.ticket());
+        let outcome = stream.picture(cx, live).and_then(|picture| work(&picture));
+        match (outcome, self.destroy_unseen(cx, &staged)) {
+            (outcome, Ok(())) => outcome,
+            (Ok(_), Err(stuck)) => Err(stuck),
+            (Err(error), Err(stuck)) => Err(error.with_undo_failures(vec![stuck])),
+        }
+    }
+}
+
+/// Whether copying files may do what a stream did not.
+fn is_for_files(error: &StorageError) -> bool {
+    error.undo_failures().is_empty()
+        && matches!(error.kind(), ErrorKind::Unexpected | ErrorKind::Unsupported(_))
+}
