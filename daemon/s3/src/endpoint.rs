@@ -3,9 +3,10 @@
 
 use crate::cors;
 use crate::directory::Directory;
+use crate::document::Document;
 use crate::face::{Face, Options};
 use crate::gate::Peer;
-use crate::limits::{Hasty, Seats};
+use crate::limits::{Hasty, Seats, within};
 use crate::support::custom;
 use async_trait::async_trait;
 use http::header::{
@@ -13,7 +14,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
@@ -25,14 +26,10 @@ use s3s::{Body, S3Error, S3Result, s3_error};
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Headers of a request, all together, have at most so many bytes.
 const MAX_HEADERS: usize = 64 * 1024;
-const HEADER_PATIENCE: Duration = Duration::from_secs(30);
-/// A connection on which nothing moves for so long is cut.
-const IDLE: Duration = Duration::from_secs(90);
 /// Documents that are read whole: deletions of 1,000 keys, lists of 10,000 parts.
 const MAX_DOCUMENT: usize = 4 << 20;
 /// A presigned request is good for at most a week.
@@ -151,8 +148,9 @@ impl Endpoint {
             async move { Ok::<_, Infallible>(endpoint.answer(request.map(Body::from), peer).await) }
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE).max_buf_size(MAX_HEADERS);
-        let stream = TokioIo::new(Hasty::new(stream, IDLE));
+        let patience = self.face.options.patience;
+        builder.timer(TokioTimer::new()).header_read_timeout(patience.headers).max_buf_size(MAX_HEADERS);
+        let stream = TokioIo::new(Hasty::new(stream, patience.idle));
         if let Err(error) = builder.serve_connection(stream, service).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended");
         }
@@ -160,6 +158,7 @@ impl Endpoint {
 
     /// Answers one request.
     pub async fn answer(&self, mut request: Request<Body>, peer: Peer) -> Response<Body> {
+        let patience = self.face.options.patience;
         add_date(request.headers_mut());
         add_hash_of_nothing(&mut request);
         let id = uuid::Uuid::new_v4().simple().to_string().to_ascii_uppercase();
@@ -168,7 +167,7 @@ impl Endpoint {
         let is_attributes = method == Method::GET && names_attributes(request.uri().query());
         let (bucket, in_host) = self.bucket_of(&request);
         request.extensions_mut().insert(peer);
-        let request = match measured(request, in_host).await {
+        let request = match within(patience.body, measured(request, in_host)).await.flatten() {
             Ok(request) => request,
             Err(error) => return finished(rendered(error), &id, &resource, &method).await,
         };
@@ -185,7 +184,8 @@ impl Endpoint {
                                 .await
                                 .unwrap_or_else(rendered)
                         }
-                        _ => self.call(request).await,
+                        _ if is_upload(&request, in_host) => self.call(request).await,
+                        _ => self.call_with_document(request).await,
                     };
                     drop(seat);
                     response
@@ -201,6 +201,15 @@ impl Endpoint {
             response = plain_etag(response).await;
         }
         finished(response, &id, &resource, &method).await
+    }
+
+    async fn call_with_document(&self, mut request: Request<Body>) -> Response<Body> {
+        // What has no body at all needs no watching.
+        let document = (!request.body().is_end_stream()).then(|| Document::watch(&mut request));
+        let response = self.call(request).await;
+        let has_failed = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
+        let fault = document.filter(|_| has_failed).and_then(|document| document.fault(MAX_DOCUMENT));
+        fault.map_or(response, rendered)
     }
 
     async fn call(&self, request: Request<Body>) -> Response<Body> {
@@ -320,6 +329,11 @@ fn claimed_key(request: &Request<Body>) -> String {
 /// What is refused before the protocol layer sees it.
 fn refusal(request: &Request<Body>, in_host: bool) -> Option<S3Error> {
     let has = |name: &str| request.headers().contains_key(name);
+    let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if size > MAX_HEADERS {
+        let message = "Your request header section exceeds the maximum allowed size.";
+        return Some(custom("RequestHeaderSectionTooLarge", StatusCode::BAD_REQUEST, message));
+    }
     if is_upload(request, in_host) && !has("content-length") && !has("transfer-encoding") {
         return Some(s3_error!(MissingContentLength, "You must provide the Content-Length HTTP header."));
     }

@@ -10,6 +10,7 @@ mod copy;
 mod cors;
 mod describe;
 mod directory;
+mod document;
 mod emit;
 mod encryption;
 mod endpoint;
@@ -36,3 +37,4 @@ pub use directory::{
 pub use endpoint::Endpoint;
 pub use face::{Face, Options};
 pub use gate::Peer;
+pub use limits::Patience;
