@@ -17,7 +17,8 @@ fuzz_target!(|form: &[u8]| {
     }
     let listed = world.ann(call("GET", "/shared?list-type=2")).text();
     for key in listed.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()) {
-        let key = key.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&apos;", "'");
+        let key =
+            key.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&apos;", "'");
         let target = format!("/shared/{}", encoded(key.replace("&amp;", "&").as_bytes()));
         assert!(world.ann(call("GET", &target)).body.len() < form.len());
         let _ = world.ann(call("DELETE", &target));

@@ -16,7 +16,11 @@ fuzz_target!(|policy: &str| {
     }
     let shown = world.ann(call("GET", "/shared?policy="));
     assert!(shown.status == 200 && shown.body == policy.as_bytes(), "{}", shown.text());
-    for ask in [call("GET", "/shared/key?tagging="), call("PUT", "/shared/key").body("x"), call("GET", "/shared?prefix=a")] {
+    for ask in [
+        call("GET", "/shared/key?tagging="),
+        call("PUT", "/shared/key").body("x"),
+        call("GET", "/shared?prefix=a"),
+    ] {
         let _ = world.nobody(ask.clone().header("user-agent", "a").header("referer", "http://b"));
         let _ = world.ann(ask.header("x-amz-acl", "private"));
     }
