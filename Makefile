@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench bench-s3 soak crash-s3 fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench bench-s3 soak crash-s3 s3-tests fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ soak:
 crash-s3:
 	cargo build --locked --bin larderd
 	LARDER_CRASH_ROUNDS=$${CRASH_ROUNDS:-50} cargo test --locked -p larder-tests --test crash_s3 -- --nocapture
+
+## s3-tests run the public suite of Ceph against the S3 endpoint, and compare with docs/s3.md
+s3-tests:
+	scripts/s3-tests
 
 ## fuzz    run every fuzz target for FUZZ_SECONDS (30)
 fuzz:

@@ -1,6 +1,7 @@
 //! Real clients: Debian's, and those that the project's own scripts get.
 
 use crate::images::{MISSING, script};
+use crate::s3::Pair;
 use crate::server::{Larderd, program, require, skip};
 use serde_json::Value;
 use std::io::Write;
@@ -52,6 +53,21 @@ impl<'a> RealClient<'a> {
         Some(Self { daemon, words: vec!["lxc".to_owned()], environment })
     }
 
+    /// A program of the system's packages that talks to the daemon's S3 endpoint. Where it is not installed, says that
+    /// `test` is skipped.
+    pub fn of_s3(test: &str, daemon: &'a Larderd, name: &str, pair: &Pair) -> Option<Self> {
+        if !require(test, &[name]) {
+            return None;
+        }
+        let environment = vec![
+            ("AWS_ACCESS_KEY_ID", pair.access.clone()),
+            ("AWS_SECRET_ACCESS_KEY", pair.secret.clone()),
+            ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+            ("LC_ALL", "C.UTF-8".to_owned()),
+        ];
+        Some(Self { daemon, words: vec![format!("/usr/bin/{name}")], environment })
+    }
+
     /// The same with another variable in its environment.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -81,6 +97,8 @@ impl<'a> RealClient<'a> {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]).args(arguments);
         command.current_dir(self.daemon.scratch()).env_remove("LXD_SOCKET");
+        // Not every S3 client can read every bundle, and the endpoint here has no TLS.
+        command.env_remove("AWS_CA_BUNDLE");
         command.env("HOME", self.daemon.scratch()).envs(self.environment.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -1,7 +1,7 @@
 //! Pools on btrfs over the socket: made, grown, refused; volumes, snapshots, copies to and from another driver, restarts,
 //! and a container with its root there.
 
-use larder_tests::{Larderd, RealClient, TestImage, require, require_containers, skip};
+use larder_tests::{Larderd, Pair, RealClient, S3, TestImage, require, require_containers, skip};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -133,6 +133,55 @@ fn volumes_go_between_btrfs_and_dir_and_survive_a_restart() {
     let (_, text) = daemon.refuse("DELETE", POOL, &Value::Null);
     assert!(text.contains("stray") && stray.is_dir(), "{text}");
     assert!(fs::remove_dir(&stray).is_ok());
+    daemon.change("DELETE", POOL, &Value::Null);
+}
+
+#[test]
+fn a_bucket_on_btrfs_is_filled_restored_and_deleted() {
+    let test = "a_bucket_on_btrfs_is_filled_restored_and_deleted";
+    if !require(test, &["curl"]) {
+        return;
+    }
+    let Some(mut daemon) = started(test) else { return };
+    let buckets = "/1.0/storage-pools/fast/buckets";
+    let path = format!("{buckets}/bucket");
+    let made = json!({ "name": "bucket", "config": { "size": "4MiB" } });
+    let s3 = S3::open(&daemon, Pair::of(&daemon.change("POST", buckets, &made)));
+    let folder = daemon.directory().join("storage-pools/fast/buckets/default_bucket");
+    assert_eq!(fs::metadata(&folder).map(|found| found.ino()).ok(), Some(256), "no subvolume");
+    let (old, new) = (vec![1; 2 << 20], vec![2; 1 << 20]);
+    s3.put("bucket/small", b"old");
+    s3.put("bucket/large", &old);
+    daemon.change("POST", &format!("{path}/snapshots"), &json!({ "name": "s0" }));
+    s3.put("bucket/small", b"new");
+    s3.put("bucket/large", &new);
+
+    // What is over its size is refused at the door; what is there stays, can be deleted, and makes room.
+    let refused = s3.send("PUT", "bucket/more", &vec![3; 4 << 20]);
+    assert_eq!(refused.code(), "QuotaExceeded", "{}: {}", refused.status, refused.text());
+    assert!(s3.get("bucket/large") == new);
+    s3.put("bucket/later", &old);
+    assert_eq!(s3.send("PUT", "bucket/last", &old).code(), "QuotaExceeded");
+    assert_eq!(s3.send("DELETE", "bucket/later", b"").status, 204);
+    s3.put("bucket/last", &old);
+
+    // A copy of the snapshot on another driver, and the bucket itself as it was.
+    let source = json!({ "name": "far", "source": { "name": "bucket/s0", "pool": "fast" } });
+    let far = daemon.change("POST", "/1.0/storage-pools/plain/buckets", &source);
+    assert!(s3.with(Pair::of(&far)).get("far/large") == old);
+    daemon.change("PUT", &path, &json!({ "restore": "s0" }));
+    assert_eq!(s3.get("bucket/small"), b"old");
+    assert!(s3.get("bucket/large") == old);
+    assert_eq!(s3.send("GET", "bucket/last", b"").status, 404);
+    daemon.kill();
+    daemon.spawn(&[]);
+    let s3 = S3::open(&daemon, s3.pair.clone().unwrap_or_else(|| panic!("no pair")));
+    assert!(s3.get("bucket/large") == old);
+    let (_, text) = daemon.refuse("DELETE", POOL, &Value::Null);
+    assert!(text.contains("in use"), "{text}");
+    daemon.change("DELETE", &path, &Value::Null);
+    assert!(!folder.exists());
+    assert_eq!(s3.send("GET", "bucket/small", b"").code(), "InvalidAccessKeyId");
     daemon.change("DELETE", POOL, &Value::Null);
 }
 

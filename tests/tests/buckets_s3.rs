@@ -278,31 +278,64 @@ fn wait(mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn the_real_s3cmd_works_on_a_bucket() {
-    if !require("the_real_s3cmd_works_on_a_bucket", &["s3cmd"]) {
+fn lifecycles_are_followed_by_the_day_that_is_set() {
+    if !require("lifecycles_are_followed_by_the_day_that_is_set", &["curl"]) {
         return;
     }
-    let daemon = started();
+    let mut daemon = started();
     let admin = make_bucket(&daemon, &json!({ "name": "bucket" }));
-    let s3 = S3::open(&daemon, admin.clone());
-    let host = s3.url.strip_prefix("http://").unwrap().to_owned();
-    let run = |arguments: &[&str]| {
-        #[expect(clippy::disallowed_methods, reason = "the test runs the client as a person would")]
-        let mut command = std::process::Command::new("s3cmd");
-        command.args(["--no-ssl", "--config=/dev/null", "--host", &host, "--host-bucket", &host]);
-        command.args(["--access_key", &admin.access, "--secret_key", &admin.secret]).args(arguments);
-        let output = command.current_dir(daemon.scratch()).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {error}\n{}", daemon.log());
-        String::from_utf8_lossy(&output.stdout).into_owned()
+    let s3 = S3::open(&daemon, admin);
+    let day = |seconds: &str| json!({ "config": { "storage.buckets_lifecycle_day_seconds": seconds } });
+    for bad in ["0", "soon", "-1"] {
+        let (code, error) = daemon.refuse("PATCH", "/1.0", &day(bad));
+        assert!(code == 400 && error.contains("storage.buckets_lifecycle_day_seconds"), "{bad}: {error}");
+    }
+    let rule = |id: &str, prefix: &str, action: &str| {
+        format!(
+            "<Rule><ID>{id}</ID><Status>Enabled</Status><Filter><Prefix>{prefix}</Prefix></Filter>{action}</Rule>"
+        )
     };
-    let file = daemon.scratch().join("file");
-    // Above s3cmd's threshold for multipart uploads.
-    std::fs::write(&file, vec![5; 16 << 20]).unwrap();
-    run(&["put", "file", "s3://bucket/folder/file", "--multipart-chunk-size-mb=5"]);
-    assert!(run(&["ls", "s3://bucket/folder/"]).contains("s3://bucket/folder/file"));
-    run(&["get", "s3://bucket/folder/file", "back"]);
-    assert!(std::fs::read(daemon.scratch().join("back")).unwrap() == std::fs::read(&file).unwrap());
-    run(&["del", "s3://bucket/folder/file"]);
-    assert_eq!(run(&["ls", "--recursive", "s3://bucket"]), "");
+    let rules = [
+        rule("old", "old/", "<Expiration><Days>1</Days></Expiration>"),
+        rule(
+            "past",
+            "past/",
+            "<NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays></NoncurrentVersionExpiration>",
+        ),
+        rule(
+            "parts",
+            "",
+            "<AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload>",
+        ),
+    ];
+    let document = format!("<LifecycleConfiguration>{}</LifecycleConfiguration>", rules.concat());
+    s3.put(
+        "bucket?versioning=",
+        b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
+    );
+    s3.put("bucket?lifecycle=", document.as_bytes());
+    for key in ["old/one", "kept/one", "past/one", "past/one"] {
+        s3.put(&format!("bucket/{key}"), b"x");
+    }
+    assert_eq!(s3.send("POST", "bucket/upload?uploads=", b"").status, 200);
+    let count = |query: &str, word: &str| {
+        s3.send("GET", &format!("bucket?{query}"), b"").text().matches(word).count()
+    };
+    // With real days nothing is due.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!((count("versions=", "<Version>"), count("uploads=", "<Upload>")), (4, 1));
+    daemon.change("PATCH", "/1.0", &day("1"));
+    wait(|| s3.send("GET", "bucket/old/one", b"").status == 404);
+    wait(|| (count("prefix=past%2F&versions=", "<Version>"), count("uploads=", "<Upload>")) == (1, 0));
+    assert_eq!(s3.get("bucket/kept/one"), b"x");
+    // A day that was set is kept, and one that is unset is a real one.
+    s3.put("bucket/old/two", b"x");
+    daemon.stop();
+    daemon.spawn(&[]);
+    let again = S3::open(&daemon, s3.pair.clone().unwrap());
+    wait(|| again.send("GET", "bucket/old/two", b"").status == 404);
+    daemon.change("PATCH", "/1.0", &day(""));
+    again.put("bucket/old/three", b"x");
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(again.get("bucket/old/three"), b"x");
 }

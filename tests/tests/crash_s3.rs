@@ -1,4 +1,4 @@
-//! `kill -9` of the daemon while many clients put objects: what was acknowledged is there bit for bit after the restart,
+//! `kill -9` of the daemon while many clients put objects, whole and in parts: what was acknowledged is there bit for bit after the restart,
 //! and nothing else is visible in part. `make crash-s3` runs more rounds; LARDER_SEED repeats one.
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const WRITERS: u64 = 32;
 /// Keys of each writer: it overwrites its own again and again.
 const KEYS: u64 = 40;
+/// The least that all parts but the last must have.
+const PART: usize = 5 << 20;
 
 /// A small generator of numbers that look random (xorshift64*).
 #[derive(Debug, Clone)]
@@ -41,7 +43,11 @@ fn content(seed: u64, key: &str, version: u64) -> Vec<u8> {
     let salt = key.bytes().fold(version, |sum, byte| sum.wrapping_mul(131).wrapping_add(u64::from(byte)));
     let mut random = Random::of(seed, salt);
     // Around the size up to which objects lie together, and some large ones.
-    let size = if random.below(8) == 0 { random.below(400 << 10) } else { random.below(24 << 10) };
+    let size = match random.below(64) {
+        0 => PART as u64 + random.below(64 << 10),
+        1..8 => random.below(400 << 10),
+        _ => random.below(24 << 10),
+    };
     let mut bytes = format!("{key} {version} ").into_bytes();
     while (bytes.len() as u64) < size {
         bytes.extend(random.next().to_le_bytes());
@@ -52,6 +58,13 @@ fn content(seed: u64, key: &str, version: u64) -> Vec<u8> {
 /// One connection without signatures: the bucket's policy lets everybody in.
 struct Connection {
     stream: BufReader<TcpStream>,
+    /// The last that was told.
+    etag: String,
+}
+
+/// What stands between two marks.
+fn between<'t>(text: &'t str, begin: &str, end: &str) -> Option<&'t str> {
+    text.split(begin).nth(1)?.split(end).next()
 }
 
 impl Connection {
@@ -59,7 +72,32 @@ impl Connection {
         let stream = TcpStream::connect(host).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
         stream.set_nodelay(true).ok()?;
-        Some(Self { stream: BufReader::new(stream) })
+        Some(Self { stream: BufReader::new(stream), etag: String::new() })
+    }
+
+    /// Puts an object, in parts when it is large or when asked to. Status and body of what failed or came last.
+    fn put(&mut self, path: &str, body: &[u8], in_parts: bool) -> Option<(u16, Vec<u8>)> {
+        if !in_parts && body.len() < PART {
+            return self.send("PUT", path, body);
+        }
+        let (status, begun) = self.send("POST", &format!("{path}?uploads="), b"")?;
+        let begun = String::from_utf8_lossy(&begun).into_owned();
+        let Some(upload) = between(&begun, "<UploadId>", "<") else { return Some((status, begun.into())) };
+        let mut parts = String::new();
+        for (at, part) in body.chunks(PART).enumerate() {
+            let number = at + 1;
+            let answer = self.send("PUT", &format!("{path}?partNumber={number}&uploadId={upload}"), part)?;
+            if answer.0 != 200 {
+                return Some(answer);
+            }
+            let etag = &self.etag;
+            parts += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+        }
+        let list = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
+        let (status, body) = self.send("POST", &format!("{path}?uploadId={upload}"), list.as_bytes())?;
+        // An error may come after the head.
+        let is_done = String::from_utf8_lossy(&body).contains("</CompleteMultipartUploadResult>");
+        Some((if is_done { status } else { 0 }, body))
     }
 
     /// Status and body; `None` when the connection broke.
@@ -82,6 +120,9 @@ impl Connection {
             }
             if let Some(value) = header.strip_prefix("content-length:") {
                 length = value.trim().parse().ok()?;
+            }
+            if let Some(value) = header.strip_prefix("etag:") {
+                value.trim().clone_into(&mut self.etag);
             }
             is_chunked |= header.starts_with("transfer-encoding:") && header.contains("chunked");
         }
@@ -127,7 +168,8 @@ fn write(host: &str, seed: u64, writer: u64, mut told: Told, is_over: &AtomicBoo
         let key = format!("w{writer}/k{}", random.below(KEYS));
         let known = told.entry(key.clone()).or_default();
         known.tried += 1;
-        match connection.send("PUT", &format!("bucket/{key}"), &content(seed, &key, known.tried)) {
+        let (path, in_parts) = (format!("bucket/{key}"), random.below(8) == 0);
+        match connection.put(&path, &content(seed, &key, known.tried), in_parts) {
             Some((200, _)) => known.acknowledged = known.tried,
             Some((status, body)) => panic!("PUT {key}: {status}: {}", String::from_utf8_lossy(&body)),
             None => break,
@@ -170,6 +212,25 @@ fn check(host: &str, seed: u64, told: &mut Told) {
         *known = Known { acknowledged: version, tried: version };
     }
     told.retain(|_, known| known.acknowledged > 0);
+}
+
+/// Gives up what was never completed, which its client could have gone on with.
+fn abort_uploads(host: &str) {
+    let mut connection = Connection::open(host).unwrap();
+    loop {
+        let (_, body) = connection.send("GET", "bucket?uploads=", b"").unwrap();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let uploads = text.split("<Upload>").skip(1);
+        let aborted = uploads.filter_map(|upload| {
+            let (key, id) = (between(upload, "<Key>", "<")?, between(upload, "<UploadId>", "<")?);
+            let (status, _) = connection.send("DELETE", &format!("bucket/{key}?uploadId={id}"), b"")?;
+            assert_eq!(status, 204, "{upload}");
+            Some(())
+        });
+        if aborted.count() == 0 {
+            return;
+        }
+    }
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -226,6 +287,7 @@ fn what_was_acknowledged_survives_kill_9() {
         println!("round {round}: {} objects, {acknowledged} versions acknowledged", all.len());
     }
     assert!(acknowledged > 20, "only {acknowledged} objects were put: nothing was tried");
+    abort_uploads(&host);
     // Staging holds nothing once the bucket has been opened again.
     let folder = daemon.directory().join("storage-pools/default/buckets/default_bucket/staging");
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "something is left in staging");

@@ -2,17 +2,18 @@
 
 use crate::cors;
 use crate::directory::Directory;
+use crate::document::Document;
 use crate::face::{Face, Options};
 use crate::gate::Peer;
-use crate::limits::{Hasty, Seats};
+use crate::limits::{Hasty, MAX_HEADERS, Seats, within};
 use crate::reply::{MAX_DOCUMENT, finished, names_attributes, plain_etag, rendered};
-use crate::request::{add_date, add_hash_of_nothing, claimed_key, measured, refusal};
+use crate::request::{add_date, add_hash_of_nothing, claimed_key, is_upload, measured, refusal};
 use crate::support::custom;
 use crate::traffic::{Watch, Watched, Watcher};
 use async_trait::async_trait;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
@@ -24,14 +25,7 @@ use s3s::{Body, S3Result, s3_error};
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-
-/// Headers of a request, all together, have at most so many bytes.
-const MAX_HEADERS: usize = 64 * 1024;
-const HEADER_PATIENCE: Duration = Duration::from_secs(30);
-/// A connection on which nothing moves for so long is cut.
-const IDLE: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
 struct Secrets(Arc<dyn Directory>);
@@ -148,8 +142,9 @@ impl Endpoint {
             async move { Ok::<_, Infallible>(endpoint.watched(request.map(Body::from), peer).await) }
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE).max_buf_size(MAX_HEADERS);
-        let stream = TokioIo::new(Hasty::new(stream, IDLE));
+        let patience = self.face.options.patience;
+        builder.timer(TokioTimer::new()).header_read_timeout(patience.headers).max_buf_size(MAX_HEADERS);
+        let stream = TokioIo::new(Hasty::new(stream, patience.idle));
         let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -172,6 +167,7 @@ impl Endpoint {
 
     /// Answers one request.
     pub async fn answer(&self, mut request: Request<Body>, peer: Peer) -> Response<Body> {
+        let patience = self.face.options.patience;
         add_date(request.headers_mut());
         add_hash_of_nothing(&mut request);
         let id = uuid::Uuid::new_v4().simple().to_string().to_ascii_uppercase();
@@ -180,7 +176,7 @@ impl Endpoint {
         let is_attributes = method == Method::GET && names_attributes(request.uri().query());
         let (bucket, in_host) = self.bucket_of(&request);
         request.extensions_mut().insert(peer);
-        let request = match measured(request, in_host).await {
+        let request = match within(patience.body, measured(request, in_host)).await.flatten() {
             Ok(request) => request,
             Err(error) => return finished(rendered(error), &id, &resource, &method).await,
         };
@@ -197,7 +193,8 @@ impl Endpoint {
                                 .await
                                 .unwrap_or_else(rendered)
                         }
-                        _ => self.call(request).await,
+                        _ if is_upload(&request, in_host) => self.call(request).await,
+                        _ => self.call_with_document(request).await,
                     };
                     drop(seat);
                     response
@@ -213,6 +210,15 @@ impl Endpoint {
             response = plain_etag(response).await;
         }
         finished(response, &id, &resource, &method).await
+    }
+
+    async fn call_with_document(&self, mut request: Request<Body>) -> Response<Body> {
+        // What has no body at all needs no watching.
+        let document = (!request.body().is_end_stream()).then(|| Document::watch(&mut request));
+        let response = self.call(request).await;
+        let has_failed = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
+        let fault = document.filter(|_| has_failed).and_then(|document| document.fault(MAX_DOCUMENT));
+        fault.map_or(response, rendered)
     }
 
     async fn call(&self, request: Request<Body>) -> Response<Body> {

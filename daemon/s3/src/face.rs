@@ -1,6 +1,7 @@
 //! The face: which operation is done where. What isn't named here is answered with `NotImplemented`.
 
 use crate::directory::Directory;
+use crate::limits::Patience;
 use crate::settings::SettingsCache;
 use crate::{bucket_access, buckets, config, copy, delete, lists, multipart, objects, properties, read};
 use jiff::SignedDuration;
@@ -21,6 +22,8 @@ pub struct Options {
     pub buckets_per_account: usize,
     /// Requests of one key that are answered at the same time; more wait no longer than it takes to refuse them.
     pub requests_per_key: usize,
+    /// How long a client is waited for.
+    pub patience: Patience,
 }
 
 impl Default for Options {
@@ -31,6 +34,7 @@ impl Default for Options {
             domains: Vec::new(),
             buckets_per_account: 1000,
             requests_per_key: 256,
+            patience: Patience::default(),
         }
     }
 }

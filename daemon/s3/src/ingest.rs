@@ -1,7 +1,9 @@
 //! Taking a request's body in: hashed, checked, encrypted, into a blob that is complete or not there at all.
 
+use crate::Face;
 use crate::checksum::{Algorithm, Hasher};
 use crate::encryption::CustomerKey;
+use crate::limits::within;
 use crate::support::{blocking, custom, from_bucket};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -15,8 +17,6 @@ use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A client that sends nothing for so long is cut.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// What is gathered before it is hashed and written at once.
 const CHUNK: usize = 256 * 1024;
 /// What comes at once goes a little beyond that.
@@ -95,6 +95,7 @@ impl Sink {
 
 /// Takes a body in. Fails, leaving nothing, when it isn't what was said.
 pub(crate) async fn ingest(
+    face: &Face,
     bucket: Arc<Bucket>,
     body: Option<StreamingBlob>,
     expected: Expected,
@@ -110,7 +111,7 @@ pub(crate) async fn ingest(
     let expects = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(CHUNK);
     let mut gathered = Vec::with_capacity(expects.min(CHUNK + SPARE));
     if let Some(mut body) = body {
-        while let Some(chunk) = next(&mut body).await? {
+        while let Some(chunk) = next(&mut body, face.options.patience.body).await? {
             gathered.extend_from_slice(&chunk);
             let came = sink.incoming.size() + gathered.len() as u64;
             if expected.most.is_some_and(|most| came > most) {
@@ -128,13 +129,8 @@ pub(crate) async fn ingest(
     check(sink, &expected, length)
 }
 
-async fn next(body: &mut StreamingBlob) -> S3Result<Option<Bytes>> {
-    match tokio::time::timeout(PATIENCE, body.next()).await {
-        Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
-        Ok(Some(Err(error))) => Err(from_stream(error)),
-        Ok(None) => Ok(None),
-        Err(_) => Err(s3_error!(RequestTimeout, "nothing came for {} seconds", PATIENCE.as_secs())),
-    }
+async fn next(body: &mut StreamingBlob, patience: Duration) -> S3Result<Option<Bytes>> {
+    within(patience, body.next()).await?.transpose().map_err(from_stream)
 }
 
 /// Errors of the signed body's own checks, which the protocol layer tells by their names only.

@@ -12,6 +12,7 @@ mod cors;
 mod delete;
 mod describe;
 mod directory;
+mod document;
 mod emit;
 mod encryption;
 mod endpoint;
@@ -42,4 +43,5 @@ pub use directory::{
 pub use endpoint::Endpoint;
 pub use face::{Face, Options};
 pub use gate::Peer;
+pub use limits::Patience;
 pub use traffic::{Answered, Watcher};

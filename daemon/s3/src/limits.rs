@@ -1,6 +1,7 @@
 //! What keeps one client from hurting the others: seats a key can take, and connections that must move.
 
 use parking_lot::Mutex;
+use s3s::{S3Result, s3_error};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -10,6 +11,33 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+/// Headers of a request, all together, have at most so many bytes.
+pub(crate) const MAX_HEADERS: usize = 64 * 1024;
+
+/// How long a client is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For the headers of a request, all of them.
+    pub headers: Duration,
+    /// For the next bytes of a body; and for all of what is read before it is known who sends it.
+    pub body: Duration,
+    /// For anything to move on a connection, in either direction.
+    pub idle: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { headers: seconds(30), body: seconds(60), idle: seconds(90) }
+    }
+}
+
+/// Waits for something that a client sends.
+pub(crate) async fn within<T>(patience: Duration, coming: impl Future<Output = T>) -> S3Result<T> {
+    let late = || s3_error!(RequestTimeout, "it did not come within {} seconds", patience.as_secs());
+    tokio::time::timeout(patience, coming).await.map_err(|_| late())
+}
 
 /// How many requests of each key are being answered.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use crate::form::{Form, malformed};
 use crate::form_policy::{FormPolicy, Signed};
 use crate::gate::Gate;
 use crate::ingest::{Expected, ingest};
+use crate::limits::within;
 use crate::support::{blocking, unavailable};
 use crate::{Face, checksum};
 use http::header::{CONTENT_TYPE, ETAG, LOCATION};
@@ -36,7 +37,7 @@ pub(crate) async fn post(
     bucket: &str,
 ) -> S3Result<Response<Body>> {
     let (parts, body) = request.into_parts();
-    let mut form = Form::read(body, boundary).await?;
+    let mut form = within(face.options.patience.body, Form::read(body, boundary)).await??;
     let key = form.fields.get("key").filter(|key| !key.is_empty()).cloned();
     let key =
         key.ok_or_else(|| s3_error!(InvalidArgument, "Bucket POST must contain a field named 'key'."))?;
@@ -152,7 +153,7 @@ async fn store(
         ..Expected::default()
     };
     let body = StreamingBlob::wrap(Box::pin(form.into_file()));
-    let ingested = ingest(gate.bucket(), Some(body), expected).await?;
+    let ingested = ingest(face, gate.bucket(), Some(body), expected).await?;
     if ingested.staged.part().size < policy.map_or(0, FormPolicy::least) {
         return Err(s3_error!(
             EntityTooSmall,

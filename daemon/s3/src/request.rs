@@ -1,5 +1,6 @@
 //! What a request must be before the protocol layer sees it, and what is put right in it.
 
+use crate::limits::MAX_HEADERS;
 use crate::support::custom;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -37,7 +38,7 @@ pub(crate) fn add_hash_of_nothing(request: &mut Request<Body>) {
 }
 
 /// An upload of an object, by its method and path: its length must be told.
-fn is_upload(request: &Request<Body>, in_host: bool) -> bool {
+pub(crate) fn is_upload(request: &Request<Body>, in_host: bool) -> bool {
     let path = request.uri().path().trim_start_matches('/');
     let has_key =
         if in_host { !path.is_empty() } else { path.split_once('/').is_some_and(|(_, key)| !key.is_empty()) };
@@ -78,6 +79,11 @@ pub(crate) fn claimed_key(request: &Request<Body>) -> String {
 /// What is refused before the protocol layer sees it.
 pub(crate) fn refusal(request: &Request<Body>, in_host: bool) -> Option<S3Error> {
     let has = |name: &str| request.headers().contains_key(name);
+    let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if size > MAX_HEADERS {
+        let message = "Your request header section exceeds the maximum allowed size.";
+        return Some(custom("RequestHeaderSectionTooLarge", StatusCode::BAD_REQUEST, message));
+    }
     if is_upload(request, in_host) && !has("content-length") && !has("transfer-encoding") {
         return Some(s3_error!(MissingContentLength, "You must provide the Content-Length HTTP header."));
     }

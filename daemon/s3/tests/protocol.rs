@@ -140,6 +140,9 @@ fn a_body_that_is_not_what_was_signed_or_ends_early_leaves_nothing() {
     let mut tampered = call("PUT", "/first/key").body(vec![b'a'; 100_000]).sign("ANN", "secret of ann/+=");
     tampered.body[50_000] = b'b';
     assert_eq!(tampered.send(&served).code(), "XAmzContentSHA256Mismatch");
+    let mut document = call("PUT", "/first?tagging=").body("<Tagging/>").sign("ANN", "secret of ann/+=");
+    document.body = b"<tagging/>".to_vec();
+    assert_eq!(document.send(&served).code(), "XAmzContentSHA256Mismatch");
     let digest = call("PUT", "/first/key").header("content-md5", "tX3MsGTNI2MzHfRA7qxB9g==").body("x");
     assert_eq!(ann(&served, digest).code(), "BadDigest");
     let cut = call("PUT", "/first/key").body(vec![b'a'; 100_000]).sign("ANN", "secret of ann/+=");
@@ -215,4 +218,75 @@ fn versions_and_locks_hold_over_the_protocol() {
     assert_eq!(ann(&served, call("GET", &version)).text(), "x");
     let bypass = call("DELETE", &version).header("x-amz-bypass-governance-retention", "true");
     assert_eq!(ann(&served, bypass).status, 204);
+}
+
+#[test]
+fn a_captured_signature_is_good_for_what_was_signed_alone() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    ann(&served, call("PUT", "/other"));
+    ann(&served, call("PUT", "/first/key").body("x"));
+    let captured =
+        call("PUT", "/first/key").header("x-amz-meta-a", "b").body("y").sign("ANN", "secret of ann/+=");
+    assert_eq!(captured.send(&served).status, 200);
+    assert_eq!(captured.send(&served).status, 200, "sent again, as after an answer that was lost");
+    let with = |change: fn(&mut common::Call)| {
+        let mut changed = captured.clone();
+        change(&mut changed);
+        changed.send(&served).code()
+    };
+    assert_eq!(with(|call| call.method = "DELETE"), "SignatureDoesNotMatch");
+    assert_eq!(with(|call| call.target = "/first/kez".to_owned()), "SignatureDoesNotMatch");
+    assert_eq!(with(|call| call.target = "/other/key".to_owned()), "SignatureDoesNotMatch");
+    assert_eq!(with(|call| call.target += "?tagging="), "SignatureDoesNotMatch");
+    assert_eq!(with(|call| *call = call.clone().header("x-amz-meta-a", "c")), "SignatureDoesNotMatch");
+    assert_eq!(with(|call| *call = call.clone().header("host", "other.s3.test")), "SignatureDoesNotMatch");
+    assert_eq!(with(|call| call.body = b"z".to_vec()), "XAmzContentSHA256Mismatch");
+    let later = |call: &mut common::Call| {
+        let old = call.headers["x-amz-date"].clone();
+        let now = jiff::Timestamp::now() - SignedDuration::from_mins(1);
+        call.headers.insert("x-amz-date".to_owned(), now.strftime("%Y%m%dT%H%M%SZ").to_string());
+        assert_ne!(call.headers["x-amz-date"], old);
+    };
+    assert_eq!(with(later), "SignatureDoesNotMatch", "its date is signed too");
+    assert_eq!(ann(&served, call("GET", "/first/key")).text(), "y");
+}
+
+#[test]
+fn signed_chunks_can_not_be_changed_left_out_or_taken_from_elsewhere() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let (one, other) = (vec![b'a'; 8192], vec![b'b'; 8192]);
+    let put = |chunks: &[&[u8]]| call("PUT", "/first/key").sign_chunks("ANN", "secret of ann/+=", chunks);
+    let whole = put(&[&one, &other]);
+    assert_eq!(whole.send(&served).status, 200);
+    assert!(ann(&served, call("GET", "/first/key")).body == [&one[..], &other].concat());
+    ann(&served, call("DELETE", "/first/key"));
+    // Each is framed by its length, its signature and line ends.
+    let framed = 8192 + "2000;chunk-signature=".len() + 64 + 4;
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut changed = whole.clone();
+        change(&mut changed.body);
+        changed.send(&served)
+    };
+    for refused in [
+        changed(&|body| body[1000] = b'c'),
+        changed(&|body| body[framed + 2000] = b'c'),
+        // The second chunk twice, and never the first.
+        changed(&|body| {
+            body.copy_within(framed..2 * framed, 0);
+        }),
+        // A chunk of another upload.
+        changed(&|body| {
+            body[..framed].copy_from_slice(&put(&[&other, &other]).body[..framed]);
+        }),
+    ] {
+        assert!(matches!(refused.status, 400 | 403), "{}: {}", refused.status, refused.text());
+        assert!(
+            ["SignatureDoesNotMatch", "IncompleteBody"].contains(&refused.code().as_str()),
+            "{}",
+            refused.text()
+        );
+    }
+    assert_eq!(ann(&served, call("GET", "/first/key")).code(), "NoSuchKey");
 }

@@ -29,7 +29,11 @@ pub(crate) fn signing_key(secret: &str, day: &str) -> Vec<u8> {
 
 /// The signature of a canonical request.
 pub(crate) fn signature(key: &[u8], date: &str, canonical: &str) -> String {
-    let hashed = hex::encode(Sha256::digest(canonical));
-    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{}/us-east-1/s3/aws4_request\n{hashed}", &date[..8]);
+    signature_of("AWS4-HMAC-SHA256", key, date, &hex::encode(Sha256::digest(canonical)))
+}
+
+/// The signature of what an algorithm signs in the end.
+pub(crate) fn signature_of(algorithm: &str, key: &[u8], date: &str, what: &str) -> String {
+    let to_sign = format!("{algorithm}\n{date}\n{}/us-east-1/s3/aws4_request\n{what}", &date[..8]);
     hex::encode(hmac(key, &to_sign))
 }

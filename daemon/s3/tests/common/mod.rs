@@ -12,10 +12,11 @@ use folder::{Configuration, Folder};
 use jiff::{SignedDuration, Timestamp};
 use larder_s3::{Endpoint, Options, Peer};
 use sha2::{Digest, Sha256};
-use signing::{signature, signing_key, sorted_query};
+use signing::{signature, signature_of, signing_key, sorted_query};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -39,13 +40,21 @@ pub(crate) struct Served {
     _runtime: Runtime,
 }
 
+/// An endpoint over a folder.
+pub(crate) fn endpoint(folder: &Path, options: Options) -> Endpoint {
+    let configuration: Configuration = serde_json::from_str(ACCOUNTS).unwrap();
+    Endpoint::new(Arc::new(Folder::open(folder, configuration).unwrap()), options)
+}
+
 /// Serves an empty folder.
 pub(crate) fn serve() -> Served {
+    serve_with(Options { domains: vec!["s3.test".to_owned()], ..Options::default() })
+}
+
+/// Serves an empty folder with other options.
+pub(crate) fn serve_with(options: Options) -> Served {
     let folder = tempfile::tempdir().unwrap();
-    let configuration: Configuration = serde_json::from_str(ACCOUNTS).unwrap();
-    let directory = Folder::open(folder.path(), configuration).unwrap();
-    let options = Options { domains: vec!["s3.test".to_owned()], ..Options::default() };
-    let endpoint = Endpoint::new(Arc::new(directory), options);
+    let endpoint = endpoint(folder.path(), options);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
@@ -81,6 +90,19 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// What stands in these bytes, with the rest as its body; none before its head is whole.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        Some(Self { status, headers, body: bytes[end + 4..].to_vec() })
+    }
+
     /// The code of an error.
     pub(crate) fn code(&self) -> String {
         let text = self.text();
@@ -133,6 +155,28 @@ impl Call {
         self
     }
 
+    /// Signs by header, and a body in chunks one after the other.
+    pub(crate) fn sign_chunks(mut self, key: &str, secret: &str, chunks: &[&[u8]]) -> Self {
+        let length: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+        self = self
+            .header("content-encoding", "aws-chunked")
+            .header("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")
+            .header("x-amz-decoded-content-length", &length.to_string())
+            .sign(key, secret);
+        let date = self.headers["x-amz-date"].clone();
+        let key_of_day = signing_key(secret, &date[..8]);
+        let mut before = self.headers["authorization"].rsplit('=').next().unwrap().to_owned();
+        let nothing = hex::encode(Sha256::digest(b""));
+        for chunk in chunks.iter().copied().chain([&b""[..]]) {
+            let what = format!("{before}\n{nothing}\n{}", hex::encode(Sha256::digest(chunk)));
+            before = signature_of("AWS4-HMAC-SHA256-PAYLOAD", &key_of_day, &date, &what);
+            self.body.extend(format!("{:x};chunk-signature={before}\r\n", chunk.len()).bytes());
+            self.body.extend_from_slice(chunk);
+            self.body.extend(b"\r\n");
+        }
+        self
+    }
+
     /// Signs by query, for so many seconds.
     pub(crate) fn presign(mut self, key: &str, secret: &str, seconds: u64) -> Self {
         let date = self.date();
@@ -159,8 +203,11 @@ impl Call {
     pub(crate) fn head(&self) -> String {
         let headers: String =
             self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let length = self.body.len();
-        format!("{} {} HTTP/1.1\r\n{headers}content-length: {length}\r\n\r\n", self.method, self.target)
+        let names_length =
+            ["content-length", "transfer-encoding"].iter().any(|name| self.headers.contains_key(*name));
+        let length =
+            if names_length { String::new() } else { format!("content-length: {}\r\n", self.body.len()) };
+        format!("{} {} HTTP/1.1\r\n{headers}{length}\r\n", self.method, self.target)
     }
 
     /// Sends it over a connection of its own.
@@ -175,30 +222,22 @@ impl Call {
 /// Reads a whole reply.
 pub(crate) fn read_reply(stream: &mut TcpStream, is_head: bool) -> Reply {
     let mut bytes = Vec::new();
-    let end = loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end;
+    let mut reply = loop {
+        if let Some(reply) = Reply::read(&bytes) {
+            break reply;
         }
         let mut chunk = [0; 4096];
         let count = stream.read(&mut chunk).unwrap();
         assert!(count > 0, "the connection ended: {}", String::from_utf8_lossy(&bytes));
         bytes.extend_from_slice(&chunk[..count]);
     };
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let mut lines = head.lines();
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-    let headers: BTreeMap<String, String> = lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-        .collect();
-    let length: usize = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = bytes[end + 4..].to_vec();
+    let length: usize = reply.headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     if !is_head {
-        let already = body.len();
-        body.resize(length.max(already), 0);
-        stream.read_exact(&mut body[already..]).unwrap();
+        let already = reply.body.len();
+        reply.body.resize(length.max(already), 0);
+        stream.read_exact(&mut reply.body[already..]).unwrap();
     }
-    Reply { status, headers, body }
+    reply
 }
 
 /// Sends as Ann.
