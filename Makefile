@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench soak crash-s3 fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers test-lab-daemon power-cut faults bench soak crash-s3 fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -47,6 +47,14 @@ test-lab:
 ## test-lab-containers run the container tests on cgroup v2, without AppArmor and with it
 test-lab-containers:
 	tests/lab/test-containers
+
+## test-lab-daemon run larderd itself in that guest on lvm and zfs: its API and a minute of the soak each; DRIVER=x runs one
+test-lab-daemon:
+	tests/lab/test-daemon $(DRIVER)
+
+## power-cut let guests lose their power in the middle of changes on btrfs, lvm and zfs (DRIVER=x: one), and look at what is left
+power-cut:
+	tests/lab/power-cut $(DRIVER)
 
 ## faults  run the suite of DRIVER=x with a fault at every step (what this kernel has not, in the guest), and note the result in docs/proofs
 faults:
