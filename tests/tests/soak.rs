@@ -328,7 +328,7 @@ fn soak(daemon: &Larderd, driver: &str, seed: u64, time: Duration) {
         daemon.change("DELETE", &format!("{VOLUMES}/{name}"), &Value::Null);
     }
     daemon.change("DELETE", "/1.0/storage-pools/soak", &Value::Null);
-    assert_eq!(daemon.read("/1.0/warnings"), json!([]), "warnings");
+    assert_eq!(daemon.read("/1.0/warnings?recursion=1"), json!([]), "warnings");
 }
 
 /// Mounts, loop devices, device-mapper nodes and processes that still have something to do with a folder that is over.
