@@ -169,13 +169,14 @@ fn disks_hold_what_is_put_on_them_and_only_grow() {
         let body = json!({ "name": "disk", "type": "custom", "content_type": "block", "config": wanted });
         daemon.change("POST", VOLUMES, &body);
         let at = format!("{VOLUMES}/disk");
-        let total = |daemon: &Larderd| daemon.read(&format!("{at}/state"))["usage"]["total"].clone();
         daemon.change("PATCH", &at, &json!({ "config": { "size": "96MiB" } }));
         let (code, text) = daemon.refuse("PATCH", &at, &json!({ "config": { "size": "64MiB" } }));
         assert!(code == 400 && text.contains("shrink"), "{driver}: {code} {text}");
         let exported = content(daemon, &at);
         assert_eq!(exported.values().map(|disk| disk.len() as u64).collect::<Vec<_>>(), [96 * MEBIBYTE]);
-        assert_eq!(total(daemon), json!(96 * MEBIBYTE), "{driver}");
+        // Not every technology can tell what a disk that nobody uses has written.
+        let usage = daemon.read(&format!("{at}/state"))["usage"].clone();
+        assert!(usage.is_null() || usage["total"] == json!(96 * MEBIBYTE), "{driver}: {usage}");
     });
 }
 

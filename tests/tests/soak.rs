@@ -1,8 +1,9 @@
 //! Many clients do random things to volumes at once, each against a plain model of its own; some names they fight over.
 //! Nothing may diverge, and nothing may be left.
 //!
-//! `LARDER_SOAK_SECONDS` (10), `LARDER_SOAK_DRIVER` (every driver that works here), `LARDER_SOAK_SEED` (printed), and
-//! `LARDER_SOAK_CONFIG` (the pool's keys as JSON) say otherwise. `make soak DRIVER=btrfs` is the long one.
+//! `LARDER_SOAK_SECONDS` (10), `LARDER_SOAK_CLIENTS` (6), `LARDER_SOAK_DRIVER` (every driver that works here),
+//! `LARDER_SOAK_SEED` (printed), and `LARDER_SOAK_CONFIG` (the pool's keys as JSON) say otherwise. `make soak DRIVER=btrfs`
+//! is the long one.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test panics to fail, and tells its seed")]
 
@@ -13,7 +14,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const CLIENTS: u64 = 6;
 const VOLUMES: &str = "/1.0/storage-pools/soak/volumes/custom";
 /// How many volumes a client has at most.
 const MANY: usize = 6;
@@ -297,9 +297,10 @@ fn random_verbs_of_many_clients_never_diverge_and_leave_nothing() {
 fn soak(daemon: &Larderd, driver: &str, seed: u64, time: Duration) {
     let pool = json!({ "name": "soak", "driver": driver, "config": pool_config(driver) });
     daemon.change("POST", "/1.0/storage-pools", &pool);
+    let clients = setting("LARDER_SOAK_CLIENTS").map_or(6, |clients| clients.parse().unwrap());
     let (done, end) = (AtomicU64::new(0), Instant::now() + time);
     std::thread::scope(|scope| {
-        for number in 0..CLIENTS {
+        for number in 0..clients {
             let random = Random(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1);
             let volumes = BTreeMap::new();
             let mut client = Client { daemon, driver, number, random, volumes, made: 0, done: &done };
@@ -318,7 +319,7 @@ fn soak(daemon: &Larderd, driver: &str, seed: u64, time: Duration) {
     });
     let verbs = done.into_inner();
     println!("soak: {verbs} verbs");
-    assert!(verbs >= CLIENTS, "nothing was done");
+    assert!(verbs >= clients, "nothing was done");
     // The list has the snapshots as well, which go with their volumes.
     let left = daemon.read(VOLUMES);
     let urls = left.as_array().unwrap().iter().map(|url| url.as_str().unwrap());
