@@ -63,6 +63,62 @@ fn volumes_are_brought_up_to_date() {
 }
 
 #[test]
+fn snapshots_older_than_the_newest_of_the_copy_can_stay_behind() {
+    let test = "snapshots_older_than_the_newest_of_the_copy_can_stay_behind";
+    let daemon = Larderd::start();
+    daemon.make_pool("p2");
+    let volumes = "/1.0/storage-pools/default/volumes/custom";
+    // The lxc of Debian 12 has no word for it.
+    for (name, client) in clients(test, &daemon).into_iter().filter(|(name, _)| *name != "lxc") {
+        let (source, copy) = (format!("default/{name}"), format!("p2/{name}"));
+        let make = |snapshot: &str| {
+            daemon.change("POST", &format!("{volumes}/{name}/snapshots"), &json!({ "name": snapshot }));
+        };
+        client.run(&["storage", "volume", "create", "default", name]);
+        make("s0");
+        make("s1");
+        client.run(&["storage", "volume", "copy", &source, &copy]);
+        let there = format!("/1.0/storage-pools/p2/volumes/custom/{name}/snapshots");
+        daemon.change("DELETE", &format!("{there}/s0"), &Value::Null);
+        make("s2");
+        client.run(&["storage", "volume", "copy", &source, &copy, "--refresh", "--refresh-exclude-older"]);
+        assert_eq!(last_names(&daemon.read(&there)), ["s1", "s2"], "{name}");
+        client.run(&["storage", "volume", "copy", &source, &copy, "--refresh"]);
+        assert_eq!(last_names(&daemon.read(&there)), ["s0", "s1", "s2"], "{name}");
+    }
+}
+
+#[test]
+fn an_instance_gets_other_settings_while_it_moves() {
+    let test = "an_instance_gets_other_settings_while_it_moves";
+    let daemon = Larderd::start();
+    let Some(image) = TestImage::make(test, daemon.scratch()) else { return };
+    daemon.make_pool("p2");
+    let unified = image.unified().display().to_string();
+    RealClient::larder(&daemon).run(&["image", "import", &unified, "--alias", "busybox"]);
+    daemon.change(
+        "POST",
+        "/1.0/profiles",
+        &json!({ "name": "other", "config": { "user.profile": "other" } }),
+    );
+    // The lxc of Debian 12 does not send them.
+    for (name, client) in clients(test, &daemon).into_iter().filter(|(name, _)| *name != "lxc") {
+        let new = format!("{name}-new");
+        client.run(&["init", "busybox", name, "-c", "user.note=old", "-c", "user.kept=yes"]);
+        let words = ["-c", "user.note=new", "-d", "root,size=3GiB", "-p", "default", "-p", "other"];
+        client.run(&[&["move", name, &new, "--storage", "p2"], words.as_slice()].concat());
+        let moved = daemon.read(&format!("/1.0/instances/{new}"));
+        for (key, value) in [("user.note", "new"), ("user.kept", "yes")] {
+            assert_eq!(moved["config"][key], value, "{name}: {moved}");
+        }
+        assert_eq!(moved["profiles"], json!(["default", "other"]), "{name}: {moved}");
+        let root = &moved["devices"]["root"];
+        assert_eq!((&root["pool"], &root["size"]), (&json!("p2"), &json!("3GiB")), "{name}: {moved}");
+        client.run(&["delete", &new]);
+    }
+}
+
+#[test]
 fn what_can_not_be_refreshed_is_named_and_stays() {
     let daemon = Larderd::start();
     let volumes = "/1.0/storage-pools/default/volumes/custom";

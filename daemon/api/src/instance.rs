@@ -173,13 +173,13 @@ wire! {
         #[serde(skip_serializing_if = "crate::wire::is_absent")]
         pub allow_inconsistent: bool,
         /// Keys to change on the way.
-        #[serde(skip_serializing_if = "crate::wire::is_absent")]
+        #[serde(alias = "Config", skip_serializing_if = "crate::wire::is_absent")]
         pub config: Option<Config>,
         /// Devices to change on the way.
-        #[serde(skip_serializing_if = "crate::wire::is_absent")]
+        #[serde(alias = "Devices", skip_serializing_if = "crate::wire::is_absent")]
         pub devices: Option<Devices>,
         /// Profiles to have afterwards.
-        #[serde(skip_serializing_if = "crate::wire::is_absent")]
+        #[serde(alias = "Profiles", skip_serializing_if = "crate::wire::is_absent")]
         pub profiles: Option<Vec<String>>,
     }
 

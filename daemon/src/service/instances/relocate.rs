@@ -57,12 +57,15 @@ impl Service {
             ephemeral: moved.ephemeral,
         };
         change.config.extend(config.clone().unwrap_or_default());
+        let expanded = self.expanded(&moved)?;
+        let (pool, _) = root_device(&expanded)?;
         for (name, device) in devices.iter().flatten() {
+            let mut device = device.clone();
             // The root's pool is the one it was moved to, whatever the client remembers.
-            let is_root = device.get("path").is_some_and(|path| path == "/");
-            if !is_root {
-                change.devices.insert(name.clone(), device.clone());
+            if device.get("path").is_some_and(|path| path == "/") {
+                device.insert("pool".to_owned(), pool.to_owned());
             }
+            change.devices.insert(name.clone(), device);
         }
         self.update_instance(task, &moved, change)
     }
