@@ -297,7 +297,7 @@ fn random_verbs_of_many_clients_never_diverge_and_leave_nothing() {
 fn soak(daemon: &Larderd, driver: &str, seed: u64, time: Duration) {
     let pool = json!({ "name": "soak", "driver": driver, "config": pool_config(driver) });
     daemon.change("POST", "/1.0/storage-pools", &pool);
-    let clients = setting("LARDER_SOAK_CLIENTS").map_or(6, |clients| clients.parse().unwrap());
+    let clients: u64 = setting("LARDER_SOAK_CLIENTS").map_or(6, |clients| clients.parse().unwrap());
     let (done, end) = (AtomicU64::new(0), Instant::now() + time);
     std::thread::scope(|scope| {
         for number in 0..clients {
