@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers faults bench bench-s3 soak crash-s3 s3-tests fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers test-lab-daemon power-cut faults bench bench-s3 soak crash-s3 s3-tests fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -48,10 +48,17 @@ test-lab:
 test-lab-containers:
 	tests/lab/test-containers
 
-## faults  run the suite of DRIVER=x in the guest with a fault at every step, and note the result in docs/proofs
+## test-lab-daemon run larderd itself in that guest on lvm and zfs: its API and a minute of the soak each; DRIVER=x runs one
+test-lab-daemon:
+	tests/lab/test-daemon $(DRIVER)
+
+## power-cut let guests lose their power in the middle of changes on btrfs, lvm and zfs (DRIVER=x: one), and look at what is left
+power-cut:
+	tests/lab/power-cut $(DRIVER)
+
+## faults  run the suite of DRIVER=x with a fault at every step (what this kernel has not, in the guest), and note the result in docs/proofs
 faults:
-	@test -n "$(DRIVER)" || { echo "say which: make faults DRIVER=lvm" >&2; exit 2; }
-	LARDER_FAULT_SHARE=100 LAB_SECONDS=$${LAB_SECONDS:-28800} LAB_PROOFS=docs/proofs tests/lab/test-drivers $(DRIVER)
+	scripts/faults $(DRIVER)
 
 ## bench   measure, beside the real LXD when it is installed
 bench:

@@ -13,5 +13,5 @@ pub use http::{Reply, request};
 pub use images::{ImageServer, TestImage, form, tar};
 pub use s3::{Answer, Pair, S3};
 pub use server::{Larderd, program, require, skip};
-pub use tar::Tar;
+pub use tar::{Tar, files_in};
 pub use websocket::WebSocket;

@@ -36,11 +36,29 @@ pub fn require(test: &str, programs: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// A running daemon. Stopped, and its folder removed, when this is dropped.
+/// A running daemon. Stopped, and its scratch folder removed, when this is dropped.
 #[derive(Debug)]
 pub struct Larderd {
-    folder: tempfile::TempDir,
+    folder: Folder,
     child: Option<Child>,
+}
+
+/// Where a daemon has all it keeps.
+#[derive(Debug)]
+enum Folder {
+    /// Goes with the daemon.
+    Scratch(tempfile::TempDir),
+    /// Stays.
+    Given(PathBuf),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Scratch(folder) => folder.path(),
+            Self::Given(folder) => folder,
+        }
+    }
 }
 
 impl Larderd {
@@ -62,8 +80,15 @@ impl Larderd {
         // Containers' roots must be able to pass through.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         let _ = std::fs::set_permissions(folder.path(), open);
-        let mut daemon = Self { folder, child: None };
+        let mut daemon = Self { folder: Folder::Scratch(folder), child: None };
         daemon.spawn(environment);
+        daemon
+    }
+
+    /// Starts one on a folder that may have been another's before and that stays, and waits for its first answer.
+    pub fn start_in(folder: &Path) -> Self {
+        let mut daemon = Self { folder: Folder::Given(folder.to_owned()), child: None };
+        daemon.spawn(&[]);
         daemon
     }
 

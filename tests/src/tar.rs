@@ -1,5 +1,7 @@
 //! Tars made by hand, so that they can be wrong.
 
+use std::collections::BTreeMap;
+
 const BLOCK: usize = 512;
 
 /// A tar file, member by member.
@@ -62,6 +64,25 @@ impl Tar {
         self.0.resize(self.0.len() + 2 * BLOCK, 0);
         self.0
     }
+}
+
+/// The files in an uncompressed tar, by their names; what is no plain file is left out.
+pub fn files_in(mut archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let text = |bytes: &[u8]| {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    };
+    let mut found = BTreeMap::new();
+    while archive.len() >= BLOCK && archive[0] != 0 {
+        let (header, rest) = archive.split_at(BLOCK);
+        let size = usize::from_str_radix(text(&header[124..136]).trim(), 8).unwrap_or_default();
+        if header[156] == b'0' {
+            let name = text(&header[..100]).trim_start_matches("./").to_owned();
+            found.insert(name, rest[..size].to_vec());
+        }
+        archive = &rest[size.next_multiple_of(BLOCK).min(rest.len())..];
+    }
+    found
 }
 
 /// Writes the checksum of a header.

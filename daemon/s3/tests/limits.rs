@@ -1,5 +1,7 @@
 //! What one client can't do to the others: say too much, ask too much at once, or make the endpoint wait.
 
+#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+
 mod common;
 
 use common::{Served, ann, call, read_reply, serve, serve_with};

@@ -88,6 +88,7 @@ impl Proof {
             "run": self.run,
             "failed": self.failed,
             "skipped": self.skipped,
+            "fault_share_percent": share::percent(),
             "steps_broken": self.steps_broken,
             "seconds": self.seconds,
         });

@@ -39,6 +39,11 @@ impl Share {
     }
 }
 
+/// The share of this run in percent, if it is a share.
+pub(crate) fn percent() -> Option<u64> {
+    Share::of_this_run().ok().map(|share| share.percent)
+}
+
 static INJECTED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
 /// Counts a fault that was injected.

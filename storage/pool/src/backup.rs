@@ -1,12 +1,14 @@
 //! The portable backup: one tar in the peers' layout, written by GNU tar so that owners, modes, extended
-//! attributes, ACLs, devices and hard links come along.
+//! attributes, ACLs, devices and hard links come along. Disks that are devices stand before it, after the manifest.
 
 use crate::Pool;
+use crate::device_member::{end, write_member};
 use crate::locks::LockMode;
 use larder_base::SnapshotName;
 use larder_base::host::{Cmd, HostError, Tool};
 use larder_storage_driver::{Attached, Cx, Mode, Place, Result, VolumeId};
 use std::fs::File;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,9 +101,13 @@ impl Pool {
     }
 }
 
-/// What tar is told: paths below `/`, each with its new name.
-#[derive(Debug, Clone, Default)]
+/// What tar is told: paths below `/`, each with its new name, the manifest first.
+#[derive(Debug, Clone)]
 struct Contents {
+    /// The manifest, and its name in the tar.
+    manifest: (PathBuf, String),
+    /// Disks that are devices, and their names in the tar.
+    devices: Vec<(PathBuf, String)>,
     paths: Vec<PathBuf>,
     transforms: Vec<String>,
     left_out: Vec<PathBuf>,
@@ -110,9 +116,14 @@ struct Contents {
 
 impl Contents {
     fn new((manifest, name): (&Path, &str)) -> Self {
-        let mut contents = Self::default();
-        contents.push(below_root(manifest), name);
-        contents
+        Self {
+            manifest: (manifest.to_owned(), name.to_owned()),
+            devices: Vec::new(),
+            paths: Vec::new(),
+            transforms: Vec::new(),
+            left_out: Vec::new(),
+            last: None,
+        }
     }
 
     fn add(&mut self, attached: &Attached, member: &BackupMember) -> Result<()> {
@@ -123,6 +134,10 @@ impl Contents {
         }
         if let Some(name) = &member.disk {
             let disk = attached.disk()?;
+            if std::fs::metadata(disk)?.file_type().is_block_device() {
+                self.devices.push((disk.to_owned(), name.clone()));
+                return Ok(());
+            }
             self.left_out.push(below_root(disk));
             let (folder, file) = (disk.parent().unwrap_or(disk), disk.file_name().unwrap_or_default());
             // The detour over `.` tells the disk as a member of its own from the same file met in its folder,
@@ -132,9 +147,14 @@ impl Contents {
         Ok(())
     }
 
-    /// All that is told, with what comes last.
+    /// All that is told, with what comes first and last.
     fn complete(&self) -> Self {
         let mut all = self.clone();
+        if self.devices.is_empty() {
+            let (path, name) = &self.manifest;
+            all.push(below_root(path), name);
+            all.paths.rotate_right(1);
+        }
         if let Some((path, name)) = all.last.take() {
             all.push(path, &name);
         }
@@ -175,7 +195,18 @@ fn escaped(text: &str) -> String {
 }
 
 fn pack(cx: &Cx<'_>, contents: &Contents, output: &Arc<File>) -> Result<()> {
+    if !contents.devices.is_empty() {
+        let (manifest, name) = &contents.manifest;
+        let modified = u64::try_from(std::fs::metadata(manifest)?.mtime()).unwrap_or(0);
+        let devices = contents.devices.iter().map(|(path, name)| (path, name));
+        for (path, name) in std::iter::once((manifest, name)).chain(devices) {
+            write_member(path, name, modified, output, cx.cancel())?;
+        }
+    }
     let contents = contents.complete();
+    if contents.paths.is_empty() {
+        return end(output);
+    }
     let mut cmd = Cmd::reads(TAR)
         .args(["--create", "--file=-", "--format=posix", "--numeric-owner", "--acls", "--xattrs"])
         .args(["--xattrs-include=*", "--xattrs-exclude=btrfs.*", "--pax-option=delete=atime,delete=ctime"])

@@ -13,6 +13,7 @@ mod backup;
 mod content;
 mod copy;
 mod create;
+mod device_member;
 mod intent;
 mod locks;
 mod moves;

@@ -25,7 +25,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 pub enum CopyMode {
     /// The target is an empty directory. What a failed earlier copy left in it is replaced.
     Fresh,
-    /// The target is an older state of the source: what is the same by size and times stays, what is gone goes.
+    /// The target is an older state of the source: what is the same stays as it is, what is gone goes.
     Refresh,
 }
 
@@ -472,7 +472,30 @@ fn is_same(folder: &Folder, name: &std::ffi::CStr, stat: &Stat) -> bool {
         attributes::read_path(&fd_path(fd).join(OsStr::from_bytes(name.to_bytes()))).ok()
     };
     let is_alone = stat.st_nlink == 1 && there.st_nlink == 1;
-    is_alone && key(stat) == key(&there) && found(folder.from.as_fd()) == found(folder.to.as_fd())
+    is_alone
+        && key(stat) == key(&there)
+        && found(folder.from.as_fd()) == found(folder.to.as_fd())
+        && has_same_content(folder, name, stat).unwrap_or(false)
+}
+
+/// Size and time don't tell: a file may be written twice within a tick of the clock, or be given its old time back.
+fn has_same_content(folder: &Folder, name: &std::ffi::CStr, stat: &Stat) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            let (from, to) = (
+                openat(&folder.from, name, flags, Mode::empty())?,
+                openat(&folder.to, name, flags, Mode::empty())?,
+            );
+            data::are_equal(&from.into(), &to.into())
+        }
+        FileType::Symlink => {
+            let target = |folder: BorrowedFd<'_>| readlinkat(folder, name, Vec::new());
+            Ok(target(folder.from.as_fd())? == target(folder.to.as_fd())?)
+        }
+        // Its numbers were compared.
+        _ => Ok(true),
+    }
 }
 
 fn times(stat: &Stat) -> Timestamps {

@@ -3,8 +3,10 @@
 use larder_base::Cancel;
 use rustix::fs::{SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
 use rustix::io::Errno;
+use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What has turned out not to work between these two filesystems, so that it is tried once and not once a file.
@@ -43,6 +45,26 @@ pub(crate) fn copy(
         }
     }
     copy_extents(from, to, size, abilities, cancel, wrote)
+}
+
+/// Whether two files hold the same bytes.
+pub(crate) fn are_equal(one: &File, other: &File) -> io::Result<bool> {
+    let (mut ours, mut theirs) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
+    let mut at = 0;
+    loop {
+        let count = one.read_at(&mut ours, at)?;
+        if count == 0 {
+            return Ok(other.read_at(&mut theirs, at)? == 0);
+        }
+        match other.read_exact_at(&mut theirs[..count], at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            outcome => outcome?,
+        }
+        if ours[..count] != theirs[..count] {
+            return Ok(false);
+        }
+        at += count as u64;
+    }
 }
 
 fn copy_extents(

@@ -98,6 +98,13 @@ fn holds_in(folder: &Path) {
     fs::create_dir(from.join("null")).unwrap();
     fs::write(from.join("dir/big"), vec![8; 3 << 20]).unwrap();
     lsetxattr(from.join("setuid"), "user.only attributes changed", b"1", XattrFlags::empty()).unwrap();
+    // As large and as old as before.
+    let plain = from.join("plain");
+    let before = fs::metadata(&plain).unwrap();
+    let other = vec![b'x'; usize::try_from(before.len()).unwrap()];
+    fs::write(&plain, other).unwrap();
+    let times = fs::FileTimes::new().set_modified(before.modified().unwrap());
+    fs::File::options().write(true).open(&plain).unwrap().set_times(times).unwrap();
     copy(&from, &to, CopyMode::Refresh);
     assert_same(&from, &to);
 }

@@ -27,7 +27,7 @@ use pool::Home;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use subvolume::{SetReadOnly, Spot};
+use subvolume::{Commit, SetReadOnly, Spot};
 
 /// The driver over one pool.
 #[derive(Debug)]
@@ -224,10 +224,10 @@ impl Driver for Btrfs {
             make_movable(cx, &old)?;
         }
         self.layout.rename(cx, from, to)?;
-        match moves_on && subvolume::is_subvolume(&new) && !subvolume::is_read_only(&new)? {
-            true => cx.act(&stream::Reseal { path: new, lineage }),
-            false => Ok(()),
+        if moves_on && subvolume::is_subvolume(&new) && !subvolume::is_read_only(&new)? {
+            cx.act(&stream::Reseal { path: new.clone(), lineage })?;
         }
+        cx.act(&Commit { at: new })
     }
 
     fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
@@ -251,9 +251,10 @@ impl Driver for Btrfs {
     fn resize(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
         let path = self.present(at)?;
         match at.volume.has_disk() {
-            true => grow_disk(cx, at, path.join(DISK), size.unwrap_or_default()),
-            false => limit(cx, &path, size),
+            true => grow_disk(cx, at, path.join(DISK), size.unwrap_or_default())?,
+            false => limit(cx, &path, size)?,
         }
+        cx.act(&Commit { at: path })
     }
 
     fn usage(&self, _: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
@@ -308,6 +309,7 @@ impl Driver for Btrfs {
         let (one, other) = (self.layout.path(one), self.layout.path(other));
         make_movable(cx, &one)?;
         make_movable(cx, &other)?;
-        cx.act(&FsAct::Exchange { one, other })
+        cx.act(&FsAct::Exchange { one: one.clone(), other })?;
+        cx.act(&Commit { at: one })
     }
 }

@@ -57,6 +57,24 @@ impl Spot {
     }
 }
 
+/// Puts all that was done so far on the disk: what the catalog is told next must be found after a power cut. A rename is else
+/// written within half a minute only.
+#[derive(Debug, Clone)]
+pub(super) struct Commit {
+    /// A file or folder on the filesystem.
+    pub(super) at: PathBuf,
+}
+
+impl Act for Commit {
+    fn describe(&self) -> String {
+        format!("commit the filesystem of {}", self.at.display())
+    }
+
+    fn apply(&self, _: &Cancel) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(&self.at)?)?)
+    }
+}
+
 impl fmt::Display for Spot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.inner.as_os_str().is_empty() {

@@ -1,0 +1,215 @@
+//! What a person sees of a pool over the socket, whichever driver it has: the same trials for each of them, content compared
+//! through backups, since not every driver shows a volume's files before they are asked for.
+//!
+//! `LARDER_SOAK_DRIVER` and `LARDER_SOAK_CONFIG` choose a driver and its pool's keys, as for the soak; without them every
+//! driver that works here has its turn.
+
+use larder_tests::{Larderd, Tar, files_in, request};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const POOLS: &str = "/1.0/storage-pools";
+const VOLUMES: &str = "/1.0/storage-pools/here/volumes/custom";
+const ELSEWHERE: &str = "/1.0/storage-pools/plain/volumes/custom";
+const MEBIBYTE: u64 = 1 << 20;
+
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What a pool of a driver is made with.
+fn config(driver: &str) -> Value {
+    match setting("LARDER_SOAK_CONFIG").and_then(|text| serde_json::from_str(&text).ok()) {
+        Some(config) => config,
+        None if driver == "dir" => json!({}),
+        None => json!({ "size": "1GiB" }),
+    }
+}
+
+/// Runs a trial on a daemon that has a pool `here` of each driver in turn, and a dir pool `plain`.
+fn with_each_driver(trial: fn(&mut Larderd, &str)) {
+    let mut daemon = Larderd::start();
+    daemon.make_pool("plain");
+    let supported = daemon.read("/1.0")["environment"]["storage_supported_drivers"].clone();
+    let local = supported.as_array().into_iter().flatten().filter(|driver| driver["Remote"] != true);
+    let drivers: Vec<String> = match setting("LARDER_SOAK_DRIVER") {
+        Some(driver) => vec![driver],
+        None => local.map(|driver| driver["Name"].as_str().unwrap_or_default().to_owned()).collect(),
+    };
+    assert!(!drivers.is_empty(), "no driver works here");
+    for driver in drivers {
+        daemon.change("POST", POOLS, &json!({ "name": "here", "driver": driver, "config": config(&driver) }));
+        trial(&mut daemon, &driver);
+        for volumes in [VOLUMES, ELSEWHERE] {
+            let listed = daemon.read(volumes);
+            let urls = listed.as_array().into_iter().flatten().filter_map(Value::as_str);
+            for url in urls.filter(|url| !url.contains("/snapshots/")) {
+                daemon.change("DELETE", url, &Value::Null);
+            }
+        }
+        daemon.change("DELETE", "/1.0/storage-pools/here", &Value::Null);
+    }
+}
+
+/// Makes a volume from an uploaded file of a kind.
+fn upload(daemon: &Larderd, name: &str, kind: &str, bytes: &[u8]) {
+    let headers =
+        [("Content-Type", "application/octet-stream"), ("X-Incus-name", name), ("X-Incus-type", kind)];
+    let reply = request(&daemon.socket(), "POST", VOLUMES, &headers, bytes);
+    let made = reply.map_err(|error| error.to_string()).and_then(|reply| daemon.finish(&reply));
+    assert!(made.is_ok(), "{name}: {made:?}");
+}
+
+/// A volume `v1` that says `now`, with the snapshots `s0` and `s1` that say their names.
+fn with_snapshots(daemon: &Larderd) {
+    let described = |name: &str| json!({ "name": name, "content_type": "filesystem", "config": {} });
+    let about = json!({ "name": "v1", "type": "custom", "content_type": "filesystem", "config": {} });
+    // JSON is YAML.
+    let index = json!({
+        "name": "v1", "backend": "dir", "pool": "elsewhere", "type": "custom", "optimized": false,
+        "snapshots": ["s0", "s1"],
+        "config": { "volume": about, "volume_snapshots": [described("s0"), described("s1")] },
+    });
+    let mut tar = Tar::default().index(&index.to_string());
+    for (folder, text) in [("volume-snapshots/s0", "s0"), ("volume-snapshots/s1", "s1"), ("volume", "now")] {
+        tar = tar.folder(&format!("backup/{folder}/"));
+        tar = tar.file(&format!("backup/{folder}/file"), text.as_bytes());
+    }
+    upload(daemon, "v1", "backup", &tar.end());
+}
+
+/// What is in a volume and its snapshots, by the names that a backup has for them.
+fn content(daemon: &Larderd, volume: &str) -> BTreeMap<String, Vec<u8>> {
+    daemon.change(
+        "POST",
+        &format!("{volume}/backups"),
+        &json!({ "name": "b", "compression_algorithm": "none" }),
+    );
+    let exported = daemon.get(&format!("{volume}/backups/b/export"));
+    daemon.change("DELETE", &format!("{volume}/backups/b"), &Value::Null);
+    let mut files = files_in(&exported.body);
+    files.remove("backup/index.yaml");
+    files
+}
+
+/// What a volume's file says, then those of its snapshots.
+fn texts(daemon: &Larderd, volume: &str) -> Vec<String> {
+    let files = content(daemon, volume);
+    assert!(files.keys().all(|name| name.ends_with("/file")), "{:?}", files.keys());
+    files.into_values().map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
+}
+
+fn copy(daemon: &Larderd, from: &str, volumes: &str, name: &str) {
+    let source = json!({ "type": "copy", "name": "v1", "pool": from });
+    daemon.change("POST", volumes, &json!({ "name": name, "type": "custom", "source": source }));
+}
+
+#[test]
+fn a_volume_lives_its_life_and_outlives_the_daemon() {
+    with_each_driver(|daemon, driver| {
+        with_snapshots(daemon);
+        let v1 = format!("{VOLUMES}/v1");
+        assert_eq!(texts(daemon, &v1), ["s0", "s1", "now"], "{driver}");
+        for stop in [Larderd::stop, Larderd::kill] {
+            stop(daemon);
+            daemon.spawn(&[]);
+            assert_eq!(texts(daemon, &v1), ["s0", "s1", "now"], "{driver}");
+        }
+        daemon.change("POST", &format!("{v1}/snapshots"), &json!({ "name": "s2" }));
+        daemon.change("DELETE", &format!("{v1}/snapshots/s2"), &Value::Null);
+        daemon.change("PUT", &v1, &json!({ "restore": "s1" }));
+        assert_eq!(texts(daemon, &v1), ["s0", "s1", "s1"], "{driver}: restored");
+        daemon.change("POST", &format!("{v1}/snapshots/s1"), &json!({ "name": "renamed" }));
+        daemon.change("POST", &v1, &json!({ "name": "v2" }));
+        assert_eq!(daemon.get(&v1).status, 404, "{driver}");
+        assert_eq!(texts(daemon, &format!("{VOLUMES}/v2")), ["s1", "s0", "s1"], "{driver}: renamed");
+        let (_, text) = daemon.refuse("DELETE", "/1.0/storage-pools/here", &Value::Null);
+        assert!(text.contains("in use"), "{driver}: {text}");
+    });
+}
+
+#[test]
+fn copies_and_moves_keep_content_and_snapshots_near_and_far() {
+    with_each_driver(|daemon, driver| {
+        with_snapshots(daemon);
+        copy(daemon, "here", VOLUMES, "near");
+        copy(daemon, "here", ELSEWHERE, "far");
+        daemon.change("POST", &format!("{VOLUMES}/v1"), &json!({ "name": "v1", "pool": "plain" }));
+        copy(daemon, "plain", VOLUMES, "back");
+        for copy in [
+            format!("{VOLUMES}/near"),
+            format!("{ELSEWHERE}/far"),
+            format!("{ELSEWHERE}/v1"),
+            format!("{VOLUMES}/back"),
+        ] {
+            assert_eq!(texts(daemon, &copy), ["s0", "s1", "now"], "{driver}: {copy}");
+        }
+        let source = json!({ "type": "copy", "name": "near", "pool": "here", "refresh": true });
+        daemon.change("DELETE", &format!("{VOLUMES}/near/snapshots/s1"), &Value::Null);
+        for volumes in [VOLUMES, ELSEWHERE] {
+            let name = if volumes == VOLUMES { "back" } else { "far" };
+            daemon.change("POST", volumes, &json!({ "name": name, "type": "custom", "source": source }));
+            assert_eq!(texts(daemon, &format!("{volumes}/{name}")), ["s0", "now"], "{driver}: {name}");
+        }
+    });
+}
+
+#[test]
+fn disks_hold_what_is_put_on_them_and_only_grow() {
+    with_each_driver(|daemon, driver| {
+        let iso: Vec<u8> = (0..MEBIBYTE).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
+        upload(daemon, "cd", "iso", &iso);
+        let cd = format!("{VOLUMES}/cd");
+        assert_eq!(daemon.read(&cd)["content_type"], "iso");
+        let exported = content(daemon, &cd);
+        let disk = exported.values().next().map_or(&[][..], Vec::as_slice);
+        assert!(exported.len() == 1 && disk.starts_with(&iso), "{driver}: {:?}", exported.keys());
+
+        let wanted = json!({ "size": "64MiB" });
+        let body = json!({ "name": "disk", "type": "custom", "content_type": "block", "config": wanted });
+        daemon.change("POST", VOLUMES, &body);
+        let at = format!("{VOLUMES}/disk");
+        daemon.change("PATCH", &at, &json!({ "config": { "size": "96MiB" } }));
+        let (code, text) = daemon.refuse("PATCH", &at, &json!({ "config": { "size": "64MiB" } }));
+        assert!(code == 400 && text.contains("shrink"), "{driver}: {code} {text}");
+        let exported = content(daemon, &at);
+        assert_eq!(exported.values().map(|disk| disk.len() as u64).collect::<Vec<_>>(), [96 * MEBIBYTE]);
+        // Not every technology can tell what a disk that nobody uses has written.
+        let usage = daemon.read(&format!("{at}/state"))["usage"].clone();
+        assert!(usage.is_null() || usage["total"] == json!(96 * MEBIBYTE), "{driver}: {usage}");
+    });
+}
+
+#[test]
+fn wrong_input_is_refused_by_name_and_changes_nothing() {
+    with_each_driver(|daemon, driver| {
+        with_snapshots(daemon);
+        let v1 = format!("{VOLUMES}/v1");
+        let before = daemon.read(&format!("{VOLUMES}?recursion=1"));
+        for (method, path, body, word) in [
+            ("POST", VOLUMES, json!({ "name": "v1", "type": "custom" }), "v1"),
+            (
+                "POST",
+                VOLUMES,
+                json!({ "name": "v2", "type": "custom", "config": { "size": "much" } }),
+                "size",
+            ),
+            (
+                "POST",
+                VOLUMES,
+                json!({ "name": "v2", "type": "custom", "config": { "no.such": "1" } }),
+                "no.such",
+            ),
+            ("PATCH", &v1, json!({ "config": { "no.such": "1" } }), "no.such"),
+            ("PATCH", "/1.0/storage-pools/here", json!({ "config": { "no.such": "1" } }), "no.such"),
+            ("PUT", &v1, json!({ "restore": "none" }), "none"),
+            ("POST", &format!("{v1}/snapshots"), json!({ "name": "s0" }), "s0"),
+            ("DELETE", &format!("{v1}/snapshots/none"), Value::Null, "none"),
+        ] {
+            let (code, text) = daemon.refuse(method, path, &body);
+            assert!(code >= 400 && text.contains(word), "{driver}: {method} {path} {body}: {code} {text}");
+        }
+        assert_eq!(daemon.read(&format!("{VOLUMES}?recursion=1")), before, "{driver}");
+        assert_eq!(texts(daemon, &v1), ["s0", "s1", "now"], "{driver}");
+    });
+}
