@@ -349,7 +349,9 @@ fn tell_all(lab: &Lab) {
         while crash(lab, &story, &format!("step {step}"), &before, &goal) {
             step += 1;
         }
-        assert!(step > 0, "{}: no step was hit", story.name);
+        // A folder without quotas has nothing to do for another size.
+        let may_have_none = lab.driver == "dir" && story.name == "resize";
+        assert!(step > 0 || may_have_none, "{}: no step was hit", story.name);
         hits += points + step;
     }
     assert!(hits > 40, "only {hits} crashes");

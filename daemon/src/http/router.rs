@@ -208,8 +208,8 @@ fn of_buckets() -> Router<App> {
                 .delete(bucket_parts::delete_backup),
         )
         .at(&below("backups/{backup}/export"), get(bucket_parts::export))
-        .at("/1.0/storage-pools/{pool}/volumes/bucket", any(bucket_parts::no_volume))
-        .at("/1.0/storage-pools/{pool}/volumes/bucket/{*rest}", any(bucket_parts::no_volume))
+        .route("/1.0/storage-pools/{pool}/volumes/bucket", any(bucket_parts::no_volume))
+        .route("/1.0/storage-pools/{pool}/volumes/bucket/{*rest}", any(bucket_parts::no_volume))
         .at(&below("keys"), get(bucket_keys::get_all).post(bucket_keys::post))
         .at(&below("keys/{key}"), get(bucket_keys::get).put(bucket_keys::put).delete(bucket_keys::delete))
 }

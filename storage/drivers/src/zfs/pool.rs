@@ -324,9 +324,9 @@ mod tests {
     fn what_makes_no_sense_is_refused_with_what_would() {
         for (keys, wanted) in [
             (&[("source", "tank"), ("zfs.pool_name", "other")][..], "the same twice"),
-            (&[("source", "1tank")], "begin with a letter"),
-            (&[("source", "tank//x")], "begin with a letter"),
-            (&[("source", "tank/../x")], "begin with a letter"),
+            (&[("source", "1tank")], "begins with a letter"),
+            (&[("source", "tank//x")], "begins with a letter"),
+            (&[("source", "tank/../x")], "begins with a letter"),
             (&[("source", "/dev/sdz"), ("zfs.pool_name", "a/b")], "without /"),
         ] {
             let error = dataset(keys).unwrap_err();
