@@ -52,7 +52,10 @@ impl World {
         let bytes = self.runtime.block_on(async {
             let (mut client, server) = tokio::io::duplex(PIPE);
             let endpoint = self.endpoint.clone();
-            let serving = tokio::spawn(async move { endpoint.serve(server, Peer::default()).await });
+            let serving =
+                tokio::spawn(
+                    async move { endpoint.serve(server, Peer::default(), std::future::pending()).await },
+                );
             client.write_all(call.head().as_bytes()).await.expect("the head is taken");
             client.write_all(&call.body).await.expect("the body is taken");
             let mut bytes = Vec::new();
