@@ -1,21 +1,20 @@
 //! Who may do what with a bucket, as its owner says: access control list, policy, public access, ownership.
 
 use crate::Face;
-use crate::acl::{Acl, Asked, Right};
+use crate::acl::{Acl, Right};
 use crate::config::{enter, not_found, store, store_xml};
-use crate::describe::check_ownership;
+use crate::describe::{asked, check_ownership};
 use crate::gate::Gate;
 use crate::policy::Policy;
 use crate::settings;
 use http::StatusCode;
 use s3s::dto::{
-    BucketCannedACL, DeleteBucketOwnershipControlsInput, DeleteBucketOwnershipControlsOutput,
-    DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeletePublicAccessBlockInput,
-    DeletePublicAccessBlockOutput, GetBucketAclInput, GetBucketAclOutput, GetBucketOwnershipControlsInput,
-    GetBucketOwnershipControlsOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
-    GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetPublicAccessBlockInput,
-    GetPublicAccessBlockOutput, PolicyStatus, PublicAccessBlockConfiguration, PutBucketAclInput,
-    PutBucketAclOutput, PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput,
+    DeleteBucketOwnershipControlsInput, DeleteBucketOwnershipControlsOutput, DeleteBucketPolicyInput,
+    DeleteBucketPolicyOutput, DeletePublicAccessBlockInput, DeletePublicAccessBlockOutput, GetBucketAclInput,
+    GetBucketAclOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput,
+    GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput,
+    GetPublicAccessBlockInput, GetPublicAccessBlockOutput, PolicyStatus, PublicAccessBlockConfiguration,
+    PutBucketAclInput, PutBucketAclOutput, PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput,
     PutBucketPolicyInput, PutBucketPolicyOutput, PutPublicAccessBlockInput, PutPublicAccessBlockOutput,
 };
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -41,14 +40,7 @@ pub(crate) async fn put_acl(
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:PutBucketAcl", Some(Right::WriteAcp))?;
     let input = request.input;
-    let asked = Asked {
-        canned: input.acl.as_ref().map(BucketCannedACL::as_str),
-        full_control: input.grant_full_control.as_deref(),
-        read: input.grant_read.as_deref(),
-        write: input.grant_write.as_deref(),
-        read_acp: input.grant_read_acp.as_deref(),
-        write_acp: input.grant_write_acp.as_deref(),
-    };
+    let asked = asked!(input);
     check_ownership(&gate, &asked)?;
     let owner = &gate.found.owner;
     let acl = match input.access_control_policy {

@@ -1,7 +1,8 @@
 //! Buckets themselves: making, finding, removing, versioning.
 
 use crate::Face;
-use crate::acl::{Acl, Asked, Right};
+use crate::acl::{Acl, Right};
+use crate::describe::asked;
 use crate::directory::{DirectoryError, Rights};
 use crate::gate::{Gate, caller, denied};
 use crate::settings::{self, to_xml};
@@ -9,8 +10,8 @@ use crate::support::{blocking, time, unavailable};
 use http::StatusCode;
 use larder_storage_buckets::Versioning;
 use s3s::dto::{
-    Bucket as BucketDto, BucketCannedACL, BucketLocationConstraint, BucketVersioningStatus,
-    CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
+    Bucket as BucketDto, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput,
+    CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
     GetBucketLocationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
     GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
     ListBucketsOutput, ObjectLockConfiguration, ObjectLockEnabled, Owner, OwnershipControls,
@@ -96,14 +97,7 @@ pub(crate) async fn create(
     {
         return Err(s3_error!(InvalidLocationConstraint, "The specified location-constraint is not valid"));
     }
-    let asked = Asked {
-        canned: input.acl.as_ref().map(BucketCannedACL::as_str),
-        full_control: input.grant_full_control.as_deref(),
-        read: input.grant_read.as_deref(),
-        write: input.grant_write.as_deref(),
-        read_acp: input.grant_read_acp.as_deref(),
-        write_acp: input.grant_write_acp.as_deref(),
-    };
+    let asked = asked!(input);
     let region = region.map(|region| region.as_str().to_owned()).filter(|region| !region.is_empty());
     let acl = Acl::asked(&asked, &key.identity, &key.identity, face.directory.as_ref()).await?;
     let ownership = input.object_ownership.map(|ownership| {

@@ -2,18 +2,18 @@
 
 use crate::Face;
 use crate::checksum::{Algorithm, FULL_OBJECT, Hasher, show_checksum};
+use crate::conditions::{self, Conditions};
 use crate::describe::{algorithm_of, asked, described, shown_version, written_version};
 use crate::emit::Reading;
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
 use crate::objects::MAX_PUT;
 use crate::read::open;
-use crate::support::{blocking, etag, from_bucket, from_time, names, signed, time};
+use crate::support::{blocking, etag, from_bucket, signed, time};
 use larder_storage_buckets::{Checksum, Incoming, Precondition, Put, Staged, Version};
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETagCondition,
-    MetadataDirective, ServerSideEncryption, TaggingDirective, Timestamp, UploadPartCopyInput,
-    UploadPartCopyOutput,
+    MetadataDirective, ServerSideEncryption, TaggingDirective, UploadPartCopyInput, UploadPartCopyOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 use std::ops::Range;
@@ -30,33 +30,19 @@ fn source_of(source: &CopySource) -> S3Result<(String, String, Option<String>)> 
     }
 }
 
-struct Conditions<'a> {
-    matches: Option<&'a ETagCondition>,
-    none_matches: Option<&'a ETagCondition>,
-    modified_since: Option<&'a Timestamp>,
-    unmodified_since: Option<&'a Timestamp>,
-}
-
-impl Conditions<'_> {
-    fn check(&self, version: &Version) -> S3Result<()> {
-        let is_after = |time: &Timestamp| version.modified.as_second() > from_time(time).as_second();
-        let is_refused = match (self.matches, self.unmodified_since) {
-            (Some(condition), _) => !names(condition, &version.etag),
-            (None, Some(time)) => is_after(time),
-            (None, None) => false,
-        } || match (self.none_matches, self.modified_since) {
-            (Some(condition), _) => names(condition, &version.etag),
-            (None, Some(time)) => !is_after(time),
-            (None, None) => false,
+/// Checks the conditions that a request has for its source.
+macro_rules! check_source {
+    ($input:expr, $source:expr) => {
+        let conditions = Conditions {
+            matches: $input.copy_source_if_match.as_ref(),
+            none_matches: $input.copy_source_if_none_match.as_ref(),
+            modified_since: $input.copy_source_if_modified_since.as_ref(),
+            unmodified_since: $input.copy_source_if_unmodified_since.as_ref(),
         };
-        match is_refused {
-            true => Err(s3_error!(
-                PreconditionFailed,
-                "At least one of the pre-conditions you specified did not hold"
-            )),
-            false => Ok(()),
+        if conditions.is_another($source) || conditions.is_known($source) {
+            return Err(conditions::failed());
         }
-    }
+    };
 }
 
 /// Opens the source as its own gate allows.
@@ -140,13 +126,7 @@ pub(crate) async fn copy(
     let (source_gate, source, reading) =
         open_source(face, &request, &request.input.copy_source, source_key).await?;
     let input = &mut request.input;
-    let conditions = Conditions {
-        matches: input.copy_source_if_match.as_ref(),
-        none_matches: input.copy_source_if_none_match.as_ref(),
-        modified_since: input.copy_source_if_modified_since.as_ref(),
-        unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
-    };
-    conditions.check(&source)?;
+    check_source!(input, &source);
     if signed(source.size) > MAX_PUT {
         return Err(s3_error!(
             InvalidRequest,
@@ -274,13 +254,7 @@ pub(crate) async fn copy_part(
     let gate = Gate::enter(face, &request, &input.bucket).await?;
     gate.key_action("s3:PutObject", &input.key)?;
     let (source_gate, source, reading) = open_source(face, &request, &input.copy_source, source_key).await?;
-    let conditions = Conditions {
-        matches: input.copy_source_if_match.as_ref(),
-        none_matches: input.copy_source_if_none_match.as_ref(),
-        modified_since: input.copy_source_if_modified_since.as_ref(),
-        unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
-    };
-    conditions.check(&source)?;
+    check_source!(input, &source);
     let range = part_range(input.copy_source_range.as_deref(), source.size)?;
     if signed(range.end - range.start) > MAX_PUT {
         return Err(s3_error!(InvalidRequest, "a part has at most {MAX_PUT} bytes"));

@@ -56,15 +56,20 @@ macro_rules! described {
     };
 }
 
-/// What an input says of grants.
+/// What an input says of grants; with `$headers` where the protocol layer doesn't know the grant of writing.
 macro_rules! asked {
+    ($input:expr) => {
+        asked!(@ $input, $input.grant_write.as_deref())
+    };
     ($input:expr, $headers:expr) => {
+        asked!(@ $input, $headers.get("x-amz-grant-write").and_then(|value| value.to_str().ok()))
+    };
+    (@ $input:expr, $write:expr) => {
         $crate::acl::Asked {
             canned: $input.acl.as_ref().map(|acl| acl.as_str()),
             full_control: $input.grant_full_control.as_deref(),
             read: $input.grant_read.as_deref(),
-            // The protocol layer doesn't know this one for objects.
-            write: $headers.get("x-amz-grant-write").and_then(|value| value.to_str().ok()),
+            write: $write,
             read_acp: $input.grant_read_acp.as_deref(),
             write_acp: $input.grant_write_acp.as_deref(),
         }

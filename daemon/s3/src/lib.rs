@@ -6,6 +6,7 @@ mod acl;
 mod bucket_access;
 mod buckets;
 mod checksum;
+mod conditions;
 mod config;
 mod copy;
 mod cors;

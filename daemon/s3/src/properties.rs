@@ -1,10 +1,10 @@
 //! What is known of an object beside its bytes: tags, access control list, locks, attributes.
 
 use crate::Face;
-use crate::acl::{Acl, Asked, Right};
+use crate::acl::{Acl, Right};
 use crate::checksum::show_checksum;
 use crate::describe::{
-    self, algorithm_of, check_ownership, from_tag_set, retention_dto, shown_version, to_tag_set,
+    self, algorithm_of, asked, check_ownership, from_tag_set, retention_dto, shown_version, to_tag_set,
 };
 use crate::encryption::CustomerKey;
 use crate::gate::Gate;
@@ -18,10 +18,9 @@ use s3s::dto::{
     GetObjectAclInput, GetObjectAclOutput, GetObjectAttributesInput, GetObjectAttributesOutput,
     GetObjectAttributesParts, GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectRetentionInput,
     GetObjectRetentionOutput, GetObjectTaggingInput, GetObjectTaggingOutput, GetObjectTorrentInput,
-    GetObjectTorrentOutput, ObjectCannedACL, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectPart,
-    PutObjectAclInput, PutObjectAclOutput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput,
-    PutObjectRetentionInput, PutObjectRetentionOutput, PutObjectTaggingInput, PutObjectTaggingOutput,
-    StorageClass,
+    GetObjectTorrentOutput, ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectPart, PutObjectAclInput,
+    PutObjectAclOutput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput, PutObjectRetentionInput,
+    PutObjectRetentionOutput, PutObjectTaggingInput, PutObjectTaggingOutput, StorageClass,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -140,14 +139,7 @@ pub(crate) async fn put_acl(
     let action = if input.version_id.is_some() { "s3:PutObjectVersionAcl" } else { "s3:PutObjectAcl" };
     let version =
         version_of(&gate, &input.key, input.version_id.as_ref(), action, Some(Right::WriteAcp)).await?;
-    let asked = Asked {
-        canned: input.acl.as_ref().map(ObjectCannedACL::as_str),
-        full_control: input.grant_full_control.as_deref(),
-        read: input.grant_read.as_deref(),
-        write: input.grant_write.as_deref(),
-        read_acp: input.grant_read_acp.as_deref(),
-        write_acp: input.grant_write_acp.as_deref(),
-    };
+    let asked = asked!(input);
     check_ownership(&gate, &asked)?;
     let current = acl_of(&gate, &version);
     let acl = match input.access_control_policy {

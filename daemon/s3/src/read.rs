@@ -3,49 +3,25 @@
 use crate::Face;
 use crate::acl::Right;
 use crate::checksum::{Algorithm, show_checksum};
+use crate::conditions::{self, Conditions};
 use crate::describe::{algorithm_of, show_version};
 use crate::emit::Reading;
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::{Gate, denied};
 use crate::objects::version_id;
-use crate::support::{from_bucket, from_time, names, signed};
+use crate::support::{from_bucket, signed};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use larder_storage_buckets::{BucketError, Content, Version};
-use s3s::dto::{
-    ChecksumType, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
-    Timestamp,
-};
+use s3s::dto::{ChecksumType, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use std::ops::Range;
 
-/// Conditions of reading.
-struct Conditions<'a> {
-    matches: Option<&'a ETagCondition>,
-    none_matches: Option<&'a ETagCondition>,
-    modified_since: Option<&'a Timestamp>,
-    unmodified_since: Option<&'a Timestamp>,
-}
-
-impl Conditions<'_> {
-    fn check(&self, version: &Version) -> S3Result<()> {
-        let modified = version.modified.as_second();
-        let is_after = |time: &Timestamp| modified > from_time(time).as_second();
-        let failed =
-            || s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold");
-        match (self.matches, self.unmodified_since) {
-            (Some(condition), _) if !names(condition, &version.etag) => return Err(failed()),
-            (None, Some(time)) if is_after(time) => return Err(failed()),
-            _ => {}
-        }
-        let is_unchanged = match (self.none_matches, self.modified_since) {
-            (Some(condition), _) => names(condition, &version.etag),
-            (None, Some(time)) => !is_after(time),
-            (None, None) => false,
-        };
-        match is_unchanged {
-            true => Err(not_modified(version)),
-            false => Ok(()),
-        }
+/// Refuses what shall not be read, or needn't be.
+fn check(conditions: &Conditions<'_>, version: &Version) -> S3Result<()> {
+    match (conditions.is_another(version), conditions.is_known(version)) {
+        (true, _) => Err(conditions::failed()),
+        (false, true) => Err(not_modified(version)),
+        (false, false) => Ok(()),
     }
 }
 
@@ -198,7 +174,7 @@ macro_rules! wanted {
             modified_since: $input.if_modified_since.as_ref(),
             unmodified_since: $input.if_unmodified_since.as_ref(),
         };
-        conditions.check($version)?;
+        check(&conditions, $version)?;
         wanted($version, $input.range.as_ref(), $input.part_number)?
     }};
 }

@@ -174,11 +174,15 @@ impl Service {
         for (severity, count) in counts {
             warnings.add(&[("severity", &severity)], number(count));
         }
+        let mut memory = of("larder_memory_resident_bytes", "Memory of the daemon.", Gauge);
+        if let Some(resident) = resident() {
+            memory.add(&[], number(resident));
+        }
         Ok(vec![
             of("larder_uptime_seconds", "Since the daemon was started.", Gauge)
                 .with(self.started.elapsed().as_secs_f64()),
             of("larder_cpu_seconds", "User and system time of the daemon.", Counter).with(spent),
-            of("larder_memory_resident_bytes", "Memory of the daemon.", Gauge).with(number(resident())),
+            memory,
             warnings,
             of("larder_access_log_lost_lines", "Lines the S3 access log could not take in time.", Counter)
                 .with(number(self.traffic.log.lost())),
@@ -215,10 +219,10 @@ impl Service {
     }
 }
 
-/// Bytes of memory this process has, as the kernel counts them; 0 where it doesn't say.
-fn resident() -> u64 {
+/// Bytes of memory this process has, as the kernel counts them, where it says so.
+fn resident() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kibibytes.unwrap_or(0) << 10
+    kibibytes.map(|kibibytes| kibibytes << 10)
 }

@@ -11,8 +11,6 @@ use std::path::Path;
 
 const BLOCK: usize = 512;
 const STEP_BYTES: usize = 1 << 20;
-/// Plain digits reach as far as this.
-const OCTAL_LIMIT: u64 = 1 << 33;
 
 /// Writes all of a file or device as a plain member of a tar, with the time when it was changed in seconds since 1970.
 pub(crate) fn write_member(
@@ -25,7 +23,7 @@ pub(crate) fn write_member(
     let (mut from, mut output) = (File::open(from)?, output);
     let size = from.seek(SeekFrom::End(0))?;
     from.rewind()?;
-    output.write_all(&header(name, size, modified)?)?;
+    output.write_all(header(name, size, modified)?.as_bytes())?;
     let mut buffer = vec![0; STEP_BYTES];
     let mut left = size;
     while left > 0 {
@@ -44,39 +42,20 @@ pub(crate) fn end(mut output: &File) -> Result<()> {
     Ok(output.write_all(&[0; 2 * BLOCK])?)
 }
 
-fn header(name: &str, size: u64, modified: u64) -> Result<[u8; BLOCK]> {
-    let mut header = [0; BLOCK];
-    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-    let (prefix, name) = split(name)?;
-    put(0, name.as_bytes());
-    put(100, b"0000600\0");
-    put(108, b"0000000\0");
-    put(116, b"0000000\0");
-    if size < OCTAL_LIMIT {
-        put(124, format!("{size:011o}\0").as_bytes());
-    } else {
-        put(124, &[0x80]);
-        put(128, &size.to_be_bytes());
-    }
-    put(136, format!("{:011o}\0", modified.min(OCTAL_LIMIT - 1)).as_bytes());
-    put(148, b"        ");
-    put(156, b"0");
-    put(257, b"ustar\x0000");
-    put(345, prefix.as_bytes());
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+fn header(name: &str, size: u64, modified: u64) -> Result<tar::Header> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name).map_err(|error| {
+        let message = format!("the name {name:?} can't stand in a tar: {error}");
+        StorageError::new(ErrorKind::Invalid, message)
+    })?;
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o600);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(size);
+    header.set_mtime(modified);
+    header.set_cksum();
     Ok(header)
-}
-
-/// A name as its folder, where it is too long, and the rest.
-fn split(name: &str) -> Result<(&str, &str)> {
-    let (prefix, rest) =
-        if name.len() <= 100 { ("", name) } else { name.rsplit_once('/').unwrap_or(("", name)) };
-    if prefix.len() > 155 || rest.len() > 100 {
-        let message = format!("the name {name:?} is too long for a tar");
-        return Err(StorageError::new(ErrorKind::Invalid, message));
-    }
-    Ok((prefix, rest))
 }
 
 #[cfg(test)]
@@ -106,9 +85,9 @@ mod tests {
     #[test]
     fn large_sizes_and_long_names_have_their_places() {
         let large = header("backup/volume.img", 1 << 40, 0).unwrap();
-        assert_eq!(large[124..136], [0x80, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
-        let largest = header("backup/volume.img", OCTAL_LIMIT - 1, 0).unwrap();
-        assert_eq!(&largest[124..136], b"77777777777\0");
+        assert_eq!(large.as_bytes()[124..136], [0x80, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
+        let largest = header("backup/volume.img", (1 << 33) - 1, 0).unwrap();
+        assert_eq!(&largest.as_bytes()[124..135], b"77777777777");
         assert!(header(&"x".repeat(101), 1, 0).is_err());
     }
 }

@@ -80,13 +80,11 @@ impl Pool {
     ) -> Result<bool> {
         let Some(mut carrier) = self.carrier(cx, staged, source, plan.spec)? else { return Ok(false) };
         let (ours, theirs) = (Place::live(&plan.spec.id), Place::live(source.volume));
+        let there = source.pool.driver.list(cx)?;
         for snapshot in plan.snapshots.iter().rev().filter(|snapshot| !snapshot.is_new) {
             let (ours, theirs) = (ours.at_snapshot(&snapshot.name), theirs.at_snapshot(&snapshot.name));
             let known = carrier.to.identity(cx, &ours)?;
-            if known.is_some()
-                && source.pool.has(cx, &theirs)?
-                && carrier.from.identity(cx, &theirs)? == known
-            {
+            if known.is_some() && there.contains(&theirs) && carrier.from.identity(cx, &theirs)? == known {
                 carrier.base = Some(theirs);
                 break;
             }
@@ -97,10 +95,6 @@ impl Pool {
         let new = plan.snapshots.iter().filter(|snapshot| snapshot.is_new);
         let names: Vec<SnapshotName> = new.map(|snapshot| snapshot.name.clone()).collect();
         self.stage_carried(cx, carrier, &names)
-    }
-
-    fn has(&self, cx: &Cx<'_>, place: &Place) -> Result<bool> {
-        Ok(self.driver.list(cx)?.contains(place))
     }
 
     /// The ends, where both pools have one and they understand each other.
