@@ -8,7 +8,7 @@ use larder_tests::{Larderd, RealClient, TestImage, request, require_containers};
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const NO_MAPPED_IDS: &[(&str, &str)] = &[("LARDER_NO_MAPPED_IDS", "1")];
 
@@ -171,12 +171,19 @@ fn a_daemon_killed_while_it_shifts_finishes_or_takes_back() {
     };
     let mut partly = 0;
     // To the host's ids and back, ended at many places, and a last time to its end.
-    for round in 0_u64..12 {
+    let is_shifted = |number: u32| owner(&file(number)).0 >= 65_536;
+    for round in 0..12 {
+        // Killed when a file has changed its side, or later: the walk goes by folders, in an order of the filesystem's.
+        let told = is_shifted(round);
+        let deadline = Instant::now() + Duration::from_secs(2);
         begin(&daemon);
-        std::thread::sleep(Duration::from_millis(12 + 13 * round));
+        while is_shifted(round) == told && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(round % 4)));
         daemon.kill();
-        let shifted = (0..FILES).filter(|number| owner(&file(*number)).0 >= 65_536).count();
-        partly += usize::from((1..8000).contains(&shifted));
+        let shifted = (0..FILES).filter(|number| is_shifted(*number)).count();
+        partly += usize::from((1..FILES as usize).contains(&shifted));
         daemon.spawn(if round % 2 == 0 { &[] } else { NO_MAPPED_IDS });
         if daemon.read("/1.0/instances/c1")["status"] == "Running" {
             daemon.change("PUT", "/1.0/instances/c1/state", &json!({ "action": "stop", "force": true }));
