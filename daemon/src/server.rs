@@ -26,6 +26,11 @@ use tracing_subscriber::{EnvFilter, Layer};
 /// How often what is due is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
+/// Threads that serve connections. One is left to the others while two look into an index (`larder_s3::shortcut`).
+const WORKERS: usize = 3;
+/// What of the log nobody needs: the protocol layer traces every request, and calls a client's mistakes errors.
+const QUIET: &str = "s3s=off";
+
 /// How the daemon shall run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -67,7 +72,7 @@ pub fn run(options: &Options) -> Result<()> {
     service.open_access_log()?;
     let starting = Arc::clone(&service);
     std::thread::Builder::new().name("autostart".to_owned()).spawn(move || starting.start_instances())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let served = runtime.block_on(serve(Arc::clone(&service), events, clock, &directories));
     runtime.shutdown_timeout(LAST_ANSWERS);
     service.shut_down();
@@ -79,13 +84,13 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn start_log(wanted: &str, events: &Events) -> Result<()> {
-    let filter =
-        EnvFilter::try_new(wanted).with_context(|| format!("LARDER_LOG is not a log filter: {wanted:?}"))?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{wanted}"))
+        .with_context(|| format!("LARDER_LOG is not a log filter: {wanted:?}"))?;
     let shown = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_filter(filter);
-    let told = LogEvents::to(events.clone()).with_filter(EnvFilter::new("info,hyper=off"));
+    let told = LogEvents::to(events.clone()).with_filter(EnvFilter::new(format!("info,hyper=off,{QUIET}")));
     tracing_subscriber::registry().with(shown).with(told).try_init().context("the log can't be started")
 }
 

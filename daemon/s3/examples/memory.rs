@@ -50,7 +50,7 @@ impl S3 for Memory {
 }
 
 /// As many threads as the daemon has, and connections built as it builds them.
-#[tokio::main(worker_threads = 2)]
+#[tokio::main(worker_threads = 3)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [access, secret] = arguments.as_slice() else {

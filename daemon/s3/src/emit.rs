@@ -97,9 +97,12 @@ impl Reading {
     }
 
     /// The body of a reply. Its first piece is read before, so that what can't be read is an error and no broken answer.
-    pub(crate) async fn into_body(self, mut range: Range<u64>) -> S3Result<StreamingBlob> {
+    pub(crate) async fn into_body(mut self, mut range: Range<u64>) -> S3Result<StreamingBlob> {
         if range.is_empty() {
             return Ok(StreamingBlob::from(Body::empty()));
+        }
+        if let Some(bytes) = self.content.take_small() {
+            return Ok(StreamingBlob::from(Body::from(self.of_small(bytes, range)?)));
         }
         let (reading, range, first) = match self.next_at_once(&mut range) {
             Some(first) => (self, range, first),
@@ -110,6 +113,18 @@ impl Reading {
             true => StreamingBlob::from(Body::from(first)),
             false => reading.stream(first, range),
         })
+    }
+
+    /// A range of an object that is in memory as a whole.
+    fn of_small(&self, mut bytes: Vec<u8>, range: Range<u64>) -> S3Result<Bytes> {
+        if let (Some(key), [part]) = (&self.key, self.content.parts()) {
+            key.apply(&part.id, 0, &mut bytes)?;
+        }
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        let bytes = Bytes::from(bytes);
+        let ends_early = || from_bucket(BucketError::Damaged { what: "an object: it ends early".to_owned() });
+        let is_whole = place(range.end) <= bytes.len();
+        is_whole.then(|| bytes.slice(place(range.start)..place(range.end))).ok_or_else(ends_early)
     }
 
     fn stream(self, first: Bytes, range: Range<u64>) -> StreamingBlob {

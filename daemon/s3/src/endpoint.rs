@@ -1,13 +1,15 @@
 //! The endpoint around the protocol: connections that don't wait for ever, seats, CORS, and whoever watches.
 
+use crate::chunks::Framing;
 use crate::cors;
 use crate::directory::Directory;
 use crate::document::Document;
 use crate::face::{Face, Options};
 use crate::gate::Peer;
-use crate::limits::{Hasty, MAX_HEADERS, Seats, within};
+use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
+use crate::pace::Paced;
 use crate::reply::{MAX_DOCUMENT, finished, names_attributes, plain_etag, rendered};
-use crate::request::{add_date, add_hash_of_nothing, claimed_key, is_upload, measured, refusal};
+use crate::request::{add_date, add_hash_of_nothing, is_upload, measured, refusal};
 use crate::support::custom;
 use crate::traffic::{Watch, Watched, Watcher};
 use async_trait::async_trait;
@@ -41,14 +43,18 @@ impl S3Auth for Secrets {
     }
 }
 
-/// Every operation asks at its own gate.
+/// Every operation asks at its own gate. Here it is known who asks: they take their seat.
 #[derive(Debug)]
 struct AtTheGate;
 
 #[async_trait]
 impl S3Access for AtTheGate {
-    async fn check(&self, _: &mut S3AccessContext<'_>) -> S3Result<()> {
-        Ok(())
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let Some(place) = context.extensions_mut().get::<Place>().cloned() else { return Ok(()) };
+        match context.credentials() {
+            Some(credentials) => place.as_key(&credentials.access_key),
+            None => place.as_unknown(),
+        }
     }
 }
 
@@ -158,49 +164,38 @@ impl Endpoint {
         }
     }
 
-    /// Answers one request, and tells whoever watches.
+    /// Answers one request, and tells whoever watches. Its place is free when the answer's last byte is out.
     async fn watched(&self, request: Request<Body>, peer: Peer) -> Response<Watched> {
-        let Some(watcher) = &self.watcher else { return Watched::not(self.answer(request, peer).await) };
-        let watch = Watch::begin(watcher, &request, peer, self.bucket_of(&request).0);
-        watch.over(self.answer(request, peer).await)
+        let bucket = self.bucket_of(&request);
+        let begin = |watcher| Watch::begin(watcher, &request, peer, bucket.0.clone());
+        let watch = self.watcher.as_ref().map(begin);
+        let place = Place::new(&self.seats, peer.address);
+        let response = self.answer(request, peer, &place, bucket).await;
+        Watched::of(response, place, watch)
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, mut request: Request<Body>, peer: Peer) -> Response<Body> {
-        let patience = self.face.options.patience;
+    async fn answer(
+        &self,
+        mut request: Request<Body>,
+        peer: Peer,
+        place: &Place,
+        (bucket, in_host): (Option<String>, bool),
+    ) -> Response<Body> {
         add_date(request.headers_mut());
         add_hash_of_nothing(&mut request);
         let id = uuid::Uuid::new_v4().simple().to_string().to_ascii_uppercase();
         let (method, resource) = (request.method().clone(), request.uri().path().to_owned());
         let origin = request.headers().contains_key(ORIGIN).then(|| request.headers().clone());
         let is_attributes = method == Method::GET && names_attributes(request.uri().query());
-        let (bucket, in_host) = self.bucket_of(&request);
         request.extensions_mut().insert(peer);
-        let request = match within(patience.body, measured(request, in_host)).await.flatten() {
-            Ok(request) => request,
-            Err(error) => return finished(rendered(error), &id, &resource, &method).await,
-        };
-        let mut response = match refusal(&request, in_host) {
-            Some(error) => rendered(error),
-            None if method == Method::OPTIONS => self.preflight(request.headers(), bucket.as_deref()).await,
-            None => match self.seats.take(claimed_key(&request)) {
-                None => rendered(s3_error!(SlowDown, "Please reduce your request rate.")),
-                Some(seat) => {
-                    let form = crate::post::boundary(request.headers()).filter(|_| method == Method::POST);
-                    let response = match (form, &bucket) {
-                        (Some(boundary), Some(bucket)) => {
-                            crate::post::post(&self.face, request, &boundary, bucket)
-                                .await
-                                .unwrap_or_else(rendered)
-                        }
-                        _ if is_upload(&request, in_host) => self.call(request).await,
-                        _ => self.call_with_document(request).await,
-                    };
-                    drop(seat);
-                    response
-                }
-            },
-        };
+        request.extensions_mut().insert(place.clone());
+        let late = Paced::watch(&mut request, self.face.options.patience.body);
+        let mut response =
+            self.respond(request, place, bucket.as_deref(), in_host).await.unwrap_or_else(rendered);
+        // Whatever became of the request then, this is why.
+        if let Some(error) = late.and_then(|late| late.error()) {
+            response = rendered(error);
+        }
         if let (Some(headers), false, Some(bucket)) = (origin, method == Method::OPTIONS, bucket) {
             let rules = self.cors_rules(&bucket).await;
             let reply = cors::reply(&rules, method.as_str(), &headers, false);
@@ -212,6 +207,32 @@ impl Endpoint {
         finished(response, &id, &resource, &method).await
     }
 
+    /// Does what a request asks for, unless it is refused before.
+    async fn respond(
+        &self,
+        request: Request<Body>,
+        place: &Place,
+        bucket: Option<&str>,
+        in_host: bool,
+    ) -> S3Result<Response<Body>> {
+        let patience = self.face.options.patience.body;
+        let request = within(patience, measured(request, in_host, place)).await.flatten()?;
+        if let Some(error) = refusal(&request, in_host) {
+            return Err(error);
+        }
+        if request.method() == Method::OPTIONS {
+            return Ok(self.preflight(request.headers(), bucket).await);
+        }
+        let form = crate::post::boundary(request.headers()).filter(|_| request.method() == Method::POST);
+        match (form, bucket) {
+            (Some(boundary), Some(bucket)) => {
+                crate::post::post(&self.face, request, place, &boundary, bucket).await
+            }
+            _ if is_upload(&request, in_host) => Ok(self.call(request).await),
+            _ => Ok(self.call_with_document(request).await),
+        }
+    }
+
     async fn call_with_document(&self, mut request: Request<Body>) -> Response<Body> {
         // What has no body at all needs no watching.
         let document = (!request.body().is_end_stream()).then(|| Document::watch(&mut request));
@@ -221,15 +242,17 @@ impl Endpoint {
         fault.map_or(response, rendered)
     }
 
-    async fn call(&self, request: Request<Body>) -> Response<Body> {
-        match self.service.call(request).await {
+    async fn call(&self, mut request: Request<Body>) -> Response<Body> {
+        let framing = Framing::watch(&mut request);
+        let response = match self.service.call(request).await {
             Ok(response) => response,
             Err(error) => {
                 let error: s3s::StdError = error.into();
                 tracing::error!(error = &*error as &dyn std::error::Error, "a request failed");
                 rendered(s3_error!(InternalError))
             }
-        }
+        };
+        framing.and_then(|framing| framing.error()).map_or(response, rendered)
     }
 
     /// The bucket a request names, and whether by its host.

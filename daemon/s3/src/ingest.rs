@@ -1,13 +1,10 @@
 //! Taking a request's body in: hashed, checked, encrypted, into a blob that is complete or not there at all.
 
-use crate::Face;
 use crate::checksum::{Algorithm, Hasher};
 use crate::encryption::CustomerKey;
-use crate::limits::within;
 use crate::support::{blocking, custom, from_bucket};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use http::HeaderMap;
 use larder_storage_buckets::{Bucket, Incoming, Staged};
@@ -15,7 +12,6 @@ use md5::{Digest, Md5};
 use s3s::dto::StreamingBlob;
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What is gathered before it is hashed and written at once.
 const CHUNK: usize = 256 * 1024;
@@ -95,7 +91,6 @@ impl Sink {
 
 /// Takes a body in. Fails, leaving nothing, when it isn't what was said.
 pub(crate) async fn ingest(
-    face: &Face,
     bucket: Arc<Bucket>,
     body: Option<StreamingBlob>,
     expected: Expected,
@@ -111,7 +106,7 @@ pub(crate) async fn ingest(
     let expects = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(CHUNK);
     let mut gathered = Vec::with_capacity(expects.min(CHUNK + SPARE));
     if let Some(mut body) = body {
-        while let Some(chunk) = next(&mut body, face.options.patience.body).await? {
+        while let Some(chunk) = body.next().await.transpose().map_err(from_stream)? {
             gathered.extend_from_slice(&chunk);
             let came = sink.incoming.size() + gathered.len() as u64;
             if expected.most.is_some_and(|most| came > most) {
@@ -127,10 +122,6 @@ pub(crate) async fn ingest(
     }
     sink.absorb(&mut gathered)?;
     check(sink, &expected, length)
-}
-
-async fn next(body: &mut StreamingBlob, patience: Duration) -> S3Result<Option<Bytes>> {
-    within(patience, body.next()).await?.transpose().map_err(from_stream)
 }
 
 /// Errors of the signed body's own checks, which the protocol layer tells by their names only.

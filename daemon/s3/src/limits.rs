@@ -1,10 +1,12 @@
-//! What keeps one client from hurting the others: seats a key can take, and connections that must move.
+//! What keeps one client from hurting the others: seats that a key or an address can take, and connections that must move.
 
+use crate::pace::Pace;
 use parking_lot::Mutex;
 use s3s::{S3Result, s3_error};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,18 +41,37 @@ pub(crate) async fn within<T>(patience: Duration, coming: impl Future<Output = T
     tokio::time::timeout(patience, coming).await.map_err(|_| late())
 }
 
-/// How many requests of each key are being answered.
+/// Who a request counts for: the key that signed it, or the address it comes from for as long as nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Sitter {
+    Key(String),
+    Address(Option<IpAddr>),
+}
+
+impl Sitter {
+    /// Who has an address of IPv6 mostly has all of its network's.
+    fn at(address: Option<IpAddr>) -> Self {
+        Self::Address(address.map(|address| match address {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+            address => address,
+        }))
+    }
+}
+
+/// How many requests are being answered, for whom.
 #[derive(Debug, Clone)]
 pub(crate) struct Seats {
-    taken: Arc<Mutex<HashMap<String, usize>>>,
+    taken: Arc<Mutex<HashMap<Sitter, usize>>>,
     most: usize,
 }
 
-/// A request that is being answered.
 #[derive(Debug)]
-pub(crate) struct Seat {
+struct Seat {
     seats: Seats,
-    key: String,
+    sitter: Sitter,
 }
 
 impl Seats {
@@ -58,41 +79,93 @@ impl Seats {
         Self { taken: Arc::default(), most }
     }
 
-    /// A seat for a request of this key, if there is one.
-    pub(crate) fn take(&self, key: String) -> Option<Seat> {
+    fn take(&self, sitter: Sitter) -> S3Result<Seat> {
         let mut taken = self.taken.lock();
-        let count = taken.entry(key.clone()).or_default();
+        let count = taken.entry(sitter.clone()).or_default();
         if *count >= self.most {
-            return None;
+            return Err(s3_error!(SlowDown, "Please reduce your request rate."));
         }
         *count += 1;
-        Some(Seat { seats: self.clone(), key })
+        Ok(Seat { seats: self.clone(), sitter })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.taken.lock();
-        if let Some(count) = taken.get_mut(&self.key) {
+        if let Some(count) = taken.get_mut(&self.sitter) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.key);
+                taken.remove(&self.sitter);
             }
         }
     }
 }
 
-/// A connection that fails when nothing moves for too long, in either direction.
+/// A request's place among those that are being answered, kept until the last byte of its answer is out. What a request
+/// says of itself counts for nothing: it sits with its key once its signature has been verified.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    seats: Seats,
+    address: Option<IpAddr>,
+    seat: Arc<Mutex<Option<Seat>>>,
+}
+
+impl Place {
+    pub(crate) fn new(seats: &Seats, address: Option<IpAddr>) -> Self {
+        Self { seats: seats.clone(), address, seat: Arc::default() }
+    }
+
+    /// Sits with the address: for who is unknown, or has something to say before it is known who they are.
+    pub(crate) fn as_unknown(&self) -> S3Result<()> {
+        self.sit(Sitter::at(self.address))
+    }
+
+    /// Sits with the key that was verified, and nowhere else any more.
+    pub(crate) fn as_key(&self, key: &str) -> S3Result<()> {
+        self.sit(Sitter::Key(key.to_owned()))
+    }
+
+    fn sit(&self, sitter: Sitter) -> S3Result<()> {
+        let mut seat = self.seat.lock();
+        if seat.as_ref().is_none_or(|seat| seat.sitter != sitter) {
+            *seat = Some(self.seats.take(sitter)?);
+        }
+        Ok(())
+    }
+}
+
+/// A connection that fails when nothing moves for too long, in either direction, or too little of what is written. What is
+/// read too slowly is told of instead ([`crate::pace::Paced`]).
 #[derive(Debug)]
 pub(crate) struct Hasty<S> {
     stream: S,
     patience: Duration,
     alarm: Pin<Box<Sleep>>,
+    /// Of what is written.
+    pace: Pace,
 }
 
 impl<S> Hasty<S> {
     pub(crate) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, alarm: Box::pin(tokio::time::sleep(patience)) }
+        let alarm = Box::pin(tokio::time::sleep(patience));
+        Self { stream, patience, alarm, pace: Pace::new(patience) }
+    }
+
+    /// The same for what is written, which must move fast enough.
+    fn watch_written(
+        &mut self,
+        moved: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match moved {
+            Poll::Ready(Ok(count)) if !self.pace.moves(count) => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Poll::Ready(_) => {}
+            Poll::Pending => self.pace.waits(),
+        }
+        self.watch(moved, context)
     }
 
     /// Passes on what moved, and complains about what didn't for too long.
@@ -130,7 +203,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Hasty<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let moved = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(moved, context)
+        self.watch_written(moved, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -149,10 +222,49 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Hasty<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let moved = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watch(moved, context)
+        self.watch_written(moved, context)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_byte_now_and_then_is_cut() {
+        let (mut client, server) = tokio::io::duplex(16);
+        let mut connection = Hasty::new(server, Duration::from_secs(90));
+        let reading = async move {
+            let mut byte = [0];
+            while client.read(&mut byte).await.is_ok_and(|count| count > 0) {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+            }
+        };
+        let reading = tokio::spawn(reading);
+        let began = Instant::now();
+        let error = connection.write_all(&[0; 1000]).await.map_err(|error| error.kind());
+        assert_eq!(error, Err(io::ErrorKind::TimedOut));
+        let took = began.elapsed().as_secs();
+        assert!((90..200).contains(&took), "{took} seconds");
+        drop(connection);
+        assert!(reading.await.is_ok());
+    }
+
+    #[test]
+    fn a_key_and_the_addresses_of_one_network_sit_apart() {
+        let seats = Seats::new(1);
+        let from = |address: &str| Place::new(&seats, address.parse().ok());
+        let (ann, near, far) = (from("2001:db8::1"), from("2001:db8::2"), from("2001:db8:0:1::1"));
+        assert!(ann.as_unknown().is_ok() && ann.as_unknown().is_ok(), "it sits already");
+        assert!(near.as_unknown().is_err() && far.as_unknown().is_ok());
+        assert!(ann.as_key("ANN").is_ok() && near.as_unknown().is_ok(), "it sits elsewhere now");
+        assert!(far.as_key("ANN").is_err());
+        drop(ann);
+        assert!(far.as_key("ANN").is_ok());
     }
 }

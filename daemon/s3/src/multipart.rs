@@ -122,7 +122,7 @@ pub(crate) async fn put_part(
         key: customer.clone(),
         most: None,
     };
-    let ingested = ingest(face, gate.bucket(), input.body.take(), expected).await?;
+    let ingested = ingest(gate.bucket(), input.body.take(), expected).await?;
     let kept = ingested.checksum.as_ref().filter(|(algorithm, _)| Some(*algorithm) == of_upload);
     let (bucket, value) = (gate.bucket(), kept.map(|(_, value)| value.clone()));
     let staged = ingested.staged;

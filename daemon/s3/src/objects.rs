@@ -55,7 +55,7 @@ pub(crate) async fn put(
         key: key.clone(),
         most: None,
     };
-    let ingested = ingest(face, gate.bucket(), input.body.take(), expected).await?;
+    let ingested = ingest(gate.bucket(), input.body.take(), expected).await?;
     if let Some((algorithm, value)) = &ingested.checksum {
         let (algorithm, kind) = (algorithm.as_str().to_owned(), FULL_OBJECT.to_owned());
         record.checksum = Some(Checksum { algorithm, kind, value: value.clone() });

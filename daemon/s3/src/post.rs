@@ -8,7 +8,7 @@ use crate::form::{Form, malformed};
 use crate::form_policy::{FormPolicy, Signed};
 use crate::gate::Gate;
 use crate::ingest::{Expected, ingest};
-use crate::limits::within;
+use crate::limits::{Place, within};
 use crate::support::{blocking, unavailable};
 use crate::{Face, checksum};
 use http::header::{CONTENT_TYPE, ETAG, LOCATION};
@@ -33,10 +33,12 @@ pub(crate) fn boundary(headers: &HeaderMap) -> Option<String> {
 pub(crate) async fn post(
     face: &Face,
     request: Request<Body>,
+    place: &Place,
     boundary: &str,
     bucket: &str,
 ) -> S3Result<Response<Body>> {
     let (parts, body) = request.into_parts();
+    place.as_unknown()?;
     let mut form = within(face.options.patience.body, Form::read(body, boundary)).await??;
     let key = form.fields.get("key").filter(|key| !key.is_empty()).cloned();
     let key =
@@ -49,6 +51,9 @@ pub(crate) async fn post(
         None => None,
         Some(signed) => Some(verified(face, signed, &form.fields).await?),
     };
+    if let Some(credentials) = &credentials {
+        place.as_key(&credentials.access_key)?;
+    }
     let policy = form.fields.get("policy").map(|policy| FormPolicy::parse(policy)).transpose()?;
     let request = S3Request {
         input: (),
@@ -153,7 +158,7 @@ async fn store(
         ..Expected::default()
     };
     let body = StreamingBlob::wrap(Box::pin(form.into_file()));
-    let ingested = ingest(face, gate.bucket(), Some(body), expected).await?;
+    let ingested = ingest(gate.bucket(), Some(body), expected).await?;
     if ingested.staged.part().size < policy.map_or(0, FormPolicy::least) {
         return Err(s3_error!(
             EntityTooSmall,

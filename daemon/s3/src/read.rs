@@ -9,6 +9,7 @@ use crate::emit::Reading;
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::{Gate, denied};
 use crate::objects::version_id;
+use crate::shortcut::shortly;
 use crate::support::{from_bucket, signed};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use larder_storage_buckets::{BucketError, Content, Version};
@@ -84,7 +85,7 @@ pub(crate) async fn open(
     customer: Option<CustomerKey>,
 ) -> S3Result<(Version, Reading)> {
     let (bucket, owned, wanted) = (gate.bucket(), key.to_owned(), id.clone());
-    let found = tokio::task::spawn_blocking(move || bucket.read(&owned, wanted.as_deref())).await;
+    let found = shortly(move || bucket.read(&owned, wanted.as_deref())).await;
     let (found, content): (_, Option<Content>) =
         match found.map_err(|error| s3_error!(error, InternalError))? {
             Ok((version, content)) => (Ok(version), Some(content)),
@@ -234,7 +235,7 @@ pub(crate) async fn head(
     let customer = customer_key!(input)?;
     let id = version_id(input.version_id.as_ref());
     let (bucket, key, wanted_id) = (gate.bucket(), input.key.clone(), id.clone());
-    let found = tokio::task::spawn_blocking(move || bucket.find(&key, wanted_id.as_deref())).await;
+    let found = shortly(move || bucket.find(&key, wanted_id.as_deref())).await;
     let found = found.map_err(|error| s3_error!(error, InternalError))?;
     let version = readable(&gate, found, &input.key, id.as_deref())?;
     encryption::check(version.record.encryption.as_deref(), customer.as_ref())?;

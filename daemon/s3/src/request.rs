@@ -1,6 +1,6 @@
 //! What a request must be before the protocol layer sees it, and what is put right in it.
 
-use crate::limits::MAX_HEADERS;
+use crate::limits::{MAX_HEADERS, Place};
 use crate::support::custom;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -50,11 +50,16 @@ pub(crate) fn is_upload(request: &Request<Body>, in_host: bool) -> bool {
 }
 
 /// A small upload in chunks that doesn't tell its length is given one; a large one is refused by the protocol layer.
-pub(crate) async fn measured(mut request: Request<Body>, in_host: bool) -> S3Result<Request<Body>> {
+pub(crate) async fn measured(
+    mut request: Request<Body>,
+    in_host: bool,
+    place: &Place,
+) -> S3Result<Request<Body>> {
     let has = |name: &str| request.headers().contains_key(name);
     if !is_upload(&request, in_host) || !has("transfer-encoding") || has("x-amz-decoded-content-length") {
         return Ok(request);
     }
+    place.as_unknown()?;
     let body = std::mem::take(request.body_mut());
     let collected = Limited::new(body, MAX_UNMEASURED).collect().await;
     let bytes = collected

@@ -2,6 +2,7 @@
 //! a log.
 
 use crate::gate::Peer;
+use crate::limits::Place;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -91,14 +92,13 @@ impl Watch {
         Self { watcher: Arc::clone(watcher), began: Instant::now(), expected: None, answered }
     }
 
-    /// Goes along with the answer.
-    pub(crate) fn over(mut self, response: Response<Body>) -> Response<Watched> {
+    /// Looks at the head of the answer.
+    fn see(&mut self, response: &Response<Body>) {
         self.answered.status = response.status();
         self.answered.id = response.headers().get("x-amz-request-id").cloned();
         self.answered.code = response.extensions().get::<ErrorCode>().map(|code| code.0.clone());
         let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         self.expected = length.and_then(|length| length.parse().ok());
-        response.map(|body| Watched { body, watch: Some(self) })
     }
 
     fn end(mut self, is_whole: bool) {
@@ -114,16 +114,20 @@ fn announced(headers: &HeaderMap) -> u64 {
     length.unwrap_or(0)
 }
 
-/// An answer's body, counted as it goes out.
+/// An answer's body, counted as it goes out. The request's place is taken for as long as this exists.
 pub(crate) struct Watched {
     body: Body,
     watch: Option<Watch>,
+    _place: Place,
 }
 
 impl Watched {
-    /// One that nobody watches.
-    pub(crate) fn not(response: Response<Body>) -> Response<Self> {
-        response.map(|body| Self { body, watch: None })
+    /// An answer on its way.
+    pub(crate) fn of(response: Response<Body>, place: Place, mut watch: Option<Watch>) -> Response<Self> {
+        if let Some(watch) = &mut watch {
+            watch.see(&response);
+        }
+        response.map(|body| Self { body, watch, _place: place })
     }
 }
 

@@ -81,6 +81,42 @@ fn a_key_has_so_many_requests_at_once_and_others_are_not_hindered() {
     assert_eq!(ann(&served, list()).status, 200, "the seat is free again");
 }
 
+#[test]
+fn a_request_counts_until_the_last_byte_of_its_answer_is_out() {
+    let served = serve_with(Options { requests_per_key: 1, ..Options::default() });
+    ann(&served, call("PUT", "/first"));
+    ann(&served, call("PUT", "/first/key").body(vec![b'a'; 32 << 20]));
+    let get = call("GET", "/first/key").sign("ANN", "secret of ann/+=");
+    let mut slow = say(&served, get.head().as_bytes());
+    let mut first = [0; 1000];
+    slow.read_exact(&mut first).unwrap();
+    let list = || ann(&served, call("GET", "/first?list-type=2"));
+    assert_eq!(list().code(), "SlowDown");
+    let length = 32 << 20;
+    let mut rest = vec![0; length];
+    slow.read_exact(&mut rest[..length - 1000]).unwrap();
+    drop(slow);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while list().status != 200 {
+        assert!(Instant::now() < deadline, "the seat is still taken");
+    }
+}
+
+#[test]
+fn who_is_unknown_takes_no_seat_of_the_key_that_they_name() {
+    let served = serve_with(Options { requests_per_key: 1, ..Options::default() });
+    ann(&served, call("PUT", "/first"));
+    // A form that says that it is Ann's, and goes on for ever before its signature.
+    let form = "POST /first HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\
+                authorization: AWS4-HMAC-SHA256 Credential=ANN/20260101/us-east-1/s3/aws4_request\r\n\
+                content-type: multipart/form-data; boundary=b\r\nexpect: 100-continue\r\n\r\n";
+    let mut slow = say(&served, form.as_bytes());
+    // It sits once it is told to go on, where everybody else does who is unknown.
+    assert_eq!(read_reply(&mut slow, true).status, 100);
+    assert_eq!(call("GET", "/first").send(&served).code(), "SlowDown");
+    assert_eq!(ann(&served, call("GET", "/first?list-type=2")).status, 200);
+}
+
 /// Waits a hundred times shorter than the real one.
 fn hasty() -> Served {
     let patience = Patience::default();
@@ -157,5 +193,55 @@ fn somebody_unknown_can_not_keep_a_connection_with_a_byte_now_and_then() {
             assert!(began.elapsed() < Duration::from_secs(5), "{line}: nobody said that it is too slow");
         }
         assert!(String::from_utf8_lossy(&answer).contains("400 Bad Request"), "{line}");
+    }
+}
+
+#[test]
+fn somebody_known_can_not_keep_a_seat_with_a_byte_now_and_then() {
+    let served = hasty();
+    ann(&served, call("PUT", "/first"));
+    let put = call("PUT", "/first/key").body(vec![b'a'; 1_000_000]).sign("ANN", "secret of ann/+=");
+    let delete = call("POST", "/first?delete=").header("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==");
+    let delete = delete.body(vec![b' '; 1_000_000]).sign("ANN", "secret of ann/+=");
+    for call in [put, delete] {
+        let mut stream = say(&served, call.head().as_bytes());
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let began = Instant::now();
+        let mut answer = [0; 1000];
+        while !matches!(stream.read(&mut answer), Ok(count) if count > 0) {
+            let _ = stream.write_all(b"a");
+            assert!(began.elapsed() < Duration::from_secs(5), "{}: it may go on for ever", call.method);
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains("<Code>RequestTimeout</Code>"), "{}: {answer}", call.method);
+        assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn chunks_that_are_none_and_chunks_that_are_too_large_are_told_of() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let chunked = |method, target: &str, hash: &str, body: &str| {
+        let call = call(method, target)
+            .header("x-amz-content-sha256", hash)
+            .header("x-amz-decoded-content-length", "5");
+        call.header("x-amz-trailer", "x-amz-checksum-crc32").body(body)
+    };
+    let (signed, unsigned) = ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+    let line = format!("5;chunk-signature={}\r\nhello\r\n0\r\n\r\n", "0".repeat(64));
+    for (call, status, code) in [
+        (chunked("PUT", "/first/key", unsigned, "x\r\n"), 400, "IncompleteBody"),
+        (chunked("PUT", "/first/key", unsigned, "5\r\nhello\r\n"), 400, "IncompleteBody"),
+        (chunked("PUT", "/first/key", signed, "5\r\nhello\r\n0\r\n\r\n"), 400, "IncompleteBody"),
+        (chunked("PUT", "/first/key", signed, &line), 403, "SignatureDoesNotMatch"),
+        (chunked("PUT", "/first/key", signed, "100001;chunk-signature=0\r\n"), 400, "InvalidChunkSizeError"),
+        (chunked("PUT", "/first?tagging=", unsigned, "5\r\nhello!\r\n"), 400, "IncompleteBody"),
+        (chunked("PUT", "/first?tagging=", signed, &line), 403, "SignatureDoesNotMatch"),
+    ] {
+        let (target, body) = (call.target.clone(), call.body.clone());
+        let reply = ann(&served, call);
+        let about = format!("{target} {}: {}", String::from_utf8_lossy(&body), reply.text());
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{about}");
     }
 }

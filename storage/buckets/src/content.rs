@@ -52,6 +52,16 @@ impl Content {
         &self.parts
     }
 
+    /// All bytes, where they came along with the lookup; nothing is left here then.
+    pub fn take_small(&mut self) -> Option<Vec<u8>> {
+        match (self.parts.as_slice(), &mut self.open) {
+            ([part], Some((0, Blob::Memory(bytes)))) if bytes.len() as u64 == part.size => {
+                Some(std::mem::take(bytes))
+            }
+            _ => None,
+        }
+    }
+
     /// Up to `most` bytes from `offset`, and the part they are of, which they don't go beyond; empty at the end.
     pub fn read(&mut self, offset: u64, most: usize) -> Result<(usize, Vec<u8>)> {
         let length = self.within(offset).map_or(0, |(_, _, left)| most.min(left));
