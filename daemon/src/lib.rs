@@ -10,6 +10,7 @@ mod memory;
 pub mod operations;
 mod server;
 pub mod service;
+mod starting;
 mod stopping;
 
 pub use server::{Options, run};

@@ -2,10 +2,11 @@
 
 use crate::endpoint;
 use crate::events::{Events, LogEvents};
-use crate::http::{self, App};
+use crate::http::{self, App, Calls};
 use crate::memory;
 use crate::operations::Operations;
 use crate::service::{Directories, Service};
+use crate::starting::Start;
 use crate::stopping::LAST_ANSWERS;
 use anyhow::{Context, Result, bail};
 use larder_base::host::{Host, SystemHost};
@@ -67,14 +68,11 @@ pub fn run(options: &Options) -> Result<()> {
     let told_over = Arc::clone(&is_over);
     let follower =
         events.follow(Arc::clone(&catalog), catalog.revision()?, move || told_over.load(Ordering::SeqCst))?;
-    service.prepare()?;
-    service.open_s3_endpoint()?;
-    service.open_access_log()?;
-    let starting = Arc::clone(&service);
-    std::thread::Builder::new().name("autostart".to_owned()).spawn(move || starting.start_instances())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-    let served = runtime.block_on(serve(Arc::clone(&service), events, clock, &directories));
+    let mut start = Start::begin(&service)?;
+    let served = runtime.block_on(serve(Arc::clone(&service), &mut start, events, clock, &directories));
     runtime.shutdown_timeout(LAST_ANSWERS);
+    start.end();
     service.shut_down();
     is_over.store(true, Ordering::SeqCst);
     if follower.join().is_err() {
@@ -112,6 +110,7 @@ fn lock(directories: &Directories) -> Result<File> {
 
 async fn serve(
     service: Arc<Service>,
+    start: &mut Start,
     events: Events,
     clock: Arc<dyn Clock>,
     directories: &Directories,
@@ -128,19 +127,28 @@ async fn serve(
         stop: Arc::clone(&stop),
     };
     let (stopping, is_stopping) = watch::channel(false);
-    let objects = tokio::spawn(endpoint::serve(Arc::clone(&service), is_stopping.clone()));
     let asked = Arc::new(Notify::new());
-    let answering = tokio::spawn(http::serve(listener, http::router(app), Arc::clone(&asked), is_stopping));
+    let calls = Calls { router: http::router(app), ready: start.ready.clone(), asked: Arc::clone(&asked) };
+    let answering = tokio::spawn(http::serve(listener, calls, is_stopping.clone()));
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut told_to_end = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stop.notified() => {}
+        }
+        tracing::info!("stopping");
+    };
+    tokio::select! {
+        prepared = &mut start.outcome => prepared.context("the thread of the start panicked")??,
+        // Whoever waits for the start gets no answer any more.
+        () = told_to_end() => return Ok(()),
+    }
+    let objects = tokio::spawn(endpoint::serve(Arc::clone(&service), is_stopping));
     let resting = tokio::spawn(memory::give_back_when_quiet(Arc::clone(&service), asked));
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&service)));
     tracing::info!(socket = %socket.display(), "ready");
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = stop.notified() => {}
-    }
-    tracing::info!("stopping");
+    told_to_end().await;
     housekeeping.abort();
     resting.abort();
     service.stop_housekeeping();

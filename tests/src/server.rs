@@ -62,7 +62,7 @@ impl Folder {
 }
 
 impl Larderd {
-    /// Starts one on an empty folder, and waits for its first answer.
+    /// Starts one on an empty folder, and waits until it is ready.
     ///
     /// # Panics
     /// When it does not start.
@@ -70,7 +70,7 @@ impl Larderd {
         Self::start_with(&[])
     }
 
-    /// Starts one on an empty folder with environment variables, and waits for its first answer.
+    /// Starts one on an empty folder with environment variables, and waits until it is ready.
     ///
     /// # Panics
     /// When it does not start.
@@ -85,14 +85,14 @@ impl Larderd {
         daemon
     }
 
-    /// Starts one on a folder that may have been another's before and that stays, and waits for its first answer.
+    /// Starts one on a folder that may have been another's before and that stays, and waits until it is ready.
     pub fn start_in(folder: &Path) -> Self {
         let mut daemon = Self { folder: Folder::Given(folder.to_owned()), child: None };
         daemon.spawn(&[]);
         daemon
     }
 
-    /// Starts it (again) with environment variables, and waits for its first answer.
+    /// Starts it (again) with environment variables, and waits until it is ready.
     pub fn spawn(&mut self, environment: &[(&str, &str)]) {
         self.launch(environment);
         self.wait_until_it_answers();
@@ -119,7 +119,7 @@ impl Larderd {
 
     fn wait_until_it_answers(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while request(&self.socket(), "GET", "/1.0", &[], b"").is_err() {
+        while request(&self.socket(), "GET", "/internal/ready", &[], b"").is_err() {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
                 panic!("larderd ended ({status}):\n{}", self.log());
             }

@@ -1,10 +1,14 @@
 //! The unix socket: who may connect, and one HTTP/1.1 connection after another.
 
+use crate::starting::Ready;
 use crate::stopping::told_to_stop;
 use axum::Router;
 use axum::extract::Request;
+use axum::http::Method;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -64,14 +68,30 @@ pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Where requests go.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls {
+    pub(crate) router: Router,
+    /// What they wait for, those apart that only ask who answers.
+    pub(crate) ready: Ready,
+    /// Told of every request.
+    pub(crate) asked: Arc<Notify>,
+}
+
+impl Calls {
+    async fn answer(self, peer: Peer, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+        self.asked.notify_one();
+        let only_asks_who = request.method() == Method::GET && matches!(request.uri().path(), "/" | "/1.0");
+        if !only_asks_who {
+            self.ready.wait().await;
+        }
+        request.extensions_mut().insert(peer);
+        self.router.oneshot(request.map(axum::body::Body::new)).await
+    }
+}
+
 /// Answers until `stopping` says true; connections that are at work then end their request first.
-/// Tells `asked` of every request.
-pub(crate) async fn serve(
-    listener: UnixListener,
-    router: Router,
-    asked: Arc<Notify>,
-    stopping: watch::Receiver<bool>,
-) {
+pub(crate) async fn serve(listener: UnixListener, calls: Calls, stopping: watch::Receiver<bool>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -79,7 +99,7 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                tokio::spawn(converse(stream, router.clone(), Arc::clone(&asked), stopping.clone()));
+                tokio::spawn(converse(stream, calls.clone(), stopping.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: what is open will end.
@@ -90,7 +110,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn converse(stream: UnixStream, router: Router, asked: Arc<Notify>, stopping: watch::Receiver<bool>) {
+async fn converse(stream: UnixStream, calls: Calls, stopping: watch::Receiver<bool>) {
     let peer = match stream.peer_cred() {
         Ok(credentials) => Peer { uid: credentials.uid() },
         Err(error) => {
@@ -98,11 +118,7 @@ async fn converse(stream: UnixStream, router: Router, asked: Arc<Notify>, stoppi
             return;
         }
     };
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        asked.notify_one();
-        router.clone().oneshot(request.map(axum::body::Body::new))
-    });
+    let service = hyper::service::service_fn(move |request| calls.clone().answer(peer, request));
     let connection = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -122,6 +138,8 @@ async fn converse(stream: UnixStream, router: Router, asked: Arc<Notify>, stoppi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn names_and_groups_are_found() {
@@ -129,5 +147,31 @@ mod tests {
         assert_eq!(name_of(lines, 1000).as_deref(), Some("ann"));
         assert_eq!(name_of(lines, 5), None);
         assert_eq!(group_id("root:x:0:\nlarder:x:997:ann\n", "larder"), Some(997));
+    }
+
+    async fn asked(socket: &Path, path: &str) -> String {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: larder\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn who_answers_is_told_before_the_start_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let (is_ready, ready) = watch::channel(false);
+        let (_stopping, is_stopping) = watch::channel(false);
+        let router = Router::new().fallback(async || "an answer");
+        let calls = Calls { router, ready: Ready::told_by(ready), asked: Arc::default() };
+        tokio::spawn(serve(bind(&socket).unwrap(), calls, is_stopping));
+        assert!(asked(&socket, "/1.0").await.ends_with("an answer"));
+        assert!(asked(&socket, "/").await.ends_with("an answer"));
+        let mut waits = tokio::spawn(async move { asked(&socket, "/1.0/projects").await });
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut waits).await.is_err());
+        is_ready.send_replace(true);
+        assert!(waits.await.unwrap().ends_with("an answer"));
     }
 }

@@ -38,7 +38,7 @@ mod warnings;
 
 pub(crate) use filter::select;
 pub use glue::App;
-pub(crate) use listen::{Peer, bind, serve};
+pub(crate) use listen::{Calls, Peer, bind, serve};
 pub(crate) use query::Query;
 pub(crate) use reply::{ApiError, Reply};
 pub(crate) use router::router;

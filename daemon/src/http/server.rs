@@ -88,7 +88,7 @@ pub(crate) async fn back_up_catalog(State(app): State<App>) -> Reply {
     download(file_body(file), Some(length), "larder.db")
 }
 
-/// GET `/internal/ready`: answers when the daemon takes requests, which it does whenever it answers.
+/// GET `/internal/ready`: answers when the start is over, as all other requests do.
 pub(crate) async fn ready() -> Reply {
     sync(&json!({}))
 }
