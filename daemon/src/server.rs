@@ -139,11 +139,15 @@ async fn serve(
         }
         tracing::info!("stopping");
     };
+    tracing::info!(socket = %socket.display(), "listening; requests wait until the pools are settled");
     tokio::select! {
         prepared = &mut start.outcome => prepared.context("the thread of the start panicked")??,
         // Whoever waits for the start gets no answer any more.
         () = told_to_end() => return Ok(()),
     }
+    // Only now: a daemon that was told to end while it started begins nothing.
+    let starting = Arc::clone(&service);
+    std::thread::Builder::new().name("autostart".to_owned()).spawn(move || starting.start_instances())?;
     let objects = tokio::spawn(endpoint::serve(Arc::clone(&service), is_stopping));
     let resting = tokio::spawn(memory::give_back_when_quiet(Arc::clone(&service), asked));
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&service)));

@@ -3,7 +3,7 @@
 //! What a start does grows with what there is, and a pool whose cluster does not answer takes its deadline.
 
 use crate::service::Service;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
@@ -62,15 +62,9 @@ impl Start {
     }
 }
 
-fn prepare(service: &Arc<Service>) -> Result<()> {
+fn prepare(service: &Service) -> Result<()> {
     service.prepare()?;
     service.open_s3_endpoint()?;
     service.open_access_log()?;
-    let service = Arc::clone(service);
-    let start = move || service.start_instances();
-    std::thread::Builder::new()
-        .name("autostart".to_owned())
-        .spawn(start)
-        .context("no thread for instances")?;
     Ok(())
 }

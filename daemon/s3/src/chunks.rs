@@ -220,8 +220,8 @@ mod tests {
     fn small_chunks_pass_as_they_are_in_whatever_pieces_they_come() {
         let body = b"5\r\nhello\r\n1\r\n!\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n";
         for piece in 1..body.len() {
-            assert_eq!(pass(UNSIGNED, body, piece), (pass(UNSIGNED, body, piece).0, None));
-            assert_eq!(pass(UNSIGNED, body, piece).0.concat(), body, "in pieces of {piece}");
+            let (came, fault) = pass(UNSIGNED, body, piece);
+            assert_eq!((came.concat(), fault), (body.to_vec(), None), "in pieces of {piece}");
         }
     }
 

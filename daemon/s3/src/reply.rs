@@ -65,10 +65,10 @@ pub(crate) async fn finished(
         Ok(collected) => collected.to_bytes(),
         Err(_) => return Response::from_parts(parts, Body::empty()),
     };
-    if parts.status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(request = id, resource, "a request failed, and not for a fault of the client's");
-    }
     let text = String::from_utf8_lossy(&bytes);
+    if parts.status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(request = id, resource, answer = %text, "a request failed, and not for a fault of the client's");
+    }
     if let Some(code) = code_in(&text) {
         parts.extensions.insert(ErrorCode(code.to_owned()));
     }
