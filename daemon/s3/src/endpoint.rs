@@ -150,7 +150,7 @@ impl Endpoint {
         let mut builder = hyper::server::conn::http1::Builder::new();
         let patience = self.face.options.patience;
         builder.timer(TokioTimer::new()).header_read_timeout(patience.headers).max_buf_size(MAX_HEADERS);
-        let stream = TokioIo::new(Hasty::new(stream, patience.idle));
+        let stream = TokioIo::new(Hasty::new(stream, patience.answer));
         let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -25,6 +25,7 @@ mod gate;
 mod ingest;
 pub mod lifecycle;
 mod limits;
+pub mod linger;
 mod lists;
 mod multipart;
 mod objects;

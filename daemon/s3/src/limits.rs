@@ -24,14 +24,14 @@ pub struct Patience {
     pub headers: Duration,
     /// For the next bytes of a body; and for all of what is read before it is known who sends it.
     pub body: Duration,
-    /// For anything to move on a connection, in either direction.
-    pub idle: Duration,
+    /// For the next bytes of an answer to be taken.
+    pub answer: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { headers: seconds(30), body: seconds(60), idle: seconds(90) }
+        Self { headers: seconds(30), body: seconds(60), answer: seconds(90) }
     }
 }
 
@@ -135,21 +135,23 @@ impl Place {
     }
 }
 
-/// A connection that fails when nothing moves for too long, in either direction, or too little of what is written. What is
-/// read too slowly is told of instead ([`crate::pace::Paced`]).
+/// A connection that fails when its client takes nothing of an answer for too long, or too little. How long is waited for
+/// what a client sends is said elsewhere: headers, and the time between requests, by the HTTP server; bodies by
+/// [`crate::pace::Paced`]. While a request is at work there is nothing to wait for: that may take as long as it does.
 #[derive(Debug)]
 pub(crate) struct Hasty<S> {
     stream: S,
     patience: Duration,
+    /// Since when the client takes nothing.
+    since: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
-    /// Of what is written.
     pace: Pace,
 }
 
 impl<S> Hasty<S> {
     pub(crate) fn new(stream: S, patience: Duration) -> Self {
         let alarm = Box::pin(tokio::time::sleep(patience));
-        Self { stream, patience, alarm, pace: Pace::new(patience) }
+        Self { stream, patience, since: None, alarm, pace: Pace::new(patience) }
     }
 
     /// The same for what is written, which must move fast enough.
@@ -171,17 +173,18 @@ impl<S> Hasty<S> {
     /// Passes on what moved, and complains about what didn't for too long.
     fn watch<T>(&mut self, moved: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if moved.is_ready() {
-            let next = Instant::now() + self.patience;
-            // Setting an alarm costs; a second more or less doesn't matter.
-            if self.alarm.deadline() + Duration::from_secs(1) < next {
-                self.alarm.as_mut().reset(next);
-            }
+            self.since = None;
             return moved;
         }
-        match self.alarm.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+        let end = *self.since.get_or_insert_with(Instant::now) + self.patience;
+        // Setting an alarm costs, so it rings for an earlier wait first.
+        while self.alarm.as_mut().poll(context).is_ready() {
+            if Instant::now() >= end {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.alarm.as_mut().reset(end);
         }
+        Poll::Pending
     }
 }
 
@@ -191,8 +194,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Hasty<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let moved = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.watch(moved, context)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -253,6 +255,19 @@ mod tests {
         assert!((90..200).contains(&took), "{took} seconds");
         drop(connection);
         assert!(reading.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_on_a_request_takes_as_long_as_it_does() {
+        let (mut client, server) = tokio::io::duplex(16);
+        let mut connection = Hasty::new(server, Duration::from_secs(90));
+        // While the server works it looks whether the client is still there.
+        let looked = tokio::time::timeout(Duration::from_secs(1000), connection.read_u8()).await;
+        assert!(looked.is_err(), "{looked:?}");
+        connection.write_all(b"an answer").await.unwrap();
+        let mut answer = [0; 9];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"an answer");
     }
 
     #[test]

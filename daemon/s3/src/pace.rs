@@ -1,5 +1,6 @@
 //! The pace at which a client must send a body and take an answer: whoever trickles would keep a seat for ever.
 
+use crate::linger::{is_sent_anyway, read_the_rest};
 use bytes::Bytes;
 use http::Request;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -60,13 +61,15 @@ impl Late {
     }
 }
 
-/// A request's body that ends with an error when nothing comes for too long, or too little.
+/// A request's body that ends with an error when nothing comes for too long, or too little. Its rest is read when nobody wants
+/// it any more.
 pub(crate) struct Paced {
     body: Body,
     pace: Pace,
     alarm: Pin<Box<Sleep>>,
     is_set: bool,
     late: Late,
+    is_sent_anyway: bool,
 }
 
 impl Paced {
@@ -75,9 +78,10 @@ impl Paced {
         if request.body().is_end_stream() {
             return None;
         }
+        let is_sent_anyway = is_sent_anyway(request.headers());
         let (late, body) = (Late::default(), std::mem::take(request.body_mut()));
         let (pace, alarm) = (Pace::new(patience), Box::pin(tokio::time::sleep(patience)));
-        let paced = Self { body, pace, alarm, is_set: false, late: late.clone() };
+        let paced = Self { body, pace, alarm, is_set: false, late: late.clone(), is_sent_anyway };
         *request.body_mut() = Body::http_body_unsync(paced);
         Some(late)
     }
@@ -120,6 +124,14 @@ impl HttpBody for Paced {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Paced {
+    fn drop(&mut self) {
+        if self.is_sent_anyway && self.late.error().is_none() {
+            read_the_rest(std::mem::take(&mut self.body));
+        }
     }
 }
 

@@ -54,6 +54,16 @@ fn what_is_too_large_is_refused_with_the_code_that_aws_gives() {
 }
 
 #[test]
+fn a_refused_client_can_say_all_it_has_to() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let put = call("PUT", "/first/key").body(vec![b'a'; 16 << 20]).sign("ANN", "no secret of hers");
+    assert_eq!(put.send(&served).code(), "SignatureDoesNotMatch");
+    let put = call("PUT", "/none/key").body(vec![b'a'; 16 << 20]);
+    assert_eq!(ann(&served, put).code(), "NoSuchBucket");
+}
+
+#[test]
 fn a_form_with_large_fields_is_refused_before_its_file() {
     let served = serve();
     ann(&served, call("PUT", "/first"));
@@ -120,8 +130,11 @@ fn who_is_unknown_takes_no_seat_of_the_key_that_they_name() {
 /// Waits a hundred times shorter than the real one.
 fn hasty() -> Served {
     let patience = Patience::default();
-    let patience =
-        Patience { headers: patience.headers / 100, body: patience.body / 100, idle: patience.idle / 100 };
+    let patience = Patience {
+        headers: patience.headers / 100,
+        body: patience.body / 100,
+        answer: patience.answer / 100,
+    };
     serve_with(Options { patience, ..Options::default() })
 }
 

@@ -1,5 +1,6 @@
 //! The unix socket: who may connect, and one HTTP/1.1 connection after another.
 
+use super::linger::Lingering;
 use crate::starting::Ready;
 use crate::stopping::told_to_stop;
 use axum::Router;
@@ -86,7 +87,7 @@ impl Calls {
             self.ready.wait().await;
         }
         request.extensions_mut().insert(peer);
-        self.router.oneshot(request.map(axum::body::Body::new)).await
+        self.router.oneshot(Lingering::request(request)).await
     }
 }
 
@@ -173,5 +174,25 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(50), &mut waits).await.is_err());
         is_ready.send_replace(true);
         assert!(waits.await.unwrap().ends_with("an answer"));
+    }
+
+    #[tokio::test]
+    async fn a_refused_client_can_say_all_it_has_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let (_stopping, is_stopping) = watch::channel(false);
+        let router = Router::new().fallback(async || "an answer");
+        let calls = Calls { router, ready: Ready::told_by(watch::channel(true).1), asked: Arc::default() };
+        tokio::spawn(serve(bind(&socket).unwrap(), calls, is_stopping));
+        let length = 8 << 20;
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: larder\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        );
+        let mut stream = UnixStream::connect(&socket).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![0; length]).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("an answer"), "{answer}");
     }
 }

@@ -18,6 +18,7 @@ mod instance_exec;
 mod instance_files;
 mod instance_snapshots;
 mod instances;
+mod linger;
 mod listen;
 mod metadata;
 mod metrics;
