@@ -77,6 +77,9 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Writes a consistent copy to `path`, which must not exist, while work goes on.
     fn backup(&self, path: &Path) -> Result<()>;
 
+    /// Reads all of it. Fails with [`CatalogError::Unusable`] when something is damaged.
+    fn check(&self) -> Result<()>;
+
     /// Gives back what is held only to be quick; for a time when nobody asks.
     fn rest(&self) {}
 }

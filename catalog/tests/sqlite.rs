@@ -112,7 +112,7 @@ fn a_damaged_catalog_is_refused_by_name() {
     let cut = whole[..whole.len() - 5000].to_vec();
     for content in [damaged, cut] {
         std::fs::write(&path, content).unwrap();
-        let error = SqliteCatalog::open(&path).unwrap_err();
+        let error = SqliteCatalog::open(&path).and_then(|catalog| catalog.check()).unwrap_err();
         assert!(matches!(&error, CatalogError::Unusable { path: found, .. } if *found == path), "{error}");
         assert!(error.to_string().contains("damaged.db"), "{error}");
     }

@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 /// How often what is due is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -82,13 +83,15 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn start_log(wanted: &str, events: &Events) -> Result<()> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{wanted}"))
+    let filter: Targets = format!("{QUIET},{wanted}")
+        .parse()
         .with_context(|| format!("LARDER_LOG is not a log filter: {wanted:?}"))?;
     let shown = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_filter(filter);
-    let told = LogEvents::to(events.clone()).with_filter(EnvFilter::new(format!("info,hyper=off,{QUIET}")));
+    let about: Targets = format!("info,hyper=off,{QUIET}").parse()?;
+    let told = LogEvents::to(events.clone()).with_filter(about);
     tracing_subscriber::registry().with(shown).with(told).try_init().context("the log can't be started")
 }
 

@@ -63,6 +63,8 @@ impl Start {
 }
 
 fn prepare(service: &Service) -> Result<()> {
+    // Before anything is written.
+    service.store().catalog().check()?;
     service.prepare()?;
     service.open_s3_endpoint()?;
     service.open_access_log()?;

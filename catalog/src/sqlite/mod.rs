@@ -99,8 +99,13 @@ impl Catalog for SqliteCatalog {
         self.readers.read(|connection| backup::copy(connection, path))
     }
 
+    fn check(&self) -> Result<()> {
+        self.readers.read(|connection| Ok(schema::check(connection)?))
+    }
+
     fn rest(&self) {
         self.readers.rest();
+        self.writer.rest();
     }
 }
 

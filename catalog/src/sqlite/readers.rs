@@ -39,9 +39,7 @@ impl Readers {
         let mut idle = self.idle.lock();
         idle.truncate(1);
         for connection in idle.iter() {
-            if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {
-                tracing::debug!(%error, "a reading connection keeps its memory");
-            }
+            shrink(connection);
         }
     }
 
@@ -51,6 +49,13 @@ impl Readers {
             CatalogError::Database(source) => explain(&self.location, source),
             other => other,
         }
+    }
+}
+
+/// Lets go of what a connection holds only to be quick.
+pub(super) fn shrink(connection: &Connection) {
+    if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {
+        tracing::debug!(%error, "a connection keeps its memory");
     }
 }
 

@@ -113,13 +113,17 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Finding> {
     let application = number("PRAGMA application_id")?;
     let is_empty = number("SELECT count(*) FROM sqlite_schema")? == 0;
     match application {
-        APPLICATION => {}
-        0 if is_empty => return Ok(Finding::Empty),
-        _ => return Ok(Finding::Foreign),
+        APPLICATION => Ok(Finding::Ours),
+        0 if is_empty => Ok(Finding::Empty),
+        _ => Ok(Finding::Foreign),
     }
+}
+
+/// Reads all of a database. Damage is an error of SQLite's.
+pub(super) fn check(connection: &Connection) -> rusqlite::Result<()> {
     let health: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     match health.as_str() {
-        "ok" => Ok(Finding::Ours),
+        "ok" => Ok(()),
         _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(health))),
     }
 }

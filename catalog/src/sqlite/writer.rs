@@ -2,6 +2,7 @@
 //! is answered only after the commit is on stable storage.
 
 use super::log::{self, Changes, Committed};
+use super::readers::shrink;
 use super::schema::last_revision;
 use crate::{CatalogError, Guard, Key, Result, Revision, Transaction};
 use jiff::Timestamp;
@@ -16,9 +17,15 @@ use std::thread::JoinHandle;
 const GROUP: usize = 64;
 
 #[derive(Debug)]
-struct Request {
-    transaction: Transaction,
-    answer: Sender<Result<Revision>>,
+enum Request {
+    Commit {
+        transaction: Transaction,
+        answer: Sender<Result<Revision>>,
+    },
+    /// Let go of what was read and written, and tell when that is done.
+    Rest {
+        done: Sender<()>,
+    },
 }
 
 /// A handle of the writing thread; the thread ends when this is dropped.
@@ -44,8 +51,17 @@ impl Writer {
     pub(super) fn commit(&self, transaction: Transaction) -> Result<Revision> {
         let (answer, answered) = channel();
         let requests = self.requests.as_ref().ok_or(CatalogError::Closed)?;
-        requests.send(Request { transaction, answer }).map_err(|_| CatalogError::Closed)?;
+        requests.send(Request::Commit { transaction, answer }).map_err(|_| CatalogError::Closed)?;
         answered.recv().unwrap_or(Err(CatalogError::Closed))
+    }
+
+    /// Lets go of what the connection holds only to be quick.
+    pub(super) fn rest(&self) {
+        let (done, is_done) = channel();
+        if self.requests.as_ref().is_some_and(|requests| requests.send(Request::Rest { done }).is_ok()) {
+            // A thread that has ended holds nothing.
+            let _ = is_done.recv();
+        }
     }
 }
 
@@ -69,17 +85,32 @@ impl Drop for EndOfWriting {
 
 fn serve(mut connection: Connection, inbox: &Receiver<Request>, watched: &EndOfWriting, clock: &dyn Clock) {
     while let Ok(first) = inbox.recv() {
-        let mut group = vec![first];
-        group.extend(inbox.try_iter().take(GROUP - 1));
-        let (answers, transactions): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|request| (request.answer, request.transaction)).unzip();
-        let outcomes = commit(&mut connection, &transactions, clock.now());
+        let (mut answers, mut transactions, mut resting) = (Vec::new(), Vec::new(), Vec::new());
+        for request in std::iter::once(first).chain(inbox.try_iter().take(GROUP - 1)) {
+            match request {
+                Request::Commit { transaction, answer } => {
+                    answers.push(answer);
+                    transactions.push(transaction);
+                }
+                Request::Rest { done } => resting.push(done),
+            }
+        }
+        let outcomes = match transactions.as_slice() {
+            [] => Vec::new(),
+            transactions => commit(&mut connection, transactions, clock.now()),
+        };
         if let Some(last) = outcomes.iter().flatten().max() {
             watched.0.advance(*last);
         }
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // Nobody listens any more to a caller that panicked.
             let _ = answer.send(outcome);
+        }
+        if !resting.is_empty() {
+            shrink(&connection);
+        }
+        for done in resting {
+            let _ = done.send(());
         }
     }
 }

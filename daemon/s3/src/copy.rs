@@ -96,7 +96,7 @@ async fn pumped(
         let incoming = bucket.receive(range.end - range.start).map_err(from_bucket)?;
         pump(reading, range, incoming, algorithm, key.as_ref())
     };
-    tokio::task::spawn_blocking(work).await.map_err(|error| s3_error!(error, InternalError))?
+    crate::blocking::blocking(work).await.map_err(|error| s3_error!(error, InternalError))?
 }
 
 fn customer_keys(input: &CopyObjectInput) -> S3Result<(Option<CustomerKey>, Option<CustomerKey>)> {

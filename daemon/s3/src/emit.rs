@@ -154,7 +154,7 @@ async fn later(
         let piece = reading.next(&mut range);
         (reading, range, piece)
     };
-    tokio::task::spawn_blocking(work).await.map_err(|error| s3_error!(error, InternalError))
+    crate::blocking::blocking(work).await.map_err(|error| s3_error!(error, InternalError))
 }
 
 fn most(range: &Range<u64>) -> usize {

@@ -3,6 +3,7 @@
 //! [`Endpoint`] answers connections; [`Directory`] is what it asks the daemon. Objects are `larder-storage-buckets`.
 
 mod acl;
+pub mod blocking;
 mod bucket_access;
 mod buckets;
 mod checksum;

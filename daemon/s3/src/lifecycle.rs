@@ -179,8 +179,7 @@ pub async fn run(face: &Face) -> S3Result<Expired> {
             let settings = cache.of_blocking(&found.name, &found.bucket)?;
             run_bucket(&found, &settings, day)
         };
-        let done =
-            tokio::task::spawn_blocking(work).await.map_err(|error| s3_error!(error, InternalError))?;
+        let done = crate::blocking::blocking(work).await.map_err(|error| s3_error!(error, InternalError))?;
         let done = done.map_err(from_bucket)?;
         expired.versions += done.versions;
         expired.uploads += done.uploads;

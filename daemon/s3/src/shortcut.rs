@@ -2,9 +2,9 @@
 //! than a look that finds its pages in memory, as nearly all do. One that has to wait for a disk holds up its thread: so only
 //! as many take the shortcut at once as leave a thread for everybody else, and the others take the step.
 
+use crate::blocking::{Panicked, blocking};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Handle;
-use tokio::task::JoinError;
 
 /// How many threads that serve connections are in such work.
 static HERE: AtomicUsize = AtomicUsize::new(0);
@@ -28,14 +28,14 @@ impl Drop for Slot {
 }
 
 /// Does work that blocks shortly, if at all.
-pub(crate) async fn shortly<T, W>(work: W) -> Result<T, JoinError>
+pub(crate) async fn shortly<T, W>(work: W) -> Result<T, Panicked>
 where
     T: Send + 'static,
     W: FnOnce() -> T + Send + 'static,
 {
     match Slot::take() {
         Some(_slot) => Ok(work()),
-        None => tokio::task::spawn_blocking(work).await,
+        None => blocking(work).await,
     }
 }
 

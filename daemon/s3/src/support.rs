@@ -13,7 +13,7 @@ where
     T: Send + 'static,
     W: FnOnce() -> Result<T, BucketError> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::blocking::blocking(work).await {
         Ok(outcome) => outcome.map_err(from_bucket),
         Err(error) => Err(s3_error!(error, InternalError)),
     }

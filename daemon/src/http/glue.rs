@@ -44,7 +44,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Service) -> ServiceResult<T> + Send + 'static,
 ) -> Result<T, ApiError> {
     let service = Arc::clone(&app.service);
-    let ended = tokio::task::spawn_blocking(move || work(&service)).await;
+    let ended = larder_s3::blocking::blocking(move || work(&service)).await;
     let panicked = |_| ServiceError::internal("the request panicked: see the daemon's log");
     Ok(ended.map_err(panicked)??)
 }

@@ -21,6 +21,7 @@ mod instances;
 mod linger;
 mod listen;
 mod metadata;
+mod methods;
 mod metrics;
 mod operations;
 mod pools;

@@ -1,6 +1,7 @@
 //! Which path goes to which handler.
 
 use super::glue::{App, sync};
+use super::methods::{Methods, any, get, post, put};
 use super::{
     ApiError, Reply, accounts, backups, bucket_keys, bucket_parts, buckets, events, image_aliases, images,
     instance_backups, instance_console, instance_exec, instance_files, instance_snapshots, instances,
@@ -10,18 +11,17 @@ use super::{
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{MethodRouter, any, get, post, put};
 
 /// Paths with their methods.
 trait Paths {
     /// Adds a path. Any other method is refused there; [`Router::method_not_allowed_fallback`] says the same of all paths, but
     /// it copies every handler, and the code that does stays in memory.
-    fn at(self, path: &str, methods: MethodRouter<App>) -> Self;
+    fn at(self, path: &str, methods: Methods) -> Self;
 }
 
 impl Paths for Router<App> {
-    fn at(self, path: &str, methods: MethodRouter<App>) -> Self {
-        self.route(path, methods.fallback(wrong_method))
+    fn at(self, path: &str, methods: Methods) -> Self {
+        self.route(path, methods.otherwise(wrong_method))
     }
 }
 

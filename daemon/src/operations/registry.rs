@@ -66,7 +66,7 @@ impl Operations {
         let cancel = Cancel::new();
         let operation = self.register(Class::Task(cancel.clone()), wanted)?;
         let (operations, running, service) = (self.clone(), Arc::clone(&operation), Arc::clone(service));
-        tokio::task::spawn_blocking(move || {
+        larder_s3::blocking::begin(Box::new(move || {
             operations.change(&running, Status::Running);
             let task = operations.task(&running, cancel);
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| work(&service, &task)));
@@ -74,7 +74,7 @@ impl Operations {
                 Err(ServiceError::internal("the operation panicked: see the daemon's log"))
             });
             operations.finish(&running, outcome.map(Into::into));
-        });
+        }));
         Ok(operation)
     }
 

@@ -167,6 +167,7 @@ fn rename_refuses_a_taken_name(lab: &dyn Lab) -> Outcome {
     world.snapshot(&world.cx(&SystemHost), &one, &snapshot_name("s0")?)?;
     let before = world.seen()?;
     fails(world.rename(&world.cx(&SystemHost), &one, &other), ErrorKind::AlreadyExists, "a taken name")?;
+    fails(world.rename(&world.cx(&SystemHost), &one, &one), ErrorKind::AlreadyExists, "its own name")?;
     same(&world.seen()?, &before, "what is live")
 }
 

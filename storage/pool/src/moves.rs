@@ -3,7 +3,7 @@
 use crate::Pool;
 use crate::locks::LockMode;
 use larder_base::{KeptId, SnapshotName};
-use larder_storage_driver::{Area, Cx, ErrorKind, Place, Result, VolumeId};
+use larder_storage_driver::{Area, Cx, ErrorKind, Place, Result, StorageError, VolumeId};
 
 impl Pool {
     /// Gives a live volume another name (and project) in this pool. The caller has written down
@@ -69,6 +69,10 @@ impl Pool {
 
     fn move_unused(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
         self.must_be_unused(from)?;
+        if from == to {
+            // The tool of ZFS calls that a success.
+            return Err(StorageError::already_exists(to));
+        }
         let outcome = self.shift(cx, from, to);
         if outcome.is_ok() {
             self.attachments.forget(from);

@@ -58,7 +58,7 @@ impl S3Directory {
     ) -> Result<T, DirectoryError> {
         let service = Arc::clone(&self.service);
         let panicked = |_| DirectoryError::Unavailable("the request panicked".to_owned());
-        tokio::task::spawn_blocking(move || work(&service)).await.map_err(panicked)?
+        larder_s3::blocking::blocking(move || work(&service)).await.map_err(panicked)?
     }
 
     /// What memory says at the catalog's present revision, which is returned for remembering more.

@@ -42,8 +42,10 @@ impl Zpool {
         fs::File::create(&file)
             .and_then(|file| file.set_len(bytes))
             .map_err(|error| format!("no file for a zpool: {error}"))?;
-        // Nothing here outlives the machine: what is synced need not be.
-        run("zpool", &["create", "-m", "none", "-O", "sync=disabled", &name, &file.to_string_lossy()])?;
+        // Nothing here outlives the machine: what is synced need not be. The file lies in memory, so that what is freed in it
+        // must be free there.
+        let options = ["-m", "none", "-o", "autotrim=on", "-O", "sync=disabled"];
+        run("zpool", &[&["create"], &options[..], &[&name, &file.to_string_lossy()]].concat())?;
         Ok(Self { name, folder })
     }
 
@@ -84,7 +86,7 @@ impl ZfsLab {
     /// A lab with its zpool below `folder`, whose pools have `keys`.
     pub(crate) fn new(folder: tempfile::TempDir, keys: &[(&str, &str)]) -> std::result::Result<Self, String> {
         let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Ok(Self { zpool: Zpool::new(folder, 4 << 30)?, config, next: AtomicUsize::new(0) })
+        Ok(Self { zpool: Zpool::new(folder, 2 << 30)?, config, next: AtomicUsize::new(0) })
     }
 
     /// The dataset of the pool that was made as the `number`th.
