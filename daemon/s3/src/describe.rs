@@ -4,6 +4,7 @@ use crate::acl::{Acl, Asked};
 use crate::checksum::Algorithm;
 use crate::gate::Gate;
 use crate::support::{from_time, time};
+use http::{HeaderName, HeaderValue};
 use jiff::{Timestamp, ToSpan, Zoned};
 use larder_storage_buckets::{NULL_VERSION, Record, Retention, RetentionMode, Version, Versioning};
 use s3s::dto::{
@@ -141,6 +142,13 @@ impl Described {
                 "Your metadata headers exceed the maximum allowed metadata size"
             ));
         }
+        let headers = self.headers();
+        for (name, value) in &headers {
+            check_header(name, value)?;
+        }
+        for (name, value) in &metadata {
+            check_header(&format!("x-amz-meta-{name}"), value)?;
+        }
         let owner = owner_of(gate, asked, writer.id);
         let acl = if owner == gate.found.owner.id && owner != acl.owner {
             Acl::private(&gate.found.owner)
@@ -149,7 +157,7 @@ impl Described {
         };
         Ok(Record {
             owner,
-            headers: self.headers(),
+            headers,
             metadata,
             tags,
             acl: Some(acl.to_json()),
@@ -183,6 +191,15 @@ impl Described {
             }
         };
         Ok((retention, hold))
+    }
+}
+
+/// A form says in its fields what requests say in headers, and so may say what no header can: it could never be read again.
+fn check_header(name: &str, value: &str) -> S3Result<()> {
+    match HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_bytes(value.as_bytes()).is_ok()
+    {
+        true => Ok(()),
+        false => Err(s3_error!(InvalidArgument, "{name:?} with the value {value:?} can't be a header")),
     }
 }
 

@@ -290,3 +290,43 @@ fn signed_chunks_can_not_be_changed_left_out_or_taken_from_elsewhere() {
     }
     assert_eq!(ann(&served, call("GET", "/first/key")).code(), "NoSuchKey");
 }
+
+#[test]
+fn what_can_be_no_header_is_refused_and_not_stored() {
+    let served = serve();
+    ann(&served, call("PUT", "/shared").header("x-amz-acl", "public-read-write"));
+    let part = |name: &str, more: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{value}\r\n")
+    };
+    let post = |fields: &str, file: &str| {
+        let body = format!("{}{fields}{}--b--\r\n", part("key", "", "a"), part("file", file, "text"));
+        call("POST", "/shared")
+            .header("content-type", "multipart/form-data; boundary=b")
+            .body(body)
+            .send(&served)
+    };
+    let kind = "\r\nContent-Type: \0/plain";
+    for (fields, file) in [
+        (String::new(), kind),
+        (part("Content-Type", "", "a\u{1}b"), ""),
+        (part("Cache-Control", "", "a\r\nx-other: b"), ""),
+        (part("x-amz-meta-a\u{7f}", "", "a"), ""),
+        (part("x-amz-meta-a", "", "a\nb"), ""),
+        (part("x-amz-website-redirect-location", "", "/\0"), ""),
+    ] {
+        let reply = post(&fields, file);
+        assert_eq!(
+            (reply.status, reply.code().as_str()),
+            (400, "InvalidArgument"),
+            "{fields:?}: {}",
+            reply.text()
+        );
+        assert_eq!(ann(&served, call("GET", "/shared/a")).status, 404, "{fields:?}");
+    }
+    assert_eq!(post(&part("x-amz-meta-a", "", "Hell\u{f6}"), "").status, 204);
+    assert_eq!(ann(&served, call("GET", "/shared/a")).text(), "text");
+    for name in ["type", "language", "disposition", "encoding"] {
+        let reply = ann(&served, call("GET", &format!("/shared/a?response-content-{name}=a%0Ab")));
+        assert_eq!(reply.status, 400, "{name}: {}", reply.text());
+    }
+}

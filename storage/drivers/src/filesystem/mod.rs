@@ -93,7 +93,7 @@ impl Filesystem {
     /// folder where nothing is mounted.
     pub(crate) fn renew(self, cx: &Cx<'_>, device: &Path, scratch: &Path) -> Result<()> {
         match self {
-            Self::Ext4 => renew_ext4(cx, device)?,
+            Self::Ext4 => self.renew_ext4(cx, device, scratch)?,
             Self::Xfs => {
                 // Its log names the old identifier: it must have been written back.
                 self.mount(cx, device, scratch, "nouuid", Mode::ReadWrite)?;
@@ -105,6 +105,23 @@ impl Filesystem {
             }
         }
         Ok(())
+    }
+
+    /// A copy of one in use has a journal to be written back, which a mount does; a check would too, but it makes a
+    /// `lost+found` where there is none. One that was not made to be renewed is checked and rewritten, which takes as long as
+    /// it has blocks.
+    fn renew_ext4(self, cx: &Cx<'_>, device: &Path, scratch: &Path) -> Result<()> {
+        let cmd = Cmd::changes(TUNE2FS).args(["-U", "random"]).arg(device).limit(LIMIT);
+        if is_done(cx, &cmd)? {
+            return Ok(());
+        }
+        self.mount(cx, device, scratch, "", Mode::ReadWrite)?;
+        cx.act(&FsAct::Unmount { target: scratch.to_owned() })?;
+        if is_done(cx, &cmd)? {
+            return Ok(());
+        }
+        check_ext4(cx, device)?;
+        cx.run(&cmd).map(|_| ())
     }
 
     /// Mounts it `nodev,nosuid`.
@@ -135,15 +152,11 @@ impl Filesystem {
     }
 }
 
-/// One that was not made to be renewed is checked and rewritten, which takes as long as it has blocks.
-fn renew_ext4(cx: &Cx<'_>, device: &Path) -> Result<()> {
-    let cmd = Cmd::changes(TUNE2FS).args(["-U", "random"]).arg(device).limit(LIMIT);
-    match cx.host().run(&cmd, cx.cancel()) {
-        Err(HostError::Failed { .. }) => {
-            check_ext4(cx, device)?;
-            cx.run(&cmd).map(|_| ())
-        }
-        other => Ok(other.map(|_| ())?),
+/// Runs a command; false when it refused.
+fn is_done(cx: &Cx<'_>, cmd: &Cmd) -> Result<bool> {
+    match cx.host().run(cmd, cx.cancel()) {
+        Err(HostError::Failed { .. }) => Ok(false),
+        other => Ok(other.map(|_| true)?),
     }
 }
 

@@ -27,12 +27,11 @@ impl Resizing<'_> {
     /// Lets the filesystem fill its device, which has grown.
     pub(crate) fn grow(&self, cx: &Cx<'_>) -> Result<()> {
         match self.filesystem {
-            Filesystem::Ext4 => {
-                if self.mounted.is_none() {
-                    check_ext4(cx, self.device)?;
-                }
+            // It also grows while it is not mounted, but wants a check then, which takes as long as it has blocks and makes a
+            // `lost+found` where there is none.
+            Filesystem::Ext4 => self.where_mounted(cx, |_| {
                 cx.run(&Cmd::changes(RESIZE2FS).arg(self.device).limit(LIMIT)).map(|_| ())
-            }
+            }),
             Filesystem::Xfs => self.where_mounted(cx, |at| {
                 cx.run(&Cmd::changes(XFS_GROWFS).arg("-d").arg(at).limit(LIMIT)).map(|_| ())
             }),
