@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> Result<()> {
     let follower =
         events.follow(Arc::clone(&catalog), catalog.revision()?, move || told_over.load(Ordering::SeqCst))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-    let mut start = Start::begin(&service)?;
+    let mut start = Start::of(&service);
     let served = runtime.block_on(serve(Arc::clone(&service), &mut start, events, clock, &directories));
     runtime.shutdown_timeout(LAST_ANSWERS);
     start.end();
@@ -133,6 +133,7 @@ async fn serve(
     let asked = Arc::new(Notify::new());
     let calls = Calls { router: http::router(app), ready: start.ready.clone(), asked: Arc::clone(&asked) };
     let answering = tokio::spawn(http::serve(listener, calls, is_stopping.clone()));
+    start.begin()?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut told_to_end = async || {
         tokio::select! {

@@ -26,39 +26,57 @@ impl Ready {
     }
 }
 
-/// A start under way.
+/// Makes the service ready, on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Start {
-    thread: JoinHandle<()>,
+    work: Option<Work>,
+    thread: Option<JoinHandle<()>>,
     /// Where requests wait.
     pub(crate) ready: Ready,
     /// How it ended. It can be taken once.
     pub(crate) outcome: oneshot::Receiver<Result<()>>,
 }
 
+/// What the thread is given.
+#[derive(Debug)]
+struct Work {
+    service: Arc<Service>,
+    is_ready: watch::Sender<bool>,
+    told: oneshot::Sender<Result<()>>,
+}
+
 impl Start {
-    /// Begins to make the service ready, on a thread of its own.
-    pub(crate) fn begin(service: &Arc<Service>) -> Result<Self> {
-        let service = Arc::clone(service);
+    /// A start that is not begun yet; requests can already wait for it.
+    pub(crate) fn of(service: &Arc<Service>) -> Self {
         let (is_ready, ready) = watch::channel(false);
         let (told, outcome) = oneshot::channel();
-        let begin = move || {
-            let prepared = prepare(&service);
-            if prepared.is_ok() {
-                is_ready.send_replace(true);
-            }
-            // The daemon was told to end meanwhile: nobody waits for it.
-            let _ = told.send(prepared);
-        };
-        let thread = std::thread::Builder::new().name("start".to_owned()).spawn(begin)?;
-        Ok(Self { thread, ready: Ready::told_by(ready), outcome })
+        let work = Work { service: Arc::clone(service), is_ready, told };
+        Self { work: Some(work), thread: None, ready: Ready::told_by(ready), outcome }
+    }
+
+    /// Begins it. Whoever asks who the daemon is waits for what comes before this, so it is called last.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        self.thread = Some(std::thread::Builder::new().name("start".to_owned()).spawn(|| work.run())?);
+        Ok(())
     }
 
     /// Waits until nothing of it runs any more.
     pub(crate) fn end(self) {
-        if self.thread.join().is_err() {
+        if self.thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of the start panicked");
         }
+    }
+}
+
+impl Work {
+    fn run(self) {
+        let prepared = prepare(&self.service);
+        if prepared.is_ok() {
+            self.is_ready.send_replace(true);
+        }
+        // The daemon was told to end meanwhile: nobody waits for it.
+        let _ = self.told.send(prepared);
     }
 }
 
