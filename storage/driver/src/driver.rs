@@ -1,7 +1,8 @@
 //! The trait that a storage technology implements.
 
 use crate::{
-    Capabilities, Config, ConfigKey, Cx, ErrorKind, Need, Place, Result, StorageError, Stream, VolumeSpec,
+    Capabilities, Config, ConfigKey, Cx, ErrorKind, Need, ObjectStore, Place, Result, StorageError, Stream,
+    VolumeSpec,
 };
 use larder_base::ByteSize;
 use larder_base::SnapshotName;
@@ -158,6 +159,12 @@ pub trait Driver: fmt::Debug + Send + Sync {
 
     /// The technology's own way to carry volumes from pool to pool, where it has one.
     fn stream(&self) -> Option<&dyn Stream> {
+        None
+    }
+
+    /// The technology's own object store, where it has one. Such a pool holds buckets alone, and all of them are made through
+    /// this.
+    fn objects(&self) -> Option<&dyn ObjectStore> {
         None
     }
 

@@ -54,6 +54,8 @@ pub enum Need {
     RestoreInPlace,
     /// Carrying a volume to another pool as a stream.
     Stream,
+    /// Keeping objects itself.
+    ObjectStore,
 }
 
 /// A failure: its kind, what was being done to what, and why. `Display` is the first line; the causes are

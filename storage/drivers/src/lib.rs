@@ -6,6 +6,8 @@ mod bounded;
 pub mod btrfs;
 pub mod ceph;
 pub mod cephfs;
+pub mod cephobject;
+mod cluster;
 pub mod dir;
 mod filesystem;
 mod folders;

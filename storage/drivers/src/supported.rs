@@ -1,6 +1,6 @@
 //! The drivers that can be asked for, and what each needs of the machine.
 
-use crate::{PoolSetup, btrfs, ceph, cephfs, dir, filesystem, lvm, zfs};
+use crate::{PoolSetup, btrfs, ceph, cephfs, cephobject, dir, filesystem, lvm, zfs};
 use larder_base::host::{SystemHost, Tool};
 use larder_storage_driver::{Driver, ErrorKind, Result, StorageError};
 
@@ -64,6 +64,16 @@ pub const SUPPORTED: &[Supported] = &[
         kernel: "ceph",
         kernel_lacks: || None,
         load: |setup| Ok(Box::new(cephfs::CephFs::new(setup)?)),
+    },
+    Supported {
+        name: "cephobject",
+        version: "1",
+        is_remote: true,
+        programs: &[cephobject::RADOSGW_ADMIN, cephobject::CURL],
+        further_programs: &[],
+        kernel: "",
+        kernel_lacks: || None,
+        load: |setup| Ok(Box::new(cephobject::CephObject::new(setup)?)),
     },
     Supported {
         name: "lvm",

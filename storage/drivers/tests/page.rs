@@ -32,6 +32,9 @@ owners, attributes and access lists included; a refresh writes what differs. Tre
 driver that has one, and a refresh sends what has changed since the newest snapshot that both have
 ([when not](adr/0022-streams-between-pools.md)).
 
+`cephobject` is not in this table: it keeps buckets alone, at a Ceph object gateway which also serves them
+([how](../storage/drivers/src/cephobject/README.md)). Buckets of all other drivers are served by larderd ([s3.md](s3.md)).
+
 ## What they need
 
 ";
@@ -152,12 +155,16 @@ fn is_same(one: &ConfigKey, other: &ConfigKey) -> bool {
 }
 
 fn keys(page: &mut String) -> Result<(), Failure> {
-    let mut tables = Vec::new();
+    let (mut tables, mut with_volumes) = (Vec::new(), Vec::new());
     for driver in by_name() {
-        tables.push((driver.name, keys_of(driver.name)?));
+        let keys = keys_of(driver.name)?;
+        if !loaded(driver.name, &[])?.capabilities().contents.is_empty() {
+            with_volumes.push(keys);
+        }
+        tables.push((driver.name, keys));
     }
     let is_common =
-        |key: &&ConfigKey| tables.iter().all(|(_, keys)| keys.iter().any(|other| is_same(key, other)));
+        |key: &&ConfigKey| with_volumes.iter().all(|keys| keys.iter().any(|other| is_same(key, other)));
     let common = tables.first().into_iter().flat_map(|(_, keys)| keys.iter()).filter(is_common);
     page.push_str("\n## Keys of every volume\n\nA pool gives its volumes' defaults as `volume.KEY`. `user.*` is free for any text.\n\n");
     table(page, common)?;

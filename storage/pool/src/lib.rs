@@ -17,6 +17,7 @@ mod device_member;
 mod intent;
 mod locks;
 mod moves;
+mod objects;
 mod pool;
 mod recover;
 mod refresh;

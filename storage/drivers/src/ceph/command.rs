@@ -1,8 +1,9 @@
 //! Command lines as data: `rbd(8)`, `rados(8)`, `ceph(8)`.
 //!
-//! A cluster that does not answer is given up by every command after [`PATIENCE`], however long the command may work.
+//! A cluster that does not answer is given up by every command after [`PATIENCE`](crate::cluster::PATIENCE), however long the command may work.
 
 use super::layout::Spelled;
+use crate::cluster::asked_of;
 use larder_base::host::{Cmd, Input, Tool};
 use std::time::Duration;
 
@@ -10,8 +11,6 @@ pub(crate) const RBD: Tool = Tool { name: "rbd", package: "ceph-common" };
 const RADOS: Tool = Tool { name: "rados", package: "ceph-common" };
 const CEPH: Tool = Tool { name: "ceph", package: "ceph-common" };
 const FSFREEZE: Tool = Tool { name: "fsfreeze", package: "util-linux" };
-/// How long the monitors and the OSDs may leave one request unanswered (seconds).
-const PATIENCE: &str = "--client_mount_timeout=20 --rados_mon_op_timeout=30 --rados_osd_op_timeout=60";
 /// What only looks.
 const QUICK: Duration = Duration::from_secs(90);
 /// What touches every object of an image: removing, rolling back, copying.
@@ -38,7 +37,7 @@ pub(super) struct Commands {
 
 impl Commands {
     fn ready(&self, cmd: Cmd) -> Cmd {
-        cmd.args(["--cluster", &self.cluster, "--id", &self.user]).env("CEPH_ARGS", PATIENCE)
+        asked_of(cmd, &self.cluster, &self.user)
     }
 
     fn reads(&self, tool: Tool, words: &[&str]) -> Cmd {

@@ -4,6 +4,7 @@ use super::keys::Settings;
 use super::step::{act, is_mounted, names, text};
 use super::{CephFs, PRIVATE};
 use crate::bounded::Bounded;
+use crate::cluster::asked_of;
 use larder_base::host::{Cmd, FsAct, Tool};
 use larder_storage_driver::{Cx, ErrorKind, Result, StorageError};
 use std::time::Duration;
@@ -12,11 +13,10 @@ pub(crate) const MOUNT: Tool = Tool { name: "mount.ceph", package: "ceph-common"
 const CEPH: Tool = Tool { name: "ceph", package: "ceph-common" };
 /// How long the cluster may take to answer one request.
 const LIMIT: Duration = Duration::from_secs(90);
-const PATIENCE: &str = "--client_mount_timeout=20 --rados_mon_op_timeout=30";
 
 impl Settings {
     fn ceph(&self, cmd: Cmd) -> Cmd {
-        cmd.args(["--cluster", &self.cluster, "--id", &self.user]).env("CEPH_ARGS", PATIENCE).limit(LIMIT)
+        asked_of(cmd, &self.cluster, &self.user).limit(LIMIT)
     }
 
     /// Mounts a folder of the filesystem. After a time out of reach the mount comes back by itself.
