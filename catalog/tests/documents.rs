@@ -201,7 +201,7 @@ fn every_kind_of_document_is_stored_as_agreed_and_read_back() {
 
 fn check_buckets(told: &mut Vec<String>) {
     let (volume, account) = (id(2).into(), id(12).into());
-    check(&Bucket { volume, name: "photos".into(), owner: Some(account) }, told);
+    check(&Bucket { volume, name: "photos".into(), owner: Some(account), elsewhere: None }, told);
     let key = BucketKey {
         id: id(13),
         volume,

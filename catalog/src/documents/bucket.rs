@@ -11,11 +11,24 @@ use uuid::Uuid;
 pub struct Bucket {
     /// Its volume, of kind `bucket`.
     pub volume: VolumeId,
-    /// Its name, unique over the server.
+    /// Its name, unique over the server; of one that is kept elsewhere, in its pool.
     pub name: String,
     /// The account that owns it; `None` for one made through the API, which belongs to its own keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<AccountId>,
+    /// Set where the pool's own technology keeps and serves the objects: the S3 endpoint knows nothing of such a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Agreement>,
+}
+
+/// Whether a technology that keeps a bucket itself has what the catalog says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Agreement {
+    /// It has.
+    Agreed,
+    /// A change has begun there: it may have a part of what the catalog does not say yet.
+    Changing,
 }
 
 impl Document for Bucket {

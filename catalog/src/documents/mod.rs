@@ -7,7 +7,9 @@ mod pool;
 mod server;
 mod volume;
 
-pub use bucket::{AccessKeyHome, AccountKey, Bucket, BucketGrant, BucketKey, BucketRole, StorageAccount};
+pub use bucket::{
+    AccessKeyHome, AccountKey, Agreement, Bucket, BucketGrant, BucketKey, BucketRole, StorageAccount,
+};
 pub use image::{Image, ImageAlias, ImageFiles, UpdateSource};
 pub use instance::{Instance, InstanceSnapshot, InstanceState, Profile};
 pub use pool::{Pool, PoolStatus};

@@ -5,8 +5,8 @@ use super::glue::{
 };
 use super::{Query, Reply};
 use crate::service::{
-    KeyPair, NewBucket, OpenPool, Result, Service, ServiceError, Task, VolumeChange, VolumeRecord,
-    VolumeSource, bucket_name, url,
+    Elsewhere, KeyPair, NewBucket, OpenPool, Result, Service, ServiceError, Task, VolumeChange, VolumeRecord,
+    VolumeSource, bucket_name, must_serve_here, url,
 };
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -43,6 +43,16 @@ pub(crate) fn find(service: &Service, pool: &str, name: &str, project: &str) -> 
     Ok(Found { pool, record })
 }
 
+/// The same for its deletion, which goes on where an earlier one was cut off.
+fn find_to_delete(service: &Service, pool: &str, name: &str, project: &str) -> Result<Found> {
+    let open = service.open_pool(pool)?;
+    let record = find_record(service, &open.document, name, project)?;
+    match record.volume.state {
+        VolumeState::Deleting => Ok(Found { pool: open, record }),
+        _ => find(service, pool, name, project),
+    }
+}
+
 /// GET `…/buckets`.
 pub(crate) async fn get_all(State(app): State<App>, Path(pool): Path<String>, query: Query) -> Reply {
     let wanted = query.clone();
@@ -61,7 +71,7 @@ fn collect(service: &Service, pool: &str, query: &Query) -> Result<Vec<StorageBu
     let pool = service.pool_document(pool)?;
     let project = service.bucket_project(&query.project)?;
     let is_full = query.recursion > 1;
-    let beside = Beside::of(service)?;
+    let beside = Beside::of(service, &pool)?;
     let mut keys = if is_full { service.store().bucket_keys_by_volume()? } else { HashMap::new() };
     let mut backups = if is_full { service.store().backups_by_volume()? } else { HashMap::new() };
     let mut found = Vec::new();
@@ -74,7 +84,7 @@ fn collect(service: &Service, pool: &str, query: &Query) -> Result<Vec<StorageBu
         let own = keys.remove(&volume.id).unwrap_or_default();
         let stored = backups.remove(&volume.id).unwrap_or_default();
         found.push(StorageBucketFull {
-            bucket: beside.wire(service, &volume),
+            bucket: beside.wire(service, &volume)?,
             backups: stored.iter().map(|backup| super::backups::wire(backup).into()).collect(),
             keys: own
                 .iter()
@@ -91,29 +101,36 @@ fn collect(service: &Service, pool: &str, query: &Query) -> Result<Vec<StorageBu
 /// What of a bucket its volume does not say.
 struct Beside {
     owners: HashMap<larder_catalog::VolumeId, String>,
+    /// Where the pool's buckets are, if not here.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl Beside {
-    fn of(service: &Service) -> Result<Self> {
+    fn of(service: &Service, pool: &Pool) -> Result<Self> {
         let names: HashMap<_, _> =
             service.store().accounts()?.into_iter().map(|account| (account.id, account.name)).collect();
         let buckets = service.store().buckets()?.into_values();
         let owner = |bucket: larder_catalog::documents::Bucket| {
             Some((bucket.volume, names.get(&bucket.owner?)?.clone()))
         };
-        Ok(Self { owners: buckets.filter_map(owner).collect() })
+        let elsewhere = service.elsewhere(pool)?;
+        Ok(Self { owners: buckets.filter_map(owner).collect(), elsewhere })
     }
 
-    fn wire(&self, service: &Service, volume: &Volume) -> StorageBucket {
-        StorageBucket {
+    fn wire(&self, service: &Service, volume: &Volume) -> Result<StorageBucket> {
+        let s3_url = match &self.elsewhere {
+            Some(elsewhere) => elsewhere.url(volume)?,
+            None => service.s3_url(&volume.name),
+        };
+        Ok(StorageBucket {
             config: volume.config.clone(),
             description: volume.description.clone(),
             name: volume.name.clone(),
-            s3_url: service.s3_url(&volume.name),
+            s3_url,
             location: "none".to_owned(),
             project: volume.project.to_string(),
             account: self.owners.get(&volume.id).cloned().unwrap_or_default(),
-        }
+        })
     }
 }
 
@@ -184,7 +201,7 @@ pub(crate) async fn get(
     let (full, etag) = blocking(&app, move |service| {
         let document = service.pool_document(&pool)?;
         let volume = find_record(service, &document, &name, &query.project)?.volume;
-        let bucket = Beside::of(service)?.wire(service, &volume);
+        let bucket = Beside::of(service, &document)?.wire(service, &volume)?;
         if query.recursion == 0 {
             return Ok((json!(bucket), etag(&volume)));
         }
@@ -217,6 +234,7 @@ pub(crate) async fn put(
         blocking(&app, move |service| {
             let found = find(service, &at.0, &at.1, &query.project)?;
             matched(&guard, &etag(&found.record.volume))?;
+            must_serve_here(&found.pool)?;
             service.restore_volume(&task, &found.pool, &found.record, &body.restore)
         })
         .await?;
@@ -272,7 +290,7 @@ pub(crate) async fn delete(
 ) -> Reply {
     let task = query.task();
     blocking(&app, move |service| {
-        let found = find(service, &pool, &name, &query.project)?;
+        let found = find_to_delete(service, &pool, &name, &query.project)?;
         service.delete_bucket(&task, &found.pool, &found.record)
     })
     .await?;

@@ -191,7 +191,13 @@ impl Service {
         if !is_fine {
             return Err(ServiceError::bad(format!("invalid e-mail address {:?}", content.email)));
         }
-        self.pool_document(&content.pool)?;
+        if self.elsewhere(&self.pool_document(&content.pool)?)?.is_some() {
+            return Err(ServiceError::bad(format!(
+                "the storage pool {} keeps its buckets elsewhere, where no storage account of this server makes any: give a \
+                 pool of another driver",
+                content.pool
+            )));
+        }
         Ok(content)
     }
 }

@@ -34,11 +34,14 @@ impl Service {
         let answer = self.with_cx(&task, |cx| pool.driver().must_answer(cx));
         let url = format!("/1.0/storage-pools/{}", document.name);
         match answer {
-            Ok(()) if self.unreachable.write().remove(&document.name) => {
-                self.warnings().resolve(WarningType::PoolUnavailable, &url)?;
-                Ok(true)
+            Ok(()) => {
+                self.finish_left_behind(&task, document, pool)?;
+                let was_away = self.unreachable.write().remove(&document.name);
+                if was_away {
+                    self.warnings().resolve(WarningType::PoolUnavailable, &url)?;
+                }
+                Ok(was_away)
             }
-            Ok(()) => Ok(false),
             Err(error) => {
                 if self.unreachable.write().insert(document.name.clone()) {
                     tracing::error!(pool = document.name, error = %error.chain(), "a storage pool does not answer");

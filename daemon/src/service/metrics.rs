@@ -191,7 +191,8 @@ impl Service {
 
     /// A bucket that nobody has used in this run isn't opened for being counted: its objects are told of later.
     fn bucket_metrics(&self) -> Result<Vec<Family>> {
-        let known = self.store().buckets()?;
+        let mut known = self.store().buckets()?;
+        known.retain(|_, bucket| bucket.elsewhere.is_none());
         let volumes = self.store().volumes()?.into_iter().map(|record| record.volume);
         let buckets: Vec<Volume> = volumes.filter(|volume| known.contains_key(&volume.id)).collect();
         let pools: BTreeMap<_, _> =

@@ -34,7 +34,9 @@ mod work;
 pub use accounts::{AccountContent, NewAccount, account_url};
 pub(crate) use backups::check_manifest;
 pub use backups::{BackupImport, CheckedBucket, ImportKind, InstanceImport, NewBackup};
-pub use buckets::{BucketKeyChange, KeyPair, NewBucket, NewBucketKey, bucket_name};
+pub use buckets::{
+    BucketKeyChange, Elsewhere, KeyPair, NewBucket, NewBucketKey, bucket_name, must_serve_here,
+};
 pub use copies::VolumeSource;
 pub use directories::Directories;
 pub use error::{Kind, Result, ServiceError};
@@ -62,8 +64,8 @@ use larder_base::{Cancel, Clock, Ticket};
 use larder_catalog::documents::Volume;
 use larder_storage_driver::{Config, Cx};
 use larder_storage_pool::{Locks, Pool};
-use parking_lot::RwLock;
-use std::collections::{BTreeSet, HashMap};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -88,6 +90,8 @@ pub struct Service {
     stopping: Cancel,
     sealer: sealing::Sealer,
     buckets: buckets::OpenBuckets,
+    /// Buckets kept elsewhere of which a change could be neither finished nor undone in this run.
+    left_behind: Mutex<HashSet<larder_catalog::VolumeId>>,
     endpoint: s3::Endpoint,
     traffic: Arc<s3::Traffic>,
     started: std::time::Instant,
@@ -124,6 +128,7 @@ impl Service {
             stopping: Cancel::new(),
             sealer,
             buckets: buckets::OpenBuckets::default(),
+            left_behind: Mutex::default(),
             endpoint: s3::Endpoint::default(),
             traffic: Arc::new(s3::Traffic::new(access_log)),
             started: std::time::Instant::now(),

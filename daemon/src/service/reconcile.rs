@@ -83,6 +83,11 @@ impl Service {
     }
 
     fn settle(&self, task: &Task, document: &PoolDocument, pool: &Pool) -> Result<()> {
+        if pool.objects().is_some() {
+            let live = self.settle_elsewhere(task, document, pool)?;
+            let found = Recovered { live, ..Recovered::default() };
+            return self.report_differences(document, &self.store.volumes_in(document)?, &found);
+        }
         let mut records = self.store.volumes_in(document)?;
         let documents = self.store.intents_in(document)?;
         let plans: Vec<Plan> = documents.iter().map(plan_of).collect::<Result<_>>()?;

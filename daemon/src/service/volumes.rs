@@ -144,6 +144,17 @@ impl Service {
             self.store.forget_volume(volume.id)?;
             return Err(error.into());
         }
+        self.is_made(task, pool, volume, snapshots)
+    }
+
+    /// Records that a volume that was being created is there.
+    pub(super) fn is_made(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        volume: &Volume,
+        snapshots: &[Snapshot],
+    ) -> Result<()> {
         point(Point::Act);
         let cause = self.created_cause(task, pool, volume);
         self.store.volume_is_ready(volume, snapshots, Some(cause))?;

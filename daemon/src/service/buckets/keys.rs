@@ -5,6 +5,7 @@ use crate::service::pools::OpenPool;
 use crate::service::store::{VolumeRecord, cause_of};
 use crate::service::{Result, Service, ServiceError, Task, url};
 use larder_catalog::documents::{BucketKey, BucketRole, Volume};
+use larder_storage_driver::ObjectAccess;
 use uuid::Uuid;
 
 /// What a new key shall be. An empty access key or secret key is made up.
@@ -88,7 +89,15 @@ impl Service {
         let key = self.sealed_key(&record.volume, &pair)?;
         let url = self.bucket_key_url(pool, &record.volume, &key.name);
         let cause = cause_of(task, "storage-bucket-key-created", &url, &record.volume.project);
-        self.store.add_bucket_key(&key, Some(cause))?;
+        let add = |access: &mut ObjectAccess| {
+            if access.keys.iter().any(|other| other.name == pair.name) {
+                return Err(ServiceError::taken(format!("the bucket key {:?}", pair.name)));
+            }
+            self.access_key_must_be_free(&pair.access_key)?;
+            access.keys.push(pair.object_key());
+            Ok(())
+        };
+        self.agreed(task, pool, record, add, || self.store.add_bucket_key(&key, Some(cause)))?;
         Ok(pair)
     }
 
@@ -106,12 +115,22 @@ impl Service {
             description: change.description,
             role: change.role,
             sealed_secret: self.seal(&pair.access_key, &pair.secret_key)?,
-            access_key: pair.access_key,
+            access_key: pair.access_key.clone(),
             ..old.clone()
         };
+        let pair = KeyPair { role: new.role, ..pair };
         let url = self.bucket_key_url(pool, &record.volume, &new.name);
         let cause = cause_of(task, "storage-bucket-key-updated", &url, &record.volume.project);
-        self.store.change_bucket_key(old, &new, Some(cause))
+        let replace = |access: &mut ObjectAccess| {
+            if old.access_key != new.access_key {
+                self.access_key_must_be_free(&new.access_key)?;
+            }
+            let mut keys = access.keys.iter_mut();
+            let key = keys.find(|key| key.name == old.name).ok_or_else(ServiceError::overtaken)?;
+            *key = pair.object_key();
+            Ok(())
+        };
+        self.agreed(task, pool, record, replace, || self.store.change_bucket_key(old, &new, Some(cause)))
     }
 
     /// Deletes a key. From here on nobody can use it.
@@ -124,7 +143,18 @@ impl Service {
     ) -> Result<()> {
         let url = self.bucket_key_url(pool, &record.volume, &key.name);
         let cause = cause_of(task, "storage-bucket-key-deleted", &url, &record.volume.project);
-        self.store.remove_bucket_key(key, Some(cause))
+        let remove = |access: &mut ObjectAccess| {
+            access.keys.retain(|other| other.name != key.name);
+            Ok(())
+        };
+        self.agreed(task, pool, record, remove, || self.store.remove_bucket_key(key, Some(cause)))
+    }
+
+    fn access_key_must_be_free(&self, access_key: &str) -> Result<()> {
+        match self.store.access_key_home(access_key)? {
+            None => Ok(()),
+            Some(_) => Err(ServiceError::taken(format!("the access key {access_key:?}"))),
+        }
     }
 
     fn bucket_key_url(&self, pool: &OpenPool, volume: &Volume, key: &str) -> String {

@@ -1,10 +1,13 @@
 //! Buckets: made, changed, deleted. A bucket is a volume of kind `bucket` with keys of its own; its objects are the S3
-//! endpoint's. Its name is taken once over the whole server, because the endpoint finds it by that name alone.
+//! endpoint's. Its name is taken once over the whole server, because the endpoint finds it by that name alone. In a pool whose
+//! technology keeps and serves objects itself (`elsewhere`) buckets are made there, and the endpoint knows nothing of them.
 
+mod elsewhere;
 mod keys;
 mod open;
 mod pair;
 
+pub use elsewhere::Elsewhere;
 pub use keys::{BucketKeyChange, NewBucketKey};
 pub(super) use open::OpenBuckets;
 pub use pair::KeyPair;
@@ -17,10 +20,10 @@ use super::volumes::{VolumeChange, size_of};
 use super::{Kind, Result, Service, ServiceError, Task, VolumeSource, url};
 use larder_base::{ByteSize, ProjectName, VolumeName};
 use larder_catalog::AccountId;
-use larder_catalog::documents::{Bucket, BucketRole, Volume, VolumeState};
+use larder_catalog::documents::{Agreement, Bucket, BucketRole, Volume, VolumeState};
 use larder_storage_buckets::WriteStop;
 use larder_storage_driver::{
-    Attached, Config, Content, Cx, KeyScope, VolumeId, VolumeKind, VolumeSpec, check_config,
+    Attached, Config, Content, Cx, Driver, KeyScope, VolumeId, VolumeKind, VolumeSpec, check_config,
 };
 use larder_storage_pool::{CopyPlan, CopySource, EmptyFill};
 use std::sync::Arc;
@@ -120,6 +123,10 @@ impl Service {
     /// Makes an empty bucket. All or nothing; returns the first admin key of a bucket without an owner.
     pub fn create_bucket(&self, task: &Task, pool: &OpenPool, new: NewBucket) -> Result<Option<KeyPair>> {
         let planned = self.plan_bucket(pool, new, &[])?;
+        if pool.pool.objects().is_some() {
+            self.make_bucket_elsewhere(task, pool, &planned)?;
+            return Ok(planned.told());
+        }
         let make = |cx: &Cx<'_>| pool.pool.create_volume(cx, &planned.spec, &EmptyFill);
         self.make_bucket(task, pool, &planned, make)?;
         Ok(planned.told())
@@ -135,6 +142,7 @@ impl Service {
         keys: &[KeyPair],
         fill: impl Fn(&str, &Cx<'_>, &Attached) -> larder_storage_driver::Result<()>,
     ) -> Result<()> {
+        must_serve_here(pool)?;
         let planned = self.plan_bucket(pool, new, keys)?;
         let owner = planned.volume.id.as_uuid().simple().to_string();
         let fill = |cx: &Cx<'_>, into: &Attached| fill(&owner, cx, into);
@@ -149,6 +157,8 @@ impl Service {
         source: &VolumeSource,
         new: NewBucket,
     ) -> Result<Option<KeyPair>> {
+        must_serve_here(&source.pool)?;
+        must_serve_here(target)?;
         if let Some(name) = &source.snapshot {
             let found = self.store.snapshot(&source.record.volume, name.as_str())?;
             let bucket = &source.record.volume.name;
@@ -182,11 +192,16 @@ impl Service {
         planned: &Planned,
         work: impl FnOnce(&Cx<'_>) -> larder_storage_driver::Result<()>,
     ) -> Result<()> {
+        self.begin_bucket(pool, planned)?;
+        self.make_begun(task, pool, &planned.volume, &[], work)
+    }
+
+    fn begin_bucket(&self, pool: &OpenPool, planned: &Planned) -> Result<()> {
         let sealed = planned.keys.iter().map(|pair| self.sealed_key(&planned.volume, pair));
         let sealed = sealed.collect::<Result<Vec<_>>>()?;
         self.store.begin_bucket(&pool.document, &planned.volume, &planned.bucket, &sealed)?;
         point(Point::Intent);
-        self.make_begun(task, pool, &planned.volume, &[], work)
+        Ok(())
     }
 
     /// Checks a new bucket and fills in what nobody said: the pool's defaults and an admin key.
@@ -201,17 +216,13 @@ impl Service {
                 config.entry(bare.to_owned()).or_insert_with(|| value.clone());
             }
         }
-        if !driver.capabilities().contents.contains(&Content::Filesystem) {
-            let message =
-                format!("the {} driver keeps no buckets: it has no volumes of files", driver.name());
-            return Err(ServiceError::bad(message));
-        }
         let id = VolumeId {
             kind: VolumeKind::Bucket,
             content: Content::Filesystem,
             project: new.project.clone(),
             name: name.clone(),
         };
+        check_keeper(driver, &id, new.owner)?;
         let spec = VolumeSpec { id, size: quota_of(&config)?.map(volume_size), config: config.clone() };
         let volume = Volume {
             id: larder_catalog::VolumeId::random(),
@@ -226,7 +237,8 @@ impl Service {
             created_at: self.clock.now(),
             takes_over: None,
         };
-        let bucket = Bucket { volume: volume.id, name: name.to_string(), owner: new.owner };
+        let elsewhere = driver.objects().map(|_| Agreement::Agreed);
+        let bucket = Bucket { volume: volume.id, name: name.to_string(), owner: new.owner, elsewhere };
         let keys = match (keys, new.owner) {
             ([], None) => vec![first_key()?],
             (keys, _) => keys.to_vec(),
@@ -245,13 +257,19 @@ impl Service {
         check_bucket_config(pool, &change.config)?;
         let (old, new) = (quota_of(&record.volume.config)?, quota_of(&change.config)?);
         if let Some(new) = new.filter(|new| old.is_none_or(|old| *new < old)) {
-            let used = self.open_bucket(task, record)?.usage().map_err(ServiceError::from)?.bytes;
+            let used = match pool.pool.objects() {
+                Some(_) => self.used_elsewhere_of(task, pool, record)?,
+                None => self.open_bucket(task, record)?.usage().map_err(ServiceError::from)?.bytes,
+            };
             if used > new.as_bytes() {
                 return Err(ServiceError::bad(format!(
                     "the bucket {} can't have a size of {new}: it holds {used} bytes",
                     record.volume.name
                 )));
             }
+        }
+        if pool.pool.objects().is_some() {
+            return self.update_bucket_elsewhere(task, pool, record, change, new);
         }
         self.update_volume(task, pool, record, change)?;
         if let Some(open) = self.buckets.opened(record.volume.id) {
@@ -262,6 +280,9 @@ impl Service {
 
     /// Deletes a bucket with its objects, keys, snapshots and backups.
     pub fn delete_bucket(&self, task: &Task, pool: &OpenPool, record: &VolumeRecord) -> Result<()> {
+        if pool.pool.objects().is_some() {
+            return self.delete_bucket_elsewhere(task, pool, record);
+        }
         let _closed = self.close_bucket(task, pool, record)?;
         self.delete_volume(task, pool, record)
     }
@@ -284,6 +305,29 @@ impl Service {
     /// The URL of a bucket.
     pub fn bucket_url(&self, pool: &str, volume: &Volume) -> String {
         url(&["storage-pools", pool, "buckets", &volume.name], &volume.project)
+    }
+}
+
+/// Refuses a bucket that the driver can't keep.
+fn check_keeper(driver: &dyn Driver, id: &VolumeId, owner: Option<AccountId>) -> Result<()> {
+    let refuse = |why: &str| Err(ServiceError::bad(format!("the {} driver keeps no {why}", driver.name())));
+    match driver.objects() {
+        Some(_) if owner.is_some() => refuse("buckets of storage accounts"),
+        Some(objects) => Ok(objects.check(id)?),
+        None if driver.capabilities().contents.contains(&Content::Filesystem) => Ok(()),
+        None => refuse("buckets: it has no volumes of files"),
+    }
+}
+
+/// Refuses what is done with the objects of a bucket, where this daemon does not keep them.
+pub fn must_serve_here(pool: &OpenPool) -> Result<()> {
+    match pool.pool.objects() {
+        None => Ok(()),
+        Some(_) => Err(ServiceError::bad(format!(
+            "the buckets of the storage pool {} are kept elsewhere: they have no snapshots, backups or copies here, use an S3 \
+             client at their s3_url",
+            pool.document.name
+        ))),
     }
 }
 

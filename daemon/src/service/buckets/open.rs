@@ -1,7 +1,7 @@
 //! Buckets in use: attached and opened at the first request, and kept so until they are deleted, restored or the daemon
 //! stops.
 
-use super::quota_of;
+use super::{must_serve_here, quota_of};
 use crate::service::pools::OpenPool;
 use crate::service::store::VolumeRecord;
 use crate::service::{Kind, Requestor, Result, Service, ServiceError, Task};
@@ -87,6 +87,7 @@ impl Service {
             return Ok(Arc::clone(open));
         }
         let pool = self.open_pool(&self.store.pool_by_id(volume.pool)?.name)?;
+        must_serve_here(&pool)?;
         // It may have gone, or been changed, since it was looked up.
         let record = self
             .store

@@ -4,6 +4,7 @@ use crate::service::{Result, ServiceError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use larder_catalog::documents::BucketRole;
+use larder_storage_driver::ObjectKey;
 use std::fmt;
 
 /// Letters and digits of made-up access keys.
@@ -54,6 +55,16 @@ impl KeyPair {
             access_key: bytes.iter().map(letter).collect(),
             secret_key: STANDARD.encode(secret),
         })
+    }
+
+    /// The same as a driver is told it.
+    pub(super) fn object_key(&self) -> ObjectKey {
+        ObjectKey {
+            name: self.name.clone(),
+            may_write: self.role == BucketRole::Admin,
+            access_key: self.access_key.clone(),
+            secret_key: self.secret_key.clone(),
+        }
     }
 
     /// The same with the values that somebody gave, where they did.

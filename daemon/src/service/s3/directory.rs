@@ -232,6 +232,9 @@ impl Service {
     fn s3_bucket_key(&self, key: &BucketKey) -> Result<Option<AccessKey>> {
         let Some(record) = self.store().volume_by_id(key.volume)? else { return Ok(None) };
         let Some(bucket) = self.store().bucket(&record.volume)? else { return Ok(None) };
+        if bucket.elsewhere.is_some() {
+            return Ok(None);
+        }
         Ok(Some(AccessKey {
             secret: self.unsealed(key)?.secret_key,
             identity: self.s3_owner(&bucket)?,
@@ -262,7 +265,9 @@ impl Service {
         }
         let buckets = self.store().buckets()?;
         let own = buckets.get(&larder_catalog::VolumeId::from(account.as_uuid()));
-        own.filter(|bucket| bucket.owner.is_none()).map(|bucket| self.s3_owner(bucket)).transpose()
+        own.filter(|bucket| bucket.owner.is_none() && bucket.elsewhere.is_none())
+            .map(|bucket| self.s3_owner(bucket))
+            .transpose()
     }
 
     /// A bucket with what is known of it, and whether that lasts: what an account's quota leaves for the bucket depends on
@@ -316,7 +321,8 @@ impl Service {
         let buckets = self.store().buckets()?;
         let mut found = Vec::new();
         for record in self.store().volumes()? {
-            if !buckets.contains_key(&record.volume.id) || record.volume.state != VolumeState::Ready {
+            let is_ours = |id| buckets.get(&id).is_some_and(|bucket| bucket.elsewhere.is_none());
+            if !is_ours(record.volume.id) || record.volume.state != VolumeState::Ready {
                 continue;
             }
             match self.s3_found(&record) {

@@ -2,7 +2,9 @@
 
 use super::{Store, VolumeRecord};
 use crate::service::{Result, ServiceError};
-use larder_catalog::documents::{AccessKeyHome, Bucket, BucketKey, Pool, PoolStatus, Volume, VolumeState};
+use larder_catalog::documents::{
+    AccessKeyHome, Agreement, Bucket, BucketKey, Pool, PoolStatus, Volume, VolumeState,
+};
 use larder_catalog::{CatalogError, Cause, Stored, Transaction, VolumeId, keys};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -57,7 +59,8 @@ impl Store {
         Ok(record.filter(|record| record.volume.state != VolumeState::Creating))
     }
 
-    /// Takes the name and the keys of a bucket, and its volume as being created.
+    /// Takes the name and the keys of a bucket, and its volume as being created. The name of one that is kept elsewhere is
+    /// taken in its pool alone.
     pub(in crate::service) fn begin_bucket(
         &self,
         pool: &Pool,
@@ -79,11 +82,13 @@ impl Store {
         let mut transaction = Transaction::new()
             .guard_at(keys::pool(pool.id), stored.revision)
             .guard_absent(name.clone())
-            .guard_absent(by_name.clone())
             .put(name.clone(), super::pointer_to(&volume.id)?)
-            .put(by_name.clone(), super::pointer_to(&volume.id)?)
             .put_document(volume)?
             .put_document(bucket)?;
+        if bucket.elsewhere.is_none() {
+            let pointer = super::pointer_to(&volume.id)?;
+            transaction = transaction.guard_absent(by_name.clone()).put(by_name.clone(), pointer);
+        }
         for key in own {
             transaction = put_key(transaction, key)?;
         }
@@ -107,7 +112,19 @@ impl Store {
             self.remove_bucket_key(&key, None)?;
         }
         self.withdraw_grants(volume.id)?;
-        Ok(transaction.delete(keys::bucket_name(&bucket.name)).delete_document(&bucket))
+        let transaction = transaction.delete_document(&bucket);
+        Ok(match bucket.elsewhere {
+            None => transaction.delete(keys::bucket_name(&bucket.name)),
+            Some(_) => transaction,
+        })
+    }
+
+    /// Says whether the technology that keeps a bucket has what the catalog says of it.
+    pub(in crate::service) fn bucket_is(&self, volume: &Volume, agreement: Agreement) -> Result<()> {
+        let bucket = self.bucket(volume)?.ok_or_else(|| ServiceError::not_found("the bucket"))?;
+        let told = Bucket { elsewhere: Some(agreement), ..bucket };
+        let transaction = Transaction::new().guard_present(keys::bucket(volume.id)).put_document(&told)?;
+        self.commit(transaction, None)
     }
 
     /// A bucket's keys, by name.

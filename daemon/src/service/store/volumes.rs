@@ -143,6 +143,12 @@ impl Store {
         self.commit(transaction, cause)
     }
 
+    /// A volume that was to be deleted stays as it was.
+    pub(in crate::service) fn volume_is_back(&self, volume: &Volume) -> Result<()> {
+        let transaction = Transaction::new().guard_present(keys::volume(volume.id)).put_document(volume)?;
+        self.commit(transaction, None)
+    }
+
     /// Marks a volume and writes down how to go on. Returns the record to end the change with.
     pub(in crate::service) fn begin_change(
         &self,

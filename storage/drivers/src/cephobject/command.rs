@@ -15,8 +15,9 @@ pub(crate) const CURL: Tool = Tool { name: "curl", package: "curl" };
 const QUICK: Duration = Duration::from_secs(90);
 /// What touches every object of a bucket.
 const LONG: Duration = Duration::from_secs(24 * 3600);
-/// How long the gateway may take to answer (seconds).
-const GATEWAY_LIMIT: &str = "30";
+/// How long the gateway may take to make a bucket, and to give a sign of life (seconds).
+const MAKING_LIMIT: u32 = 60;
+const KNOCKING_LIMIT: u32 = 10;
 /// So many buckets may a user make: one before its bucket is there, none after.
 const ONE_BUCKET: &str = "--max-buckets=1";
 const NO_MORE_BUCKETS: &str = "--max-buckets=-1";
@@ -134,8 +135,8 @@ impl Settings {
         format!("{}/{}{name}", self.endpoint, self.prefix)
     }
 
-    fn curl(&self, cmd: Cmd, mut lines: Vec<String>) -> Cmd {
-        lines.push(format!("max-time = {GATEWAY_LIMIT}"));
+    fn curl(&self, cmd: Cmd, mut lines: Vec<String>, seconds: u32) -> Cmd {
+        lines.push(format!("max-time = {seconds}"));
         lines.push("proto = \"=http,https\"\nsilent\nshow-error\nwrite-out = \"\\n%{http_code}\"".to_owned());
         lines.extend(
             self.certificate.as_ref().map(|file| format!("cacert = {}", quoted(&file.display().to_string()))),
@@ -147,7 +148,11 @@ impl Settings {
 
     /// Asks the gateway for a sign of life, without being anybody.
     pub(super) fn knock(&self) -> Cmd {
-        self.curl(Cmd::reads(CURL), vec![format!("url = {}", quoted(&format!("{}/", self.endpoint)))])
+        self.curl(
+            Cmd::reads(CURL),
+            vec![format!("url = {}", quoted(&format!("{}/", self.endpoint)))],
+            KNOCKING_LIMIT,
+        )
     }
 
     /// Makes a bucket, as its user.
@@ -160,7 +165,7 @@ impl Settings {
             // radosgw wants it signed, and this version of curl leaves it out.
             "header = \"x-amz-content-sha256: UNSIGNED-PAYLOAD\"".to_owned(),
         ];
-        self.curl(Cmd::changes(CURL), lines)
+        self.curl(Cmd::changes(CURL), lines, MAKING_LIMIT)
     }
 }
 

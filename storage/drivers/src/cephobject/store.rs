@@ -1,7 +1,7 @@
 //! The verbs on buckets. A bucket is a user and its bucket, so that everything of it goes by one name and nothing else does.
 
 use super::keys::Settings;
-use super::parse::{Made, Refusal, User, is_out_of_reach, read_made, read_names, read_user, refusal};
+use super::parse::{Key, Made, Refusal, User, is_out_of_reach, read_made, read_names, read_user, refusal};
 use super::{CephObject, names};
 use larder_base::ByteSize;
 use larder_base::host::Cmd;
@@ -71,13 +71,19 @@ fn user_of(cx: &Cx<'_>, settings: &Settings, user: &str) -> Result<Option<User>>
     run_if_there(cx, &settings.user(user))?.map(|text| read_user(&text)).transpose()
 }
 
-/// What gives a user exactly these keys and this size, and opens it. What nobody wants any more goes last.
+/// What gives a user exactly these keys and this size, and opens it. What nobody wants any more goes last, but for an access key
+/// that another key is to have.
 pub(super) fn steps_to(settings: &Settings, name: &str, user: &User, access: &ObjectAccess) -> Vec<Cmd> {
-    let mut steps = Vec::new();
+    let owner_of = |key: &ObjectKey| names::subuser(name, &key.name);
+    let passes_on = |one: &&Key| {
+        access.keys.iter().any(|key| key.access_key == one.access_key && owner_of(key) != one.user)
+    };
+    let passed_on = user.keys.iter().filter(passes_on);
+    let mut steps: Vec<_> = passed_on.map(|one| settings.remove_key(name, &one.access_key)).collect();
     for key in &access.keys {
-        let subuser = names::subuser(name, &key.name);
-        let has_key = |one: &super::parse::Key| {
-            one.user == subuser && one.access_key == key.access_key && one.secret_key == key.secret_key
+        let subuser = owner_of(key);
+        let is_it = |one: &Key| {
+            (&one.user, &one.access_key, &one.secret_key) == (&subuser, &key.access_key, &key.secret_key)
         };
         match user.may_write(&subuser, key.may_write) {
             None => steps.push(settings.create_subuser(name, &subuser, key)),
@@ -85,7 +91,7 @@ pub(super) fn steps_to(settings: &Settings, name: &str, user: &User, access: &Ob
                 if may_write != key.may_write {
                     steps.push(settings.change_subuser(name, &subuser, key));
                 }
-                if !user.keys.iter().any(has_key) {
+                if !user.keys.iter().any(is_it) {
                     steps.push(settings.set_key(name, &subuser, key));
                 }
             }
@@ -95,7 +101,7 @@ pub(super) fn steps_to(settings: &Settings, name: &str, user: &User, access: &Ob
     match (user.quota(), size) {
         (old, new) if old == new => {}
         (_, Some(bytes)) => {
-            steps.extend([settings.set_quota(name, bytes), settings.enforce_quota(name, true)])
+            steps.extend([settings.set_quota(name, bytes), settings.enforce_quota(name, true)]);
         }
         (_, None) => steps.push(settings.enforce_quota(name, false)),
     }
@@ -106,14 +112,13 @@ pub(super) fn steps_to(settings: &Settings, name: &str, user: &User, access: &Ob
     steps
 }
 
+/// What takes away the keys and subusers that nobody wants. A subuser takes its keys with it.
 fn removals(settings: &Settings, name: &str, user: &User, wanted: &[ObjectKey]) -> Vec<Cmd> {
-    let owner_of = |key: &ObjectKey| names::subuser(name, &key.name);
-    let is_wanted = |subuser: &str| wanted.iter().any(|key| owner_of(key) == subuser);
-    let stays = |one: &super::parse::Key| {
-        wanted.iter().any(|key| one.access_key == key.access_key && one.user == owner_of(key))
+    let is_wanted = |subuser: &str| wanted.iter().any(|key| names::subuser(name, &key.name) == subuser);
+    let goes_alone = |one: &&Key| {
+        let stays = wanted.iter().any(|key| one.access_key == key.access_key);
+        !stays && (one.user == name || is_wanted(&one.user))
     };
-    // A subuser takes its keys with it.
-    let goes_alone = |one: &&super::parse::Key| !stays(one) && (one.user == name || is_wanted(&one.user));
     let keys = user.keys.iter().filter(goes_alone).map(|one| settings.remove_key(name, &one.access_key));
     let subusers = user.subusers().filter(|subuser| !is_wanted(subuser));
     keys.chain(subusers.map(|subuser| settings.remove_subuser(name, subuser))).collect()
@@ -176,9 +181,7 @@ impl ObjectStore for CephObject {
             Some(user) => user,
             None => {
                 let shown = format!("Bucket {}{}", settings.prefix, bucket.volume.name);
-                run_all(cx, &[settings.create_user(&name, &shown)])?;
-                user_of(cx, &settings, &name)?
-                    .ok_or_else(|| StorageError::not_found(format!("the user {name}")))?
+                read_user(&run(cx, &settings.create_user(&name, &shown))?.map_err(unexpected)?)?
             }
         };
         run_all(cx, &steps_to(&settings, &name, &user, access))?;
