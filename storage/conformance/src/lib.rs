@@ -6,6 +6,7 @@
 mod behaviour;
 mod faults;
 mod files;
+mod objects;
 mod proof;
 mod reach;
 mod share;
@@ -13,6 +14,7 @@ mod stories;
 mod world;
 
 pub use files::make as make_every_kind_of_file;
+pub use objects::{ObjectLab, object_suite};
 pub use proof::Proof;
 pub use world::{Bench, Lab, Spares, World};
 

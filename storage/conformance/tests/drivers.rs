@@ -4,9 +4,10 @@ mod labs;
 
 use labs::between;
 use labs::btrfs::BtrfsLab;
+use labs::cephobject::{self, GatewayLab};
 use labs::lvm::{Kind, LvmLab};
 use labs::zfs::ZfsLab;
-use larder_storage_conformance::{Bench, Lab, Proof, suite};
+use larder_storage_conformance::{Bench, Lab, ObjectLab, Proof, object_suite, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::dir::Dir;
@@ -243,6 +244,22 @@ fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     (proof, count > 0 && !conclusion.has_failed())
 }
 
+/// The same for the object gateway, which keeps no volumes.
+fn run_objects(arguments: &Arguments, is_named: bool) -> (Proof, bool) {
+    let began = Instant::now();
+    let lab: Arc<dyn ObjectLab> = match GatewayLab::start() {
+        Ok(lab) => Arc::new(lab),
+        Err(reason) => return (Proof::skipped(cephobject::NAME, &reason), !is_named),
+    };
+    let trials = object_suite(&lab);
+    let count = trials.len();
+    // One after the other: they all make buckets of the same name.
+    let arguments = Arguments { test_threads: Some(1), ..arguments.clone() };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let proof = Proof::of_run(cephobject::NAME, cephobject::tools(), count, &conclusion, began.elapsed());
+    (proof, count > 0 && !conclusion.has_failed())
+}
+
 /// Names with commas between them in the environment.
 fn named_in(variable: &str) -> Vec<String> {
     let text = std::env::var(variable).unwrap_or_default();
@@ -283,8 +300,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let named = named_in("LARDER_LABS");
     let is_named = |name: &str| named.iter().any(|named| named == name);
-    let is_offered =
-        |name: &String| name == between::NAME || offers().iter().any(|(offered, _)| offered == name);
+    let is_offered = |name: &String| {
+        [between::NAME, cephobject::NAME].contains(&name.as_str())
+            || offers().iter().any(|(offered, _)| offered == name)
+    };
     let mut good = named.iter().all(is_offered);
     let mut proofs = Vec::new();
     for (name, make) in offers() {
@@ -312,6 +331,11 @@ fn main() -> ExitCode {
     }
     if named.is_empty() || is_named(between::NAME) {
         let (proof, is_good) = run_between(&arguments);
+        good &= is_good && proof.write().is_ok();
+        proofs.push(proof);
+    }
+    if named.is_empty() || is_named(cephobject::NAME) {
+        let (proof, is_good) = run_objects(&arguments, is_named(cephobject::NAME));
         good &= is_good && proof.write().is_ok();
         proofs.push(proof);
     }

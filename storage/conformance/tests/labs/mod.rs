@@ -6,6 +6,7 @@ pub(crate) mod btrfs_pool;
 pub(crate) mod btrfs_volumes;
 pub(crate) mod ceph;
 pub(crate) mod ceph_trials;
+pub(crate) mod cephobject;
 pub(crate) mod compare;
 pub(crate) mod lvm;
 pub(crate) mod lvm_trials;
