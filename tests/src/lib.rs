@@ -3,6 +3,7 @@
 mod clients;
 mod http;
 mod images;
+mod radosgw;
 mod s3;
 mod server;
 mod tar;
@@ -11,6 +12,7 @@ mod websocket;
 pub use clients::{RealClient, require_containers};
 pub use http::{Reply, request};
 pub use images::{ImageServer, TestImage, form, tar};
+pub use radosgw::Gateway;
 pub use s3::{Answer, Pair, S3};
 pub use server::{Larderd, program, require, skip};
 pub use tar::{Tar, files_in};

@@ -63,6 +63,11 @@ impl S3 {
         Self { url: endpoint(daemon), pair: Some(pair), more: Vec::new() }
     }
 
+    /// Speaks to another server with a key pair.
+    pub fn at(url: &str, pair: Pair) -> Self {
+        Self { url: url.to_owned(), pair: Some(pair), more: Vec::new() }
+    }
+
     /// The same endpoint with another key pair.
     #[must_use]
     pub fn with(&self, pair: Pair) -> Self {

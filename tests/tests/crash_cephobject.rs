@@ -1,0 +1,197 @@
+//! `kill -9` of the real daemon at every named point and every changing step of what it does to buckets at a real Ceph object
+//! gateway. After the restart a bucket is there with all its keys or not at all, and catalog and gateway agree.
+
+#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+
+use larder_tests::{Gateway, Larderd, request};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const BUCKETS: &str = "/1.0/storage-pools/p1/buckets";
+const ALL: &[&str] = &["after_intent", "after_act", "after_commit"];
+/// The changes of keys and sizes go one as the other.
+const ACT: &[&str] = &["after_act"];
+
+/// Each bucket with its size, and its keys with their roles.
+type Seen = BTreeMap<String, (String, BTreeMap<String, String>)>;
+
+struct Story {
+    name: &'static str,
+    points: &'static [&'static str],
+    act: fn(&Larderd),
+}
+
+fn send(daemon: &Larderd, method: &str, path: &str, body: &Value) {
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    // The daemon may die at any moment: the answer, if one comes, is not looked at.
+    let _ = request(&daemon.socket(), method, path, &[], &body);
+}
+
+fn stories() -> Vec<Story> {
+    vec![
+        Story {
+            name: "create",
+            points: ALL,
+            act: |d| send(d, "POST", BUCKETS, &json!({ "name": "new", "config": { "size": "2MiB" } })),
+        },
+        Story {
+            name: "create a key",
+            points: ACT,
+            act: |d| send(d, "POST", &format!("{BUCKETS}/first/keys"), &json!({ "name": "k1" })),
+        },
+        Story {
+            name: "change a key",
+            points: ACT,
+            act: |d| {
+                let body = json!({ "role": "admin", "secret-key": "another-secret" });
+                send(d, "PUT", &format!("{BUCKETS}/first/keys/k0"), &body);
+            },
+        },
+        Story {
+            name: "delete a key",
+            points: &[],
+            act: |d| send(d, "DELETE", &format!("{BUCKETS}/first/keys/k0"), &Value::Null),
+        },
+        Story {
+            name: "resize",
+            points: ACT,
+            act: |d| send(d, "PATCH", &format!("{BUCKETS}/first"), &json!({ "config": { "size": "3MiB" } })),
+        },
+        Story {
+            name: "delete",
+            points: ALL,
+            act: |d| send(d, "DELETE", &format!("{BUCKETS}/first"), &Value::Null),
+        },
+    ]
+}
+
+/// A daemon, and what the names of its buckets begin with at the gateway.
+struct World {
+    gateway: Arc<Gateway>,
+    daemon: Larderd,
+    prefix: String,
+    /// Where the daemon is told when to die.
+    plan: tempfile::NamedTempFile,
+}
+
+impl World {
+    fn prepared(gateway: &Arc<Gateway>) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let prefix = format!("w{}-", NEXT.fetch_add(1, Ordering::Relaxed));
+        let plan = tempfile::NamedTempFile::new().unwrap();
+        let environment =
+            [&gateway.environment()[..], &[("LARDER_CRASH_PLAN", plan.path().to_str().unwrap())]].concat();
+        let daemon = Larderd::start_with(&environment);
+        let config =
+            json!({ "cephobject.radosgw.endpoint": gateway.url(), "cephobject.bucket.name_prefix": prefix });
+        let pool = json!({ "name": "p1", "driver": "cephobject", "config": config });
+        daemon.change("POST", "/1.0/storage-pools", &pool);
+        daemon.change("POST", BUCKETS, &json!({ "name": "first", "config": { "size": "1MiB" } }));
+        daemon.change("POST", &format!("{BUCKETS}/first/keys"), &json!({ "name": "k0" }));
+        Self { gateway: Arc::clone(gateway), daemon, prefix, plan }
+    }
+
+    /// What the catalog says; fails when the gateway does not have just that.
+    fn seen(&self) -> Seen {
+        let pool = self.daemon.read("/1.0/storage-pools/p1");
+        let identity = pool["config"]["volatile.pool.identity"].as_str().unwrap().to_owned();
+        let users = self.gateway.names(&["user", "list"], &identity);
+        let mut seen = Seen::new();
+        let full = self.daemon.read(&format!("{BUCKETS}?recursion=2"));
+        for bucket in full.as_array().unwrap() {
+            let name = bucket["name"].as_str().unwrap();
+            let user = users.iter().find(|user| user.ends_with(&format!(".default_{name}"))).unwrap();
+            let size = bucket["config"]["size"].as_str().unwrap_or_default();
+            let keys = bucket["keys"].as_array().unwrap();
+            self.must_agree(user, name, size, keys);
+            let text = |key: &Value, field: &str| key[field].as_str().unwrap().to_owned();
+            let keys = keys.iter().map(|key| (text(key, "name"), text(key, "role"))).collect();
+            seen.insert(name.to_owned(), (size.to_owned(), keys));
+        }
+        assert_eq!(users.len(), seen.len(), "catalog and gateway disagree: {users:?}");
+        let buckets = self.gateway.names(&["bucket", "list"], &self.prefix);
+        let listed: Vec<_> = seen.keys().map(|name| format!("{}{name}", self.prefix)).collect();
+        assert_eq!(listed, buckets, "catalog and gateway disagree");
+        seen
+    }
+
+    fn must_agree(&self, user: &str, bucket: &str, size: &str, keys: &[Value]) {
+        let found = self.gateway.admin(&["user", "info", &format!("--uid={user}")]);
+        let triple = |key: &Value, user: String, access: &str, secret: &str| {
+            (user, key[access].as_str().unwrap().to_owned(), key[secret].as_str().unwrap().to_owned())
+        };
+        let sorted = |mut keys: Vec<(String, String, String)>| {
+            keys.sort();
+            keys
+        };
+        let own = keys.iter().map(|key| {
+            triple(key, format!("{user}:{}", key["name"].as_str().unwrap()), "access-key", "secret-key")
+        });
+        let theirs = found["keys"].as_array().unwrap().iter();
+        let theirs = theirs
+            .map(|key| triple(key, key["user"].as_str().unwrap().to_owned(), "access_key", "secret_key"));
+        assert_eq!(sorted(own.collect()), sorted(theirs.collect()), "the keys of {bucket}");
+        for subuser in found["subusers"].as_array().unwrap() {
+            let key =
+                keys.iter().find(|key| subuser["id"] == format!("{user}:{}", key["name"].as_str().unwrap()));
+            let role = if subuser["permissions"] == "read" { "read-only" } else { "admin" };
+            assert_eq!(key.unwrap()["role"], role, "{bucket}: {subuser}");
+        }
+        let quota = found["bucket_quota"]["max_size"].as_u64().map(|bytes| format!("{}MiB", bytes >> 20));
+        assert_eq!(quota.as_deref(), Some(size), "the quota of {bucket}");
+        assert_eq!((&found["suspended"], &found["max_buckets"]), (&json!(0), &json!(-1)), "{bucket}");
+    }
+}
+
+/// Runs one story with a plan; whether the daemon died of it.
+fn crash(gateway: &Arc<Gateway>, story: &Story, words: &str, goal: &Seen) -> bool {
+    let mut world = World::prepared(gateway);
+    let before = world.seen();
+    std::fs::write(world.plan.path(), words).unwrap();
+    (story.act)(&world.daemon);
+    if !std::fs::read_to_string(world.plan.path()).unwrap_or_default().starts_with("hit") {
+        return false;
+    }
+    let has_ended = world.daemon.wait_for_its_end(Duration::from_secs(10));
+    assert!(has_ended, "{}: {words}: the daemon lives", story.name);
+    world.daemon.spawn(&gateway.environment());
+    let after = world.seen();
+    assert!(
+        &after == goal || after == before,
+        "{} at {words}: neither before nor after: {after:#?}",
+        story.name
+    );
+    // And it goes on working.
+    let name = if after.contains_key("new") { "later" } else { "new" };
+    world.daemon.change("POST", BUCKETS, &json!({ "name": name }));
+    true
+}
+
+#[test]
+fn a_killed_daemon_and_the_gateway_agree_after_the_restart() {
+    let test = "a_killed_daemon_and_the_gateway_agree_after_the_restart";
+    let Some(gateway) = Gateway::shared(test) else { return };
+    for story in stories() {
+        let world = World::prepared(&gateway);
+        let before = world.seen();
+        (story.act)(&world.daemon);
+        let goal = world.seen();
+        drop(world);
+        assert_ne!(before, goal, "{}: the story changes nothing", story.name);
+        for point in story.points {
+            assert!(
+                crash(&gateway, &story, &format!("point {point}"), &goal),
+                "{}: {point} not hit",
+                story.name
+            );
+        }
+        let mut step = 0;
+        while crash(&gateway, &story, &format!("step {step}"), &goal) {
+            step += 1;
+        }
+        assert!(step > 0, "{}: no step was hit", story.name);
+    }
+}
