@@ -72,25 +72,29 @@ const BEHAVIOURS: &[Behaviour] = &[
 
 /// All trials of one object store, named `lab::trial`.
 pub fn object_suite(lab: &Arc<dyn ObjectLab>) -> Vec<Trial> {
-    let trial = |name: String, run: Box<dyn Fn(&dyn ObjectLab) -> Outcome + Send>| {
-        let lab = Arc::clone(lab);
-        Trial::test(format!("{}::{name}", lab.name()), move || {
-            run(lab.as_ref()).map_err(|error| Failed::from(chain(error.as_ref())))
-        })
-    };
     let behaviours = BEHAVIOURS.iter().map(|(name, run)| {
-        let run = |lab: &dyn ObjectLab| {
+        trial(lab, name, |lab| {
             let mut world = World::fresh(lab)?;
             run(&mut world)?;
             world.remove_all()
-        };
-        trial((*name).to_owned(), Box::new(run))
+        })
     });
     let stories = STORIES.iter().map(|story| {
         let name = format!("every_fault_leaves_all_or_nothing::{}", story.0);
-        trial(name, Box::new(|lab| every_fault_leaves_all_or_nothing(lab, story)))
+        trial(lab, &name, |lab| every_fault_leaves_all_or_nothing(lab, story))
     });
     behaviours.chain(stories).collect()
+}
+
+fn trial(
+    lab: &Arc<dyn ObjectLab>,
+    name: &str,
+    run: impl Fn(&dyn ObjectLab) -> Outcome + Send + 'static,
+) -> Trial {
+    let lab = Arc::clone(lab);
+    Trial::test(format!("{}::{name}", lab.name()), move || {
+        run(lab.as_ref()).map_err(|error| Failed::from(chain(error.as_ref())))
+    })
 }
 
 /// The bucket of a name, as the `mark`th that bears it.
