@@ -14,6 +14,7 @@ use larder_base::{Clock, SystemClock};
 use larder_catalog::{Catalog, SqliteCatalog};
 use std::fs::File;
 use std::io::IsTerminal;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +29,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// How often what is due is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
-/// Threads that serve connections. One is left to the others while two look into an index (`larder_s3::shortcut`).
-const WORKERS: usize = 3;
+/// Most threads that serve connections. There is one more of them than cores: as many as there are cores may look into an
+/// index (`larder_s3::shortcut`), and one is left to the others.
+const WORKERS: usize = 17;
 /// What of the log nobody needs: the protocol layer traces every request, and calls a client's mistakes errors.
 const QUIET: &str = "s3s=off";
 
@@ -69,7 +71,9 @@ pub fn run(options: &Options) -> Result<()> {
     let told_over = Arc::clone(&is_over);
     let follower =
         events.follow(Arc::clone(&catalog), catalog.revision()?, move || told_over.load(Ordering::SeqCst))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = (cores + 1).min(WORKERS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let mut start = Start::of(&service);
     let served = runtime.block_on(serve(Arc::clone(&service), &mut start, events, clock, &directories));
     runtime.shutdown_timeout(LAST_ANSWERS);

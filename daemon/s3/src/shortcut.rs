@@ -1,29 +1,49 @@
 //! Short looks into the index from where connections are served. A step to a thread that may block, and back, costs more
 //! than a look that finds its pages in memory, as nearly all do. One that has to wait for a disk holds up its thread: so only
-//! as many take the shortcut at once as leave a thread for everybody else, and the others take the step.
+//! as many take the shortcut at once as leave a thread for everybody else. The others wait a moment for their turn, and take
+//! the step when it does not come.
 
 use crate::blocking::{Panicked, blocking};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// How long a turn is waited for: a look takes some ten microseconds, unless it waits for a disk.
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// How many threads that serve connections are in such work.
 static HERE: AtomicUsize = AtomicUsize::new(0);
+/// Told when one of them leaves it.
+static LEFT: Notify = Notify::const_new();
 
 /// One of them, until it is dropped.
 struct Slot;
 
 impl Slot {
-    fn take() -> Option<Self> {
-        let most = Handle::current().metrics().num_workers().saturating_sub(1);
+    /// One of so many, if there is one left.
+    fn take(most: usize) -> Option<Self> {
         let taken =
             HERE.fetch_update(Ordering::AcqRel, Ordering::Acquire, |here| (here < most).then_some(here + 1));
         taken.ok().map(|_| Self)
+    }
+
+    /// The same, waiting for one.
+    async fn wait(most: usize) -> Self {
+        loop {
+            if let Some(slot) = Self::take(most) {
+                return slot;
+            }
+            LEFT.notified().await;
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         HERE.fetch_sub(1, Ordering::AcqRel);
+        LEFT.notify_one();
     }
 }
 
@@ -33,7 +53,12 @@ where
     T: Send + 'static,
     W: FnOnce() -> T + Send + 'static,
 {
-    match Slot::take() {
+    let most = Handle::current().metrics().num_workers().saturating_sub(1);
+    let slot = match Slot::take(most) {
+        None if most > 0 => timeout(MOMENT, Slot::wait(most)).await.ok(),
+        taken => taken,
+    };
+    match slot {
         Some(_slot) => Ok(work()),
         None => blocking(work).await,
     }

@@ -66,7 +66,7 @@ impl Bucket {
         let garbage = recovery::recover(&layout, &stores)?;
         let sequence = stores.index.query_row("SELECT sequence FROM usage", [], |row| row.get(0))?;
         let readers = Arc::new(Readers::new(layout.clone()));
-        let writer = Writer::start(stores, layout.clone(), readers.epochs.clone(), garbage)?;
+        let writer = Writer::start(stores, layout.clone(), Arc::clone(&readers), garbage)?;
         let bucket = Self {
             layout,
             readers,

@@ -53,6 +53,11 @@ const SMALL: &[M<'static>] = &[M::up(
 
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
+/// KiB of pages that a reading connection keeps of the index: its inner pages, of a million keys too.
+const INDEX_CACHE: i32 = 1024;
+/// The same of the small objects: the inner pages only, the kernel keeps the rest.
+const SMALL_CACHE: i32 = 256;
+
 /// The writing connections of a bucket.
 pub(crate) struct Stores {
     pub(crate) index: Connection,
@@ -70,6 +75,8 @@ pub(crate) fn open_for_reading(layout: &Layout) -> Result<Connection> {
     let small = small.to_str().ok_or_else(|| unusable(&small, "its path is not UTF-8"))?;
     connection.execute("ATTACH ?1 AS small", [small])?;
     connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(Some("main"), "cache_size", -INDEX_CACHE)?;
+    connection.pragma_update(Some("small"), "cache_size", -SMALL_CACHE)?;
     Ok(connection)
 }
 

@@ -7,6 +7,7 @@
 use crate::epoch::Epochs;
 use crate::header::Header;
 use crate::layout::{Layout, sync_folder};
+use crate::readers::Readers;
 use crate::record::Home;
 use crate::schema::Stores;
 use crate::{BucketError, Result};
@@ -14,6 +15,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -127,13 +129,13 @@ impl Writer {
     pub(crate) fn start(
         stores: Stores,
         layout: Layout,
-        epochs: Epochs,
+        readers: Arc<Readers>,
         garbage: Vec<(String, Home)>,
     ) -> Result<Self> {
         let (messages, inbox) = channel();
-        let waste = if garbage.is_empty() { vec![] } else { vec![(epochs.advance(), garbage)] };
+        let waste = if garbage.is_empty() { vec![] } else { vec![(readers.epochs.advance(), garbage)] };
         let root = layout.root().to_owned();
-        let mut state = State { stores, layout, epochs, waste, collected: Vec::new() };
+        let mut state = State { stores, layout, readers, waste, collected: Vec::new() };
         let thread = std::thread::Builder::new().name("bucket-writer".to_owned());
         let thread = thread.spawn(move || state.serve(&inbox)).map_err(BucketError::file(&root))?;
         Ok(Self { messages: Some(messages), thread: Some(thread) })
@@ -177,7 +179,7 @@ impl Drop for Writer {
 struct State {
     stores: Stores,
     layout: Layout,
-    epochs: Epochs,
+    readers: Arc<Readers>,
     /// Blobs that wait for the readers that began at or before this epoch.
     waste: Vec<(u64, Vec<(String, Home)>)>,
     /// Blobs that are gone and still stand in the garbage table.
@@ -234,6 +236,8 @@ impl State {
 
     /// Writes everything back, so that the directory can be copied, and waits.
     fn stand_still(&mut self, answer: &Sender<Result<()>>, until: &Receiver<()>) {
+        let readers = Arc::clone(&self.readers);
+        let _change = readers.change();
         self.commit(&mut []);
         let written = write_back(&self.stores.index).and_then(|()| write_back(&self.stores.small));
         let _ = answer.send(written);
@@ -243,6 +247,8 @@ impl State {
 
     /// Commits all that can be committed, together if possible. One that the disk can't take fails alone.
     fn commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Vec<Result<()>> {
+        let readers = Arc::clone(&self.readers);
+        let _change = readers.change();
         match self.commit_together(jobs) {
             Ok(outcomes) => outcomes,
             Err(error) if jobs.len() <= 1 => {
@@ -276,7 +282,7 @@ impl State {
             sync_folder(&self.layout.staging())?;
         }
         append_headers(&self.layout, &effects.headers)?;
-        let gone = settle_small(&mut self.stores.small, &effects, &self.waste, &self.epochs)?;
+        let gone = settle_small(&mut self.stores.small, &effects, &self.waste, &self.readers.epochs)?;
         if effects.settings {
             self.layout.write_settings(&settings_text(&whole)?)?;
         }
@@ -298,14 +304,14 @@ impl State {
         }
         self.waste.retain(|(_, blobs)| !blobs.is_empty());
         if !effects.garbage.is_empty() {
-            self.waste.push((self.epochs.advance(), effects.garbage));
+            self.waste.push((self.readers.epochs.advance(), effects.garbage));
         }
     }
 
     /// Removes the files nobody reads any more.
     fn collect_files(&mut self) {
         for (epoch, blobs) in &mut self.waste {
-            if self.epochs.is_read_since(*epoch) {
+            if self.readers.epochs.is_read_since(*epoch) {
                 continue;
             }
             blobs.retain(|(id, home)| {
