@@ -14,6 +14,7 @@ Usage: larderd [--version | --help]
 Environment:
   LARDER_DIR  its state folder [default: /var/lib/larder]; the socket is unix.socket in it
   LARDER_LOG  what is logged to standard error: error, warn, info, debug, trace [default: info]
+  CEPH_CONF   the configuration of the cluster of cephobject pools [default: /etc/ceph/CLUSTER.conf]
 ";
 
 fn main() -> ExitCode {
@@ -35,7 +36,8 @@ fn start() -> ExitCode {
     let options = match (std::path::absolute(directory), std::env::current_exe()) {
         (Ok(directory), Ok(program)) => {
             let log = std::env::var("LARDER_LOG").unwrap_or_else(|_| "info".to_owned());
-            Options { directory, log, program }
+            let ceph_conf = std::env::var_os("CEPH_CONF").filter(|file| !file.is_empty()).map(PathBuf::from);
+            Options { directory, log, program, ceph_conf }
         }
         (Err(error), _) | (_, Err(error)) => return fail(&format!("larderd: {error}\n"), 1),
     };

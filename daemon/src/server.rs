@@ -44,6 +44,8 @@ pub struct Options {
     pub log: String,
     /// This program, which is started again as the helper that unpacks archives.
     pub program: PathBuf,
+    /// The configuration of the Ceph cluster of `cephobject` pools, where it is not that in `/etc/ceph`.
+    pub ceph_conf: Option<PathBuf>,
 }
 
 /// Runs until a signal or a client ends it.
@@ -52,7 +54,7 @@ pub fn run(options: &Options) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let events = Events::new(Arc::clone(&clock));
     start_log(&options.log, &events)?;
-    let directories = Directories::new(&options.directory);
+    let directories = Directories::new(&options.directory).with_ceph_conf(options.ceph_conf.clone());
     directories
         .prepare()
         .with_context(|| format!("the folder {} can't be prepared", options.directory.display()))?;

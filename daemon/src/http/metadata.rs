@@ -21,7 +21,7 @@ fn configuration(service: &Service) -> crate::service::Result<MetadataConfigurat
         let name: PoolName = "pool".parse()?;
         let directories = service.directories();
         let (root, disks) = (directories.pool(&name), directories.disks());
-        let setup = PoolSetup { name, root, disks, config: Config::new() };
+        let setup = PoolSetup { name, root, disks, ceph_conf: None, config: Config::new() };
         let keys = larder_storage_drivers::load(driver.name, setup)?.config_keys();
         let of = |scope: KeyScope| group(keys.iter().filter(move |key| key.scope == scope), "");
         let groups = BTreeMap::from([

@@ -10,12 +10,24 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub struct Directories {
     root: PathBuf,
+    ceph_conf: Option<PathBuf>,
 }
 
 impl Directories {
     /// The layout below `root`, an absolute path.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), ceph_conf: None }
+    }
+
+    /// The same with the configuration of a Ceph cluster that is not in `/etc/ceph`.
+    #[must_use]
+    pub fn with_ceph_conf(self, file: Option<PathBuf>) -> Self {
+        Self { ceph_conf: file, ..self }
+    }
+
+    /// The configuration of the Ceph cluster, where it is not that in `/etc/ceph`.
+    pub fn ceph_conf(&self) -> Option<&Path> {
+        self.ceph_conf.as_deref()
     }
 
     /// Makes what is missing. The root is 0711, so that a container's root user can pass through to its own root; all

@@ -203,6 +203,7 @@ impl Service {
             name: name.clone(),
             root: self.directories.pool(name),
             disks: self.directories.disks(),
+            ceph_conf: self.directories.ceph_conf().map(ToOwned::to_owned),
             config: config.clone(),
         };
         Ok(larder_storage_drivers::load(driver, setup)?)

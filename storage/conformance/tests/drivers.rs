@@ -96,7 +96,7 @@ impl DirBench {
     fn setup(&self) -> Result<PoolSetup> {
         let folder = self.folder.path();
         let (root, disks) = (folder.join("pool"), folder.join("disks"));
-        Ok(PoolSetup { name: "pool0".parse()?, root, disks, config: Config::new() })
+        Ok(PoolSetup { name: "pool0".parse()?, root, disks, ceph_conf: None, config: Config::new() })
     }
 }
 

@@ -34,6 +34,8 @@ pub struct PoolSetup {
     pub root: PathBuf,
     /// Where the file of a pool that has no device of its own is kept, an absolute path that may not exist yet.
     pub disks: PathBuf,
+    /// The configuration of the Ceph cluster, where it is not that in `/etc/ceph`.
+    pub ceph_conf: Option<PathBuf>,
     /// The pool's keys.
     pub config: Config,
 }

@@ -13,6 +13,7 @@ fn ask(driver: &str, scope: KeyScope, key: &str, value: &str) -> std::result::Re
             name: "pool".parse()?,
             root: "/nowhere/pool".into(),
             disks: "/nowhere".into(),
+            ceph_conf: None,
             config,
         })
     };
@@ -32,7 +33,11 @@ fn must_be_named(driver: &str, scope: KeyScope, key: &str, value: &str) -> std::
 
 fn keys(driver: &str) -> std::result::Result<&'static [ConfigKey], Failure> {
     let (root, disks) = ("/nowhere/pool".into(), "/nowhere".into());
-    Ok(load(driver, PoolSetup { name: "pool".parse()?, root, disks, config: Config::new() })?.config_keys())
+    Ok(load(
+        driver,
+        PoolSetup { name: "pool".parse()?, root, disks, ceph_conf: None, config: Config::new() },
+    )?
+    .config_keys())
 }
 
 /// Values that are wrong for a type.

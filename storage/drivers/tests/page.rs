@@ -52,8 +52,13 @@ fn keys_of(driver: &str) -> Result<&'static [ConfigKey], Failure> {
 
 fn loaded(driver: &str, config: &[(&str, &str)]) -> Result<Box<dyn larder_storage_driver::Driver>, Failure> {
     let config: Config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    let setup =
-        PoolSetup { name: "pool".parse()?, root: "/nowhere/pool".into(), disks: "/nowhere".into(), config };
+    let setup = PoolSetup {
+        name: "pool".parse()?,
+        root: "/nowhere/pool".into(),
+        disks: "/nowhere".into(),
+        ceph_conf: None,
+        config,
+    };
     Ok(load(driver, setup)?)
 }
 

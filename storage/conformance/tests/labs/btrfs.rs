@@ -122,7 +122,7 @@ impl Bench for BtrfsBench {
         let recorded = folder.join("recorded");
         let setup = |config| -> Result<PoolSetup> {
             let (root, disks) = (folder.join("pool"), folder.join("disks"));
-            Ok(PoolSetup { name: "pool0".parse()?, root, disks, config })
+            Ok(PoolSetup { name: "pool0".parse()?, root, disks, ceph_conf: None, config })
         };
         // What the daemon would have written down.
         if let Ok(text) = std::fs::read_to_string(&recorded) {

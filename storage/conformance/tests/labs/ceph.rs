@@ -137,7 +137,8 @@ impl Bench for CephBench {
     fn driver(&self) -> Result<Box<dyn Driver>> {
         let folder: &Path = self.folder.path();
         let (root, disks) = (folder.join("pool"), folder.join("disks"));
-        let setup = PoolSetup { name: "pool0".parse()?, root, disks, config: self.config.clone() };
+        let setup =
+            PoolSetup { name: "pool0".parse()?, root, disks, ceph_conf: None, config: self.config.clone() };
         load(self.driver, setup)
     }
 

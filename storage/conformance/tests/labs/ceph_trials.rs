@@ -57,7 +57,7 @@ impl Machine {
 
     fn driver(&self, config: Config) -> Result<Box<dyn Driver>> {
         let (root, disks) = (self.folder.path().join("pool"), self.folder.path().join("disks"));
-        load("ceph", PoolSetup { name: "pool0".parse()?, root, disks, config })
+        load("ceph", PoolSetup { name: "pool0".parse()?, root, disks, ceph_conf: None, config })
     }
 
     fn pool(&self) -> Result<Pool> {

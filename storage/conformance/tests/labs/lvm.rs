@@ -105,7 +105,7 @@ impl LvmBench {
         ];
         let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let (root, disks) = (folder.join("pool"), folder.join("disks"));
-        Lvm::new(PoolSetup { name: "pool0".parse()?, root, disks, config })
+        Lvm::new(PoolSetup { name: "pool0".parse()?, root, disks, ceph_conf: None, config })
     }
 }
 

@@ -62,7 +62,7 @@ impl Machine {
     fn driver(&self, keys: &[(&str, &str)]) -> Result<Lvm> {
         let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let (root, disks) = (self.folder.path().join("pool"), self.folder.path().join("disks"));
-        Lvm::new(PoolSetup { name: "pool0".parse()?, root, disks, config })
+        Lvm::new(PoolSetup { name: "pool0".parse()?, root, disks, ceph_conf: None, config })
     }
 
     fn cx(&self) -> Cx<'static> {

@@ -69,7 +69,7 @@ impl Machine {
 
     pub(crate) fn driver(&self, config: &Config) -> Result<Box<dyn Driver>> {
         let (root, disks, config) = (self.path("pool"), self.path("disks"), config.clone());
-        load("btrfs", PoolSetup { name: "p1".parse()?, root, disks, config })
+        load("btrfs", PoolSetup { name: "p1".parse()?, root, disks, ceph_conf: None, config })
     }
 
     /// Makes a pool, and tells the keys that are written down.

@@ -133,7 +133,7 @@ impl Bench for ZfsBench {
         let mut config = self.config.clone();
         config.insert("source".to_owned(), self.dataset.clone());
         let (root, disks) = (self.folder.path().join("pool"), self.folder.path().join("disks"));
-        Ok(Box::new(Zfs::new(PoolSetup { name: "pool0".parse()?, root, disks, config })?))
+        Ok(Box::new(Zfs::new(PoolSetup { name: "pool0".parse()?, root, disks, ceph_conf: None, config })?))
     }
 
     fn folder(&self) -> PathBuf {

@@ -35,7 +35,13 @@ impl Own {
 
     fn driver(&self) -> Result<Box<dyn Driver>> {
         let (root, disks) = (self.folder.path().join("pool"), self.folder.path().join("disks"));
-        Ok(Box::new(Zfs::new(PoolSetup { name: "own".parse()?, root, disks, config: self.config.clone() })?))
+        Ok(Box::new(Zfs::new(PoolSetup {
+            name: "own".parse()?,
+            root,
+            disks,
+            ceph_conf: None,
+            config: self.config.clone(),
+        })?))
     }
 
     fn cx(&self) -> Cx<'static> {

@@ -127,7 +127,13 @@ mod tests {
     fn settings(keys: &[(&str, &str)]) -> Result<Settings> {
         let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let name = "p1".parse().unwrap();
-        Settings::of(&PoolSetup { name, root: "/pools/p1".into(), disks: "/disks".into(), config })
+        Settings::of(&PoolSetup {
+            name,
+            root: "/pools/p1".into(),
+            disks: "/disks".into(),
+            ceph_conf: None,
+            config,
+        })
     }
 
     #[test]

@@ -25,13 +25,20 @@ const NO_MORE_BUCKETS: &str = "--max-buckets=-1";
 const NO_CONFIGURATION: &str = "-q";
 
 impl Settings {
+    fn asked(&self, cmd: Cmd, words: &[&str]) -> Cmd {
+        let cmd = asked_of(cmd, &self.cluster, &self.user).args(words).limit(QUICK);
+        match &self.configuration {
+            Some(file) => cmd.env("CEPH_CONF", file),
+            None => cmd,
+        }
+    }
+
     fn reads(&self, words: &[&str]) -> Cmd {
-        asked_of(Cmd::reads(RADOSGW_ADMIN), &self.cluster, &self.user).args(words).limit(QUICK)
+        self.asked(Cmd::reads(RADOSGW_ADMIN), words)
     }
 
     fn changes(&self, words: &[&str], user: &str) -> Cmd {
-        let cmd = asked_of(Cmd::changes(RADOSGW_ADMIN), &self.cluster, &self.user).args(words);
-        cmd.arg(format!("--uid={user}")).limit(QUICK)
+        self.asked(Cmd::changes(RADOSGW_ADMIN), words).arg(format!("--uid={user}"))
     }
 
     fn with_secret(cmd: Cmd, secret: &str) -> Cmd {
@@ -191,7 +198,8 @@ mod tests {
         ];
         let config = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let (root, disks) = (PathBuf::from("/pools/p1"), PathBuf::from("/disks"));
-        Settings::of(&PoolSetup { name: "p1".parse().unwrap(), root, disks, config }).unwrap()
+        Settings::of(&PoolSetup { name: "p1".parse().unwrap(), root, disks, ceph_conf: None, config })
+            .unwrap()
     }
 
     #[test]

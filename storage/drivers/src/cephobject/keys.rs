@@ -41,6 +41,8 @@ pub(super) struct Settings {
     pub(super) identity: String,
     pub(super) cluster: String,
     pub(super) user: String,
+    /// The cluster's configuration, where it is not that in `/etc/ceph`.
+    pub(super) configuration: Option<PathBuf>,
     /// Without a slash at its end; empty when nobody said it.
     pub(super) endpoint: String,
     pub(super) certificate: Option<PathBuf>,
@@ -77,6 +79,7 @@ impl Settings {
             identity: identity.clone(),
             cluster: cluster.to_owned(),
             user: user.to_owned(),
+            configuration: setup.ceph_conf.clone(),
             endpoint,
             certificate: value(CERTIFICATE).map(PathBuf::from),
             prefix: prefix.to_owned(),
@@ -125,7 +128,13 @@ mod tests {
     fn settings(keys: &[(&str, &str)]) -> Result<Settings> {
         let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let name = "p1".parse().unwrap();
-        Settings::of(&PoolSetup { name, root: "/pools/p1".into(), disks: "/disks".into(), config })
+        Settings::of(&PoolSetup {
+            name,
+            root: "/pools/p1".into(),
+            disks: "/disks".into(),
+            ceph_conf: None,
+            config,
+        })
     }
 
     #[test]

@@ -24,7 +24,7 @@ fn driver() -> CephObject {
     let keys = [("cephobject.radosgw.endpoint", "http://gate:7480"), ("volatile.pool.identity", IDENTITY)];
     let config: Config = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let (root, disks) = ("/pools/p1".into(), "/disks".into());
-    CephObject::new(PoolSetup { name: "p1".parse().unwrap(), root, disks, config }).unwrap()
+    CephObject::new(PoolSetup { name: "p1".parse().unwrap(), root, disks, ceph_conf: None, config }).unwrap()
 }
 
 fn bucket() -> ObjectBucket {
@@ -174,7 +174,9 @@ fn a_name_with_its_prefix_must_fit() {
         [("cephobject.radosgw.endpoint", "http://gate"), ("cephobject.bucket.name_prefix", "a-long-prefix-")];
     let config: Config = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let (root, disks) = ("/pools/p1".into(), "/disks".into());
-    let driver = CephObject::new(PoolSetup { name: "p1".parse().unwrap(), root, disks, config }).unwrap();
+    let driver =
+        CephObject::new(PoolSetup { name: "p1".parse().unwrap(), root, disks, ceph_conf: None, config })
+            .unwrap();
     let named = |name: &str| VolumeId { name: name.parse().unwrap(), ..bucket().volume };
     driver.check(&named(&"b".repeat(49))).unwrap();
     assert!(driver.check(&named(&"b".repeat(50))).unwrap_err().to_string().contains("63"));

@@ -166,6 +166,7 @@ mod tests {
             name: "pool1".parse().unwrap(),
             root: "/pools/pool1".into(),
             disks: "/disks".into(),
+            ceph_conf: None,
             config: config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         }
     }

@@ -246,7 +246,13 @@ mod tests {
     fn source(keys: &[(&str, &str)]) -> Result<Source> {
         let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let name = "p1".parse().unwrap();
-        Source::of(&PoolSetup { name, root: "/pools/p1".into(), disks: "/disks".into(), config })
+        Source::of(&PoolSetup {
+            name,
+            root: "/pools/p1".into(),
+            disks: "/disks".into(),
+            ceph_conf: None,
+            config,
+        })
     }
 
     #[test]

@@ -307,7 +307,7 @@ mod tests {
     fn dataset(keys: &[(&str, &str)]) -> Result<String> {
         let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let (root, disks) = ("/pools/p1".into(), "/disks".into());
-        let setup = PoolSetup { name: "p1".parse().unwrap(), root, disks, config };
+        let setup = PoolSetup { name: "p1".parse().unwrap(), root, disks, ceph_conf: None, config };
         dataset_of(&setup, &Source::of(&setup)?)
     }
 
