@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const BUCKETS: &str = "/1.0/storage-pools/p1/buckets";
 const ALL: &[&str] = &["after_intent", "after_act", "after_commit"];
@@ -118,6 +118,19 @@ impl World {
         seen
     }
 
+    /// A deletion goes on while the daemon works.
+    fn wait_for_deletions(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let is_listed = |path: &Value| path.as_str().unwrap().starts_with(BUCKETS);
+        let used = || self.daemon.read("/1.0/storage-pools/p1")["used_by"].as_array().unwrap().clone();
+        while used().iter().filter(|path| is_listed(path)).count()
+            > self.daemon.read(BUCKETS).as_array().unwrap().len()
+        {
+            assert!(Instant::now() < deadline, "a deletion does not end");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     fn must_agree(&self, user: &str, bucket: &str, size: &str, keys: &[Value]) {
         let found = self.gateway.admin(&["user", "info", &format!("--uid={user}")]);
         let triple = |key: &Value, user: String, access: &str, secret: &str| {
@@ -158,6 +171,7 @@ fn crash(gateway: &Arc<Gateway>, story: &Story, words: &str, goal: &Seen) -> boo
     let has_ended = world.daemon.wait_for_its_end(Duration::from_secs(10));
     assert!(has_ended, "{}: {words}: the daemon lives", story.name);
     world.daemon.spawn(&gateway.environment());
+    world.wait_for_deletions();
     let after = world.seen();
     assert!(
         &after == goal || after == before,

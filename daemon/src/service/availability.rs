@@ -35,7 +35,6 @@ impl Service {
         let url = format!("/1.0/storage-pools/{}", document.name);
         match answer {
             Ok(()) => {
-                self.finish_left_behind(&task, document, pool)?;
                 let was_away = self.unreachable.write().remove(&document.name);
                 if was_away {
                     self.warnings().resolve(WarningType::PoolUnavailable, &url)?;

@@ -54,7 +54,8 @@ impl Service {
             ("delete expired backups", self.delete_expired_backups()),
             ("delete expired snapshots of instances", self.delete_expired_instance_snapshots()),
             ("delete cached images that nobody used", self.delete_expired_images()),
-            // Last: it may take long.
+            // Last: these may take long.
+            ("finish the changes of buckets kept elsewhere", self.finish_left_behind()),
             ("replace images by newer ones", self.update_images()),
         ];
         for (what, outcome) in done {

@@ -90,7 +90,7 @@ pub struct Service {
     stopping: Cancel,
     sealer: sealing::Sealer,
     buckets: buckets::OpenBuckets,
-    /// Buckets kept elsewhere of which a change could be neither finished nor undone in this run.
+    /// Buckets kept elsewhere of which a change is still to be finished or undone.
     left_behind: Mutex<HashSet<larder_catalog::VolumeId>>,
     endpoint: s3::Endpoint,
     traffic: Arc<s3::Traffic>,

@@ -9,7 +9,7 @@ use crate::service::crash::{Point, point};
 use crate::service::pools::OpenPool;
 use crate::service::store::{VolumeRecord, cause_of, storage_id};
 use crate::service::volumes::{VolumeChange, action};
-use crate::service::{Kind, Result, Service, Task};
+use crate::service::{Kind, Requestor, Result, Service, Task};
 use larder_base::{ByteSize, PoolName};
 use larder_catalog::documents::{Agreement, Pool as PoolDocument, Volume, VolumeState};
 use larder_storage_driver::{Driver, ErrorKind, ObjectAccess, ObjectBucket, Place, StorageError};
@@ -207,39 +207,34 @@ impl Service {
         self.left_behind.lock().insert(volume.id);
     }
 
-    /// Finishes or undoes what this run could not, now that the pool answers.
-    pub(in crate::service) fn finish_left_behind(
-        &self,
-        task: &Task,
-        document: &PoolDocument,
-        pool: &Pool,
-    ) -> Result<()> {
-        if pool.objects().is_none() {
-            return Ok(());
-        }
+    /// Finishes or undoes what was left behind in pools that answer now; tells how much. Takes as long as it takes to destroy what is in the
+    /// buckets that go.
+    pub(in crate::service) fn finish_left_behind(&self) -> Result<usize> {
+        let mut finished = 0;
+        let task = Task::quiet(Requestor::default());
         let waiting: Vec<_> = self.left_behind.lock().iter().copied().collect();
         for id in waiting {
             let Some(record) = self.store.volume_by_id(id)? else {
                 self.left_behind.lock().remove(&id);
                 continue;
             };
-            if record.volume.pool != document.id {
-                continue;
-            }
-            let _claim = self.claim_volume(task, &record)?;
+            let Ok(open) = self.open_pool(&self.store.pool_by_id(record.volume.pool)?.name) else { continue };
+            let _claim = self.claim_volume(&task, &record)?;
             // It may have been settled by a later change.
             if let Some(record) = self.store.volume_by_id(id)?
-                && let Err(error) = self.settle_bucket(task, pool, &record)
+                && let Err(error) = self.settle_bucket(&task, &open.pool, &record)
             {
                 tracing::warn!(bucket = record.volume.name, %error, "a bucket is still not what the catalog says");
                 continue;
             }
             self.left_behind.lock().remove(&id);
+            finished += 1;
         }
-        Ok(())
+        Ok(finished)
     }
 
-    /// Finishes or undoes whatever an earlier run had begun in a pool; tells what is there then.
+    /// Finishes or undoes whatever an earlier run had begun in a pool; tells what is there then. Only deletions, which may take
+    /// long, are left to [`Service::finish_left_behind`].
     pub(in crate::service) fn settle_elsewhere(
         &self,
         task: &Task,
@@ -247,6 +242,10 @@ impl Service {
         pool: &Pool,
     ) -> Result<Vec<Place>> {
         for record in self.store.volumes_in(document)? {
+            if record.volume.state == VolumeState::Deleting {
+                self.left_behind.lock().insert(record.volume.id);
+                continue;
+            }
             match self.settle_bucket(task, pool, &record) {
                 Ok(()) => {}
                 // The pool is tried again as a whole.
