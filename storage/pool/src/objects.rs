@@ -98,7 +98,10 @@ fn reopened(outcome: Result<()>) -> Result<()> {
     }
 }
 
-/// A first failure is answered with a second try.
+/// A first failure is answered with a second try, unless nobody answers: that took long enough.
 fn twice(work: impl Fn() -> Result<()>) -> Result<()> {
-    work().or_else(|_| work())
+    work().or_else(|error| match error.kind() {
+        ErrorKind::Unavailable => Err(error),
+        _ => work(),
+    })
 }
