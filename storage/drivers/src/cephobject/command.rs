@@ -11,6 +11,8 @@ use std::time::Duration;
 
 pub(crate) const RADOSGW_ADMIN: Tool = Tool { name: "radosgw-admin", package: "radosgw" };
 pub(crate) const CURL: Tool = Tool { name: "curl", package: "curl" };
+/// How long a start, for which others wait, may be held up by a cluster that does not answer.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// What looks at, or changes, a user.
 const QUICK: Duration = Duration::from_secs(90);
 /// What touches every object of a bucket.
@@ -48,7 +50,7 @@ impl Settings {
 
     /// The smallest thing that the cluster must answer.
     pub(super) fn zone(&self) -> Cmd {
-        self.reads(&["zone", "get"])
+        self.reads(&["zone", "get"]).limit(SIGN_OF_LIFE)
     }
 
     /// The names of all users.
