@@ -1,6 +1,7 @@
 """Sends a tree with boto3 and fetches it again. usage: boto3_tree.py URL SOURCE BACK"""
 
 import hashlib
+import io
 import pathlib
 import sys
 
@@ -38,10 +39,21 @@ def sync(client, source):
     return moved
 
 
+def put_one_after_the_other(client):
+    """Two objects on one connection, the first an empty one that the server is asked for leave to send."""
+    objects = {"empty": b"", "full": b"content"}
+    for name, content in objects.items():
+        answer = client.put_object(Bucket=BUCKET, Key=name, Body=io.BytesIO(content))
+        assert answer["ETag"].strip('"') == hashlib.md5(content).hexdigest(), name
+    for name in objects:
+        client.delete_object(Bucket=BUCKET, Key=name)
+
+
 def main():
     url, source, back = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     client = boto3.client("s3", endpoint_url=url)
     client.create_bucket(Bucket=BUCKET)
+    put_one_after_the_other(client)
     first, second = sync(client, source), sync(client, source)
     keys = list(listed(client))
     for key in keys:

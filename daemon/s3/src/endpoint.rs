@@ -7,14 +7,15 @@ use crate::document::Document;
 use crate::face::{Face, Options};
 use crate::gate::Peer;
 use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
+use crate::linger::waits_with_nothing;
 use crate::pace::Paced;
 use crate::reply::{MAX_DOCUMENT, finished, names_attributes, plain_etag, rendered};
 use crate::request::{add_date, add_hash_of_nothing, is_upload, measured, refusal};
 use crate::support::custom;
 use crate::traffic::{Watch, Watched, Watcher};
 use async_trait::async_trait;
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::access::{S3Access, S3AccessContext};
@@ -187,6 +188,7 @@ impl Endpoint {
         let (method, resource) = (request.method().clone(), request.uri().path().to_owned());
         let origin = request.headers().contains_key(ORIGIN).then(|| request.headers().clone());
         let is_attributes = method == Method::GET && names_attributes(request.uri().query());
+        let waits_with_nothing = waits_with_nothing(&request);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(place.clone());
         let late = Paced::watch(&mut request, self.face.options.patience.body);
@@ -204,7 +206,11 @@ impl Endpoint {
         if is_attributes {
             response = plain_etag(response).await;
         }
-        finished(response, &id, &resource, &method).await
+        let mut response = finished(response, &id, &resource, &method).await;
+        if waits_with_nothing {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// Does what a request asks for, unless it is refused before.

@@ -178,6 +178,18 @@ fn a_client_that_asks_first_is_told_to_go_on_and_a_connection_serves_many() {
 }
 
 #[test]
+fn a_client_that_asks_first_with_nothing_to_send_is_answered_and_comes_anew() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let mut stream = TcpStream::connect(served.address).unwrap();
+    let put = call("PUT", "/first/empty").header("expect", "100-continue").header("content-length", "0");
+    stream.write_all(put.sign("ANN", "secret of ann/+=").head().as_bytes()).unwrap();
+    let reply = read_reply(&mut stream, true);
+    assert_eq!((reply.status, reply.headers["connection"].as_str()), (200, "close"));
+    assert!(reply.headers.contains_key("etag"));
+}
+
+#[test]
 fn other_sites_may_ask_what_the_buckets_rules_say() {
     let served = serve();
     ann(&served, call("PUT", "/first"));
