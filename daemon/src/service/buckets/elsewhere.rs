@@ -207,8 +207,8 @@ impl Service {
         self.left_behind.lock().insert(volume.id);
     }
 
-    /// Finishes or undoes what was left behind in pools that answer now; tells how much. Takes as long as it takes to destroy what is in the
-    /// buckets that go.
+    /// Finishes or undoes what was left behind in pools that answer now; tells how much. Takes as long as it takes to destroy
+    /// what is in the buckets that go.
     pub(in crate::service) fn finish_left_behind(&self) -> Result<usize> {
         let mut finished = 0;
         let task = Task::quiet(Requestor::default());

@@ -219,8 +219,17 @@ impl Service {
         while !monitor.wait(Some(Duration::ZERO), &never)? {
             if let Some((init, watch)) = self.instances.containers.watch_init(&name)? {
                 // Another one than was seen last, be it that a reboot came before the first look.
-                if settled.replace(init) != Some(init) {
-                    self.has_rebooted(instance)?;
+                if settled != Some(init) {
+                    match self.has_rebooted(instance) {
+                        // It ended meanwhile: the next one is looked at.
+                        Err(_) if watch.wait(Some(Duration::ZERO), &never)? => {}
+                        outcome => {
+                            settled = Some(init);
+                            if let Err(error) = outcome {
+                                tracing::warn!(instance = instance.name, %error, "its disks are not all there again");
+                            }
+                        }
+                    }
                 }
                 watch.wait(None, &never)?;
             }
