@@ -39,3 +39,17 @@ pub struct PoolSetup {
     /// The pool's keys.
     pub config: Config,
 }
+
+#[cfg(test)]
+impl PoolSetup {
+    /// A pool `p1` with these keys.
+    pub(crate) fn with_keys(keys: &[(&str, &str)]) -> Self {
+        Self {
+            name: "p1".parse().expect("a pool's name"),
+            root: "/pools/p1".into(),
+            disks: "/disks".into(),
+            ceph_conf: None,
+            config: keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+}

@@ -125,15 +125,7 @@ mod tests {
     use super::*;
 
     fn settings(keys: &[(&str, &str)]) -> Result<Settings> {
-        let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let name = "p1".parse().unwrap();
-        Settings::of(&PoolSetup {
-            name,
-            root: "/pools/p1".into(),
-            disks: "/disks".into(),
-            ceph_conf: None,
-            config,
-        })
+        Settings::of(&PoolSetup::with_keys(keys))
     }
 
     #[test]

@@ -191,17 +191,13 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::PoolSetup;
-    use std::path::PathBuf;
 
     fn settings() -> Settings {
         let keys = [
             ("cephobject.radosgw.endpoint", "https://gate:8443/rgw/"),
             ("cephobject.bucket.name_prefix", "l-"),
         ];
-        let config = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let (root, disks) = (PathBuf::from("/pools/p1"), PathBuf::from("/disks"));
-        Settings::of(&PoolSetup { name: "p1".parse().unwrap(), root, disks, ceph_conf: None, config })
-            .unwrap()
+        Settings::of(&PoolSetup::with_keys(&keys)).unwrap()
     }
 
     #[test]

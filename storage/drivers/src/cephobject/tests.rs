@@ -6,8 +6,8 @@ use crate::PoolSetup;
 use larder_base::host::{Host, HostError, ScriptedHost};
 use larder_base::{ByteSize, Cancel, Progress, Ticket};
 use larder_storage_driver::{
-    Config, Content, Cx, Driver, ErrorKind, ObjectAccess, ObjectBucket, ObjectKey, ObjectStore, Place,
-    VolumeId, VolumeKind, VolumeSpec,
+    Content, Cx, Driver, ErrorKind, ObjectAccess, ObjectBucket, ObjectKey, ObjectStore, Place, VolumeId,
+    VolumeKind, VolumeSpec,
 };
 use std::sync::Arc;
 use uuid::Uuid;
@@ -22,9 +22,7 @@ const IDENTITY: &str = "0c5d4c3a6f0f4f6f9c1e5b7d2a8e4f10";
 
 fn driver() -> CephObject {
     let keys = [("cephobject.radosgw.endpoint", "http://gate:7480"), ("volatile.pool.identity", IDENTITY)];
-    let config: Config = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let (root, disks) = ("/pools/p1".into(), "/disks".into());
-    CephObject::new(PoolSetup { name: "p1".parse().unwrap(), root, disks, ceph_conf: None, config }).unwrap()
+    CephObject::new(PoolSetup::with_keys(&keys)).unwrap()
 }
 
 fn bucket() -> ObjectBucket {
@@ -172,11 +170,7 @@ fn other_volumes_are_refused_before_any_change() {
 fn a_name_with_its_prefix_must_fit() {
     let keys =
         [("cephobject.radosgw.endpoint", "http://gate"), ("cephobject.bucket.name_prefix", "a-long-prefix-")];
-    let config: Config = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let (root, disks) = ("/pools/p1".into(), "/disks".into());
-    let driver =
-        CephObject::new(PoolSetup { name: "p1".parse().unwrap(), root, disks, ceph_conf: None, config })
-            .unwrap();
+    let driver = CephObject::new(PoolSetup::with_keys(&keys)).unwrap();
     let named = |name: &str| VolumeId { name: name.parse().unwrap(), ..bucket().volume };
     driver.check(&named(&"b".repeat(49))).unwrap();
     assert!(driver.check(&named(&"b".repeat(50))).unwrap_err().to_string().contains("63"));

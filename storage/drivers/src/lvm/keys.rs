@@ -162,13 +162,8 @@ mod tests {
     use larder_storage_driver::KeyScope;
 
     fn setup(config: &[(&str, &str)]) -> PoolSetup {
-        PoolSetup {
-            name: "pool1".parse().unwrap(),
-            root: "/pools/pool1".into(),
-            disks: "/disks".into(),
-            ceph_conf: None,
-            config: config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-        }
+        let (name, root) = ("pool1".parse().unwrap(), "/pools/pool1".into());
+        PoolSetup { name, root, ..PoolSetup::with_keys(config) }
     }
 
     fn names(config: &[(&str, &str)]) -> Result<(Names, Option<String>)> {

@@ -244,15 +244,7 @@ mod tests {
     use super::*;
 
     fn source(keys: &[(&str, &str)]) -> Result<Source> {
-        let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let name = "p1".parse().unwrap();
-        Source::of(&PoolSetup {
-            name,
-            root: "/pools/p1".into(),
-            disks: "/disks".into(),
-            ceph_conf: None,
-            config,
-        })
+        Source::of(&PoolSetup::with_keys(keys))
     }
 
     #[test]

@@ -305,9 +305,7 @@ mod tests {
     use super::*;
 
     fn dataset(keys: &[(&str, &str)]) -> Result<String> {
-        let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let (root, disks) = ("/pools/p1".into(), "/disks".into());
-        let setup = PoolSetup { name: "p1".parse().unwrap(), root, disks, ceph_conf: None, config };
+        let setup = PoolSetup::with_keys(keys);
         dataset_of(&setup, &Source::of(&setup)?)
     }
 
