@@ -37,7 +37,7 @@ check_settings() {
 
 # The Debian packages of the guest's root file system.
 guest_packages() {
-  echo udev kmod iproute2 procps psmisc util-linux e2fsprogs attr acl rsync diffutils xz-utils zstd libgcc-s1 busybox-static
+  echo udev kmod iproute2 procps psmisc util-linux e2fsprogs attr acl rsync diffutils xz-utils zstd libgcc-s1 busybox-static curl
   has lvm && echo lvm2 thin-provisioning-tools dmeventd btrfs-progs xfsprogs squashfs-tools
   has zfs && echo zfsutils-linux
   has lxc && echo lxc uidmap apparmor

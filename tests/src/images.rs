@@ -11,8 +11,10 @@ const TOOLS: &[&str] = &["busybox", "mksquashfs", "xz", "tar", "openssl", "pytho
 /// How a script ends when a program it needs is missing or not fit.
 pub(crate) const MISSING: i32 = 3;
 
+/// A script of the project: beside this crate, or in the folder that `LARDER_SCRIPTS` names where the sources are not.
 pub(crate) fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(name)
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+    std::env::var_os("LARDER_SCRIPTS").map_or_else(beside, PathBuf::from).join(name)
 }
 
 /// A busybox image: whole, and the same in two files.

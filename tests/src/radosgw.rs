@@ -104,16 +104,16 @@ impl Gateway {
         names
     }
 
-    /// Makes the gateway, not the cluster, answer nobody; or lets it go on.
+    /// Makes a daemon of the cluster, by its name, answer nobody; or lets it go on. That of the gateway is `client.rgw`.
     ///
     /// # Panics
     /// When it is not there.
-    pub fn hold(&self, is_held: bool) {
-        let file = self.folder.path().join("cluster/run/client.rgw.pid");
+    pub fn hold(&self, name: &str, is_held: bool) {
+        let file = self.folder.path().join(format!("cluster/run/{name}.pid"));
         let pid = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
-        let pid = pid.and_then(rustix::process::Pid::from_raw).unwrap_or_else(|| panic!("no gateway"));
+        let pid = pid.and_then(rustix::process::Pid::from_raw).unwrap_or_else(|| panic!("no {name}"));
         let signal = if is_held { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
-        rustix::process::kill_process(pid, signal).unwrap_or_else(|error| panic!("no gateway: {error}"));
+        rustix::process::kill_process(pid, signal).unwrap_or_else(|error| panic!("no {name}: {error}"));
     }
 }
 

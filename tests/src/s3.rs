@@ -95,6 +95,19 @@ impl S3 {
         Answer { status, body }
     }
 
+    /// Allows everybody everything in a bucket, without signatures.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn let_everybody_in(&self, bucket: &str) {
+        let resources = [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")];
+        let statement =
+            json!([{ "Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": resources }]);
+        let policy = json!({ "Version": "2012-10-17", "Statement": statement }).to_string();
+        let answer = self.send("PUT", &format!("{bucket}?policy="), policy.as_bytes());
+        assert!(matches!(answer.status, 200 | 204), "{}: {}", answer.status, answer.text());
+    }
+
     fn curl(&self, method: &str, path: &str, body: &[u8]) -> Output {
         #[expect(clippy::disallowed_methods, reason = "the test runs the client as a person would")]
         let mut command = Command::new("curl");
@@ -141,8 +154,24 @@ impl S3 {
 fn endpoint(daemon: &Larderd) -> String {
     let buckets = "/1.0/storage-pools/default/buckets";
     daemon.change("POST", buckets, &json!({ "name": "where-is-it" }));
-    let bucket = daemon.read(&format!("{buckets}/where-is-it"));
+    let url = endpoint_of(daemon, &format!("{buckets}/where-is-it"));
     daemon.change("DELETE", &format!("{buckets}/where-is-it"), &Value::Null);
-    let url = bucket["s3_url"].as_str().unwrap_or_default().to_owned();
-    url.strip_suffix("/where-is-it").unwrap_or_else(|| panic!("no endpoint in {bucket}")).to_owned()
+    url
+}
+
+/// Where the bucket at an API path is served: the URL without the bucket's name.
+fn endpoint_of(daemon: &Larderd, path: &str) -> String {
+    let bucket = daemon.read(path);
+    let url = bucket["s3_url"].as_str().unwrap_or_default();
+    let (url, _) = url.rsplit_once('/').unwrap_or_else(|| panic!("no endpoint in {bucket}"));
+    url.to_owned()
+}
+
+/// The same as `host:port`, of an endpoint without TLS.
+///
+/// # Panics
+/// When it is none.
+pub fn host_of(daemon: &Larderd, path: &str) -> String {
+    let url = endpoint_of(daemon, path);
+    url.strip_prefix("http://").unwrap_or_else(|| panic!("{url} has TLS")).to_owned()
 }

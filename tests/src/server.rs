@@ -270,13 +270,23 @@ impl Larderd {
 }
 
 impl Larderd {
-    /// Unmounts what a daemon that was killed has left mounted below its folder, and frees its loop devices.
-    fn release(&self) {
+    /// Where something is mounted below its folder, the innermost first.
+    pub fn mounts(&self) -> Vec<String> {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        for point in points.filter(|point| Path::new(point).starts_with(self.folder.path())) {
+        let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
+        points.filter(|point| Path::new(point).starts_with(self.folder.path())).map(str::to_owned).collect()
+    }
+
+    /// Unmounts all that is mounted below its folder, as a restart of the machine would.
+    pub fn unmount(&self) {
+        for point in self.mounts() {
             let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
         }
+    }
+
+    /// Unmounts what a daemon that was killed has left mounted below its folder, and frees its loop devices.
+    fn release(&self) {
+        self.unmount();
         for entry in std::fs::read_dir("/sys/block").into_iter().flatten().flatten() {
             let file = std::fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
             if Path::new(file.trim()).starts_with(self.folder.path()) {

@@ -328,7 +328,7 @@ fn a_gateway_that_does_not_answer_holds_nobody_up_and_comes_back() {
     world.make_pool("remote");
     let pair = world.bucket("b-1", "");
     world.daemon.stop();
-    world.gateway.hold(true);
+    world.gateway.hold("client.rgw", true);
     let began = Instant::now();
     let environment: Vec<(String, String)> = world
         .gateway
@@ -352,7 +352,7 @@ fn a_gateway_that_does_not_answer_holds_nobody_up_and_comes_back() {
     let url = format!("{}/away-b-1", world.gateway.url());
     assert_eq!(daemon.read(&format!("{BUCKETS}?recursion=1"))[0]["s3_url"], url);
     daemon.change("POST", "/1.0/storage-pools/default/buckets", &json!({ "name": "here" }));
-    world.gateway.hold(false);
+    world.gateway.hold("client.rgw", false);
     let deadline = Instant::now() + Duration::from_secs(150);
     while daemon.read("/1.0/storage-pools/remote")["status"] != "Created" {
         assert!(Instant::now() < deadline, "the pool did not come back");

@@ -4,52 +4,13 @@
 //! `LARDER_SOAK_DRIVER` and `LARDER_SOAK_CONFIG` choose a driver and its pool's keys, as for the soak; without them every
 //! driver that works here has its turn.
 
-use larder_tests::{Larderd, Tar, files_in, request};
+use larder_tests::{Larderd, Tar, files_in, request, with_each_driver};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const POOLS: &str = "/1.0/storage-pools";
 const VOLUMES: &str = "/1.0/storage-pools/here/volumes/custom";
 const ELSEWHERE: &str = "/1.0/storage-pools/plain/volumes/custom";
 const MEBIBYTE: u64 = 1 << 20;
-
-fn setting(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// What a pool of a driver is made with.
-fn config(driver: &str) -> Value {
-    match setting("LARDER_SOAK_CONFIG").and_then(|text| serde_json::from_str(&text).ok()) {
-        Some(config) => config,
-        None if driver == "dir" => json!({}),
-        None => json!({ "size": "1GiB" }),
-    }
-}
-
-/// Runs a trial on a daemon that has a pool `here` of each driver in turn, and a dir pool `plain`.
-fn with_each_driver(trial: fn(&mut Larderd, &str)) {
-    let mut daemon = Larderd::start();
-    daemon.make_pool("plain");
-    let supported = daemon.read("/1.0")["environment"]["storage_supported_drivers"].clone();
-    let local = supported.as_array().into_iter().flatten().filter(|driver| driver["Remote"] != true);
-    let drivers: Vec<String> = match setting("LARDER_SOAK_DRIVER") {
-        Some(driver) => vec![driver],
-        None => local.map(|driver| driver["Name"].as_str().unwrap_or_default().to_owned()).collect(),
-    };
-    assert!(!drivers.is_empty(), "no driver works here");
-    for driver in drivers {
-        daemon.change("POST", POOLS, &json!({ "name": "here", "driver": driver, "config": config(&driver) }));
-        trial(&mut daemon, &driver);
-        for volumes in [VOLUMES, ELSEWHERE] {
-            let listed = daemon.read(volumes);
-            let urls = listed.as_array().into_iter().flatten().filter_map(Value::as_str);
-            for url in urls.filter(|url| !url.contains("/snapshots/")) {
-                daemon.change("DELETE", url, &Value::Null);
-            }
-        }
-        daemon.change("DELETE", "/1.0/storage-pools/here", &Value::Null);
-    }
-}
 
 /// Makes a volume from an uploaded file of a kind.
 fn upload(daemon: &Larderd, name: &str, kind: &str, bytes: &[u8]) {

@@ -7,7 +7,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test panics to fail, and tells its seed")]
 
-use larder_tests::{Larderd, files_in, request, tar};
+use larder_tests::{Larderd, drivers, files_in, number, pool_config, request, tar};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -254,33 +254,13 @@ fn markers(archive: &[u8]) -> BTreeMap<String, String> {
     files.map(|(name, text)| (name, String::from_utf8_lossy(&text).into_owned())).collect()
 }
 
-fn setting(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// What a pool of this driver is made with, small enough for any machine.
-fn pool_config(driver: &str) -> Value {
-    match setting("LARDER_SOAK_CONFIG") {
-        Some(text) => serde_json::from_str(&text).unwrap(),
-        None if driver == "dir" => json!({}),
-        None => json!({ "size": "3GiB" }),
-    }
-}
-
 #[test]
 fn random_verbs_of_many_clients_never_diverge_and_leave_nothing() {
-    let seconds = setting("LARDER_SOAK_SECONDS").map_or(10, |seconds| seconds.parse().unwrap());
+    let seconds = number("LARDER_SOAK_SECONDS", 10);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
-    let seed = setting("LARDER_SOAK_SEED").map_or(u64::from(now), |seed| seed.parse().unwrap());
+    let seed = number("LARDER_SOAK_SEED", u64::from(now));
     let mut daemon = Larderd::start();
-    let supported = daemon.read("/1.0")["environment"]["storage_supported_drivers"].clone();
-    let local = supported.as_array().unwrap().iter().filter(|driver| driver["Remote"] != true);
-    let drivers: Vec<String> = match setting("LARDER_SOAK_DRIVER") {
-        Some(driver) => vec![driver],
-        None => local.map(|driver| driver["Name"].as_str().unwrap().to_owned()).collect(),
-    };
-    assert!(!drivers.is_empty(), "no driver works here");
-    for driver in &drivers {
+    for driver in &drivers(&daemon) {
         println!("soak: {driver} for {seconds} s, LARDER_SOAK_SEED={seed}");
         soak(&daemon, driver, seed, Duration::from_secs(seconds));
     }
@@ -295,9 +275,9 @@ fn random_verbs_of_many_clients_never_diverge_and_leave_nothing() {
 }
 
 fn soak(daemon: &Larderd, driver: &str, seed: u64, time: Duration) {
-    let pool = json!({ "name": "soak", "driver": driver, "config": pool_config(driver) });
+    let pool = json!({ "name": "soak", "driver": driver, "config": pool_config(driver, "3GiB") });
     daemon.change("POST", "/1.0/storage-pools", &pool);
-    let clients: u64 = setting("LARDER_SOAK_CLIENTS").map_or(6, |clients| clients.parse().unwrap());
+    let clients = number("LARDER_SOAK_CLIENTS", 6);
     let (done, end) = (AtomicU64::new(0), Instant::now() + time);
     std::thread::scope(|scope| {
         for number in 0..clients {

@@ -9,7 +9,13 @@ use std::process::{Command, Output};
 
 /// The lab's name.
 pub(crate) const NAME: &str = "cephobject";
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/radosgw");
+
+/// What starts and ends a gateway: the script of these sources, or in the folder that `LARDER_SCRIPTS` names where they are not.
+fn script() -> String {
+    let folder = std::env::var("LARDER_SCRIPTS");
+    let folder = folder.unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts").to_owned());
+    format!("{folder}/radosgw")
+}
 
 /// The lab; the gateway ends with it.
 #[derive(Debug)]
@@ -45,14 +51,14 @@ impl GatewayLab {
         let folder = tempfile::Builder::new().prefix("larder-radosgw-").tempdir_in("/var/tmp");
         let folder = folder.map_err(|error| error.to_string())?;
         let home = folder.path().join("cluster").display().to_string();
-        let started = output(SCRIPT, &["start", &home], &[])?;
+        let started = output(&script(), &["start", &home], &[])?;
         if !started.status.success() {
             return Err(String::from_utf8_lossy(&started.stderr).trim().to_owned());
         }
         let text = String::from_utf8_lossy(&started.stdout).into_owned();
         let told = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.map(str::to_owned).ok_or_else(|| format!("{SCRIPT} does not tell {name}"))
+            line.map(str::to_owned).ok_or_else(|| format!("radosgw does not tell {name}"))
         };
         let access_key = told("RADOSGW_KEYS")?.split(':').next().unwrap_or_default().to_owned();
         let endpoint = format!("http://{}", told("RADOSGW")?);
@@ -130,6 +136,6 @@ impl ObjectLab for GatewayLab {
 impl Drop for GatewayLab {
     fn drop(&mut self) {
         let home = self.folder.path().join("cluster").display().to_string();
-        let _ = output(SCRIPT, &["stop", &home], &[]);
+        let _ = output(&script(), &["stop", &home], &[]);
     }
 }

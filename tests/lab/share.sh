@@ -1,0 +1,26 @@
+# What the scripts agree on that run programs of ours in guests. Sourced after settings.sh, never run.
+
+# The guest of a lab. That of Ceph is a larger one, with other packages.
+guest_of() {
+  case $1 in
+    ceph*) PARTS=ceph "$LAB/build" ;;
+    *) "$LAB/build" ;;
+  esac
+}
+
+# Puts what runs before the programs, and what they run, into the folder that a guest sees as /share.
+share_scripts() {
+  cp "$LAB/prepare-guest" "$1/"
+  mkdir -p "$1/scripts" "$1/tests/lab"
+  cp "$LAB/../../scripts/radosgw" "$1/scripts/"
+  cp "$LAB/ceph-cluster" "$1/tests/lab/"
+}
+
+# What runs in the guest of a lab before the programs. Those of the object gateway start a cluster of their own.
+before() {
+  case $1 in
+    cephobject) echo ./prepare-guest ;;
+    ceph*) echo './prepare-guest && ./tests/lab/ceph-cluster' ;;
+    *) echo ./prepare-guest ;;
+  esac
+}
