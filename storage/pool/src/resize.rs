@@ -27,11 +27,13 @@ impl Pool {
             let cx = cx.uncancellable();
             match error.kind() {
                 ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Unsupported(_) => Err(error),
-                // Full or cancelled: the old size is valid, so go back.
-                ErrorKind::NoSpace | ErrorKind::Cancelled => match self.driver.resize(&cx, &live, old) {
-                    Ok(()) => Err(error),
-                    Err(stuck) => Err(error.with_undo_failures(vec![stuck])),
-                },
+                // Full, in use or cancelled: the old size is valid, so go back.
+                ErrorKind::NoSpace | ErrorKind::InUse | ErrorKind::Cancelled => {
+                    match self.driver.resize(&cx, &live, old) {
+                        Ok(()) => Err(error),
+                        Err(stuck) => Err(error.with_undo_failures(vec![stuck])),
+                    }
+                }
                 _ => {
                     self.driver.resize(&cx, &live, new).map_err(|again| error.with_undo_failures(vec![again]))
                 }

@@ -9,6 +9,7 @@ mod pair;
 
 pub use elsewhere::Elsewhere;
 pub use keys::{BucketKeyChange, NewBucketKey};
+use open::Closed;
 pub(super) use open::OpenBuckets;
 pub use pair::KeyPair;
 pub(super) use pair::check_access_key;
@@ -256,26 +257,43 @@ impl Service {
     ) -> Result<()> {
         check_bucket_config(pool, &change.config)?;
         let (old, new) = (quota_of(&record.volume.config)?, quota_of(&change.config)?);
-        if let Some(new) = new.filter(|new| old.is_none_or(|old| *new < old)) {
-            let used = match pool.pool.objects() {
-                Some(_) => self.used_elsewhere_of(task, pool, record)?,
-                None => self.open_bucket(task, record)?.usage().map_err(ServiceError::from)?.bytes,
-            };
-            if used > new.as_bytes() {
-                return Err(ServiceError::bad(format!(
-                    "the bucket {} can't have a size of {new}: it holds {used} bytes",
-                    record.volume.name
-                )));
-            }
-        }
+        let smaller = new.filter(|new| old.is_none_or(|old| *new < old));
         if pool.pool.objects().is_some() {
+            if let Some(smaller) = smaller {
+                must_fit(record, smaller, self.used_elsewhere_of(task, pool, record)?)?;
+            }
             return self.update_bucket_elsewhere(task, pool, record, change, new);
         }
+        let _closed = match smaller {
+            Some(smaller) => self.closed_to_shrink(task, pool, record, smaller)?,
+            None => None,
+        };
         self.update_volume(task, pool, record, change)?;
         if let Some(open) = self.buckets.opened(record.volume.id) {
             open.set_quota(new.map(ByteSize::as_bytes));
         }
         Ok(())
+    }
+
+    /// Closes a bucket that gets smaller: not every filesystem shrinks in use. Nothing is returned when its requests don't end
+    /// in time; a volume that can shrink all the same does.
+    fn closed_to_shrink(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        size: ByteSize,
+    ) -> Result<Option<Closed<'_>>> {
+        // Opened, so that it is asked itself once nobody else can put anything in.
+        let open = self.open_bucket(task, record)?;
+        must_fit(record, size, open.usage().map_err(ServiceError::from)?.bytes)?;
+        drop(open);
+        let fits = |bucket: &larder_storage_buckets::Bucket| must_fit(record, size, bucket.usage()?.bytes);
+        match self.close_bucket_when(task, pool, record, fits) {
+            Ok(closed) => Ok(Some(closed)),
+            Err(error) if error.kind == Kind::Unavailable => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes a bucket with its objects, keys, snapshots and backups.
@@ -306,6 +324,15 @@ impl Service {
     pub fn bucket_url(&self, pool: &str, volume: &Volume) -> String {
         url(&["storage-pools", pool, "buckets", &volume.name], &volume.project)
     }
+}
+
+/// Refuses a size that is less than what a bucket holds.
+fn must_fit(record: &VolumeRecord, size: ByteSize, used: u64) -> Result<()> {
+    if used <= size.as_bytes() {
+        return Ok(());
+    }
+    let name = &record.volume.name;
+    Err(ServiceError::bad(format!("the bucket {name} can't have a size of {size}: it holds {used} bytes")))
 }
 
 /// Refuses a bucket that the driver can't keep.
