@@ -37,7 +37,7 @@ impl VolumeSource {
 }
 
 /// Takes out what a copy has from its source and the target's driver has no key for: how the source's own driver keeps it.
-fn leave_behind(config: &mut Config, source: &Volume, target: &OpenPool) {
+pub(super) fn leave_behind(config: &mut Config, source: &Volume, target: &OpenPool) {
     let keys = target.pool.driver().config_keys();
     let is_known = |name: &str| keys.iter().any(|key| key.scope == KeyScope::Volume && key.name == name);
     let is_free = |name: &str| name.starts_with("user.") || name.starts_with("volatile.");

@@ -14,6 +14,7 @@ pub(super) use open::OpenBuckets;
 pub use pair::KeyPair;
 pub(super) use pair::check_access_key;
 
+use super::copies::leave_behind;
 use super::crash::{Point, point};
 use super::pools::OpenPool;
 use super::store::VolumeRecord;
@@ -156,10 +157,11 @@ impl Service {
         task: &Task,
         target: &OpenPool,
         source: &VolumeSource,
-        new: NewBucket,
+        mut new: NewBucket,
     ) -> Result<Option<KeyPair>> {
         must_serve_here(&source.pool)?;
         must_serve_here(target)?;
+        leave_behind(&mut new.config, &source.record.volume, target);
         if let Some(name) = &source.snapshot {
             let found = self.store.snapshot(&source.record.volume, name.as_str())?;
             let bucket = &source.record.volume.name;
