@@ -77,10 +77,11 @@ soak:
 	LARDER_SOAK_SECONDS=$(or $(SECONDS),600) LARDER_SOAK_DRIVER=$(DRIVER) LARDER_SOAK_SEED=$(SEED) \
 		cargo test --package larder-tests --test soak --locked -- --nocapture
 
-## crash-s3  kill larderd while 32 clients put objects, CRASH_ROUNDS (50) times, and look at every byte
+## crash-s3  kill larderd while 32 clients put objects, CRASH_ROUNDS (50) times on each driver (DRIVER=x: one), and look at every byte
 crash-s3:
 	cargo build --locked --bin larderd
-	LARDER_CRASH_ROUNDS=$${CRASH_ROUNDS:-50} cargo test --locked -p larder-tests --test crash_s3 -- --nocapture
+	LARDER_CRASH_ROUNDS=$${CRASH_ROUNDS:-50} LARDER_SOAK_DRIVER=$(DRIVER) \
+		cargo test --locked -p larder-tests --test crash_s3 -- --nocapture
 
 ## s3-tests run the public suite of Ceph against the S3 endpoint, and compare with docs/s3.md
 s3-tests:

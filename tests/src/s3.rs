@@ -37,7 +37,7 @@ pub struct S3 {
 pub struct Answer {
     /// The status; 0 when there was no answer.
     pub status: u16,
-    /// The body.
+    /// The body; when there was no answer, why.
     pub body: Vec<u8>,
 }
 
@@ -91,8 +91,10 @@ impl S3 {
             Some(end) => (output.stdout[..end].to_vec(), &output.stdout[end + 1..]),
             None => (Vec::new(), output.stdout.as_slice()),
         };
-        let status = String::from_utf8_lossy(status).trim().parse().unwrap_or(0);
-        Answer { status, body }
+        match String::from_utf8_lossy(status).trim().parse().unwrap_or(0) {
+            0 => Answer { status: 0, body: output.stderr },
+            status => Answer { status, body },
+        }
     }
 
     /// Allows everybody everything in a bucket, without signatures.
@@ -111,7 +113,7 @@ impl S3 {
     fn curl(&self, method: &str, path: &str, body: &[u8]) -> Output {
         #[expect(clippy::disallowed_methods, reason = "the test runs the client as a person would")]
         let mut command = Command::new("curl");
-        command.args(["--silent", "--path-as-is", "--max-time", "60", "--write-out", "\n%{http_code}"]);
+        command.args(["--silent", "--show-error", "--max-time", "60", "--write-out", "\n%{http_code}"]);
         if let Some(pair) = &self.pair {
             command.args(["--aws-sigv4", "aws:amz:us-east-1:s3"]);
             command.arg("--user").arg(format!("{}:{}", pair.access, pair.secret));

@@ -16,11 +16,19 @@ struct World {
 
 impl World {
     fn new(test: &str, prefix: &'static str) -> Option<Self> {
-        let gateway = Gateway::shared(test)?;
+        Some(Self::at(Gateway::shared(test)?, prefix))
+    }
+
+    /// One at a gateway that no other test uses.
+    fn of_its_own(test: &str, prefix: &'static str) -> Option<Self> {
+        Some(Self::at(Arc::new(Gateway::start(test)?), prefix))
+    }
+
+    fn at(gateway: Arc<Gateway>, prefix: &'static str) -> Self {
         let daemon = Larderd::start_with(&gateway.environment());
         let world = Self { gateway, daemon, prefix };
         world.make_pool("remote");
-        Some(world)
+        world
     }
 
     fn make_pool(&self, name: &str) {
@@ -318,48 +326,76 @@ fn real_clients_do_what_they_can_with_buckets() {
     assert_eq!(world.at_the_gateway(), (vec![], vec![]));
 }
 
+/// Waits until the pool says so. Whoever does not need the cluster is answered at once meanwhile.
+fn wait_for_status(daemon: &Larderd, wanted: &str) {
+    let deadline = Instant::now() + Duration::from_secs(150);
+    let buckets = "/1.0/storage-pools/default/buckets";
+    while daemon.read("/1.0/storage-pools/remote")["status"] != wanted {
+        assert!(Instant::now() < deadline, "the pool does not become {wanted}");
+        let began = Instant::now();
+        daemon.read(&format!("{BUCKETS}?recursion=1"));
+        daemon.change("POST", buckets, &json!({ "name": "meanwhile" }));
+        daemon.change("DELETE", &format!("{buckets}/meanwhile"), &Value::Null);
+        assert!(began.elapsed() < Duration::from_secs(10), "others waited {:?}", began.elapsed());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Whether a warning tells of a pool that is away, or was.
+fn is_warned(daemon: &Larderd, status: &str) -> bool {
+    let warned = daemon.read("/1.0/warnings?recursion=1");
+    let is_it = |one: &Value| one["status"] == status && one["type"] == "Storage pool unavailable";
+    warned.as_array().unwrap().iter().any(is_it)
+}
+
 #[test]
 fn a_gateway_that_does_not_answer_holds_nobody_up_and_comes_back() {
     let test = "a_gateway_that_does_not_answer_holds_nobody_up_and_comes_back";
     // Of its own: the others' goes on answering.
-    let Some(gateway) = Gateway::start(test) else { return };
-    let daemon = Larderd::start_with(&gateway.environment());
-    let mut world = World { gateway: Arc::new(gateway), daemon, prefix: "away-" };
-    world.make_pool("remote");
+    let Some(mut world) = World::of_its_own(test, "away-") else { return };
     let pair = world.bucket("b-1", "");
     world.daemon.stop();
     world.gateway.hold("client.rgw", true);
     let began = Instant::now();
-    let environment: Vec<(String, String)> = world
-        .gateway
-        .environment()
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    let environment: Vec<(&str, &str)> =
-        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    world.daemon.spawn(&environment);
+    world.daemon.spawn(&world.gateway.environment());
     let daemon = &world.daemon;
     assert_eq!(daemon.read("/1.0/storage-pools/remote")["status"], "Unavailable");
     assert!(began.elapsed() < Duration::from_secs(30), "the start took {:?}", began.elapsed());
-    let warned = daemon.read("/1.0/warnings?recursion=1");
-    let is_told = |status: &'static str| {
-        move |one: &Value| one["status"] == status && one["type"] == "Storage pool unavailable"
-    };
-    assert!(warned.as_array().unwrap().iter().any(is_told("new")), "{warned}");
+    assert!(is_warned(daemon, "new"));
     assert_eq!(daemon.refuse("POST", BUCKETS, &json!({ "name": "b-2" })).0, 503);
-    // What is known is told all the same, and other pools work.
+    // What is known is told all the same.
     let url = format!("{}/away-b-1", world.gateway.url());
     assert_eq!(daemon.read(&format!("{BUCKETS}?recursion=1"))[0]["s3_url"], url);
-    daemon.change("POST", "/1.0/storage-pools/default/buckets", &json!({ "name": "here" }));
     world.gateway.hold("client.rgw", false);
-    let deadline = Instant::now() + Duration::from_secs(150);
-    while daemon.read("/1.0/storage-pools/remote")["status"] != "Created" {
-        assert!(Instant::now() < deadline, "the pool did not come back");
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    let warned = daemon.read("/1.0/warnings?recursion=1");
-    assert!(warned.as_array().unwrap().iter().any(is_told("resolved")), "{warned}");
+    wait_for_status(daemon, "Created");
+    assert!(is_warned(daemon, "resolved"));
     world.s3(&pair).put(&world.object("b-1", "k"), b"x");
     world.bucket("b-2", "");
+}
+
+#[test]
+fn a_cluster_that_stops_answering_holds_nobody_up_and_comes_back() {
+    let test = "a_cluster_that_stops_answering_holds_nobody_up_and_comes_back";
+    let Some(world) = World::of_its_own(test, "frozen-") else { return };
+    let (daemon, pair) = (&world.daemon, world.bucket("b-1", ""));
+    world.gateway.hold("osd.0", true);
+    let made = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| daemon.send("POST", BUCKETS, &json!({ "name": "b-2" })));
+        wait_for_status(daemon, "Unavailable");
+        assert!(is_warned(daemon, "new"));
+        let began = Instant::now();
+        assert_eq!(daemon.refuse("POST", BUCKETS, &json!({ "name": "b-3" })).0, 503);
+        assert!(began.elapsed() < Duration::from_secs(10), "refused after {:?}", began.elapsed());
+        world.gateway.hold("osd.0", false);
+        wait_for_status(daemon, "Created");
+        asking.join().unwrap()
+    });
+    assert!(is_warned(daemon, "resolved"));
+    world.s3(&pair).put(&world.object("b-1", "k"), b"x");
+    // Who asked for the cluster meanwhile was answered in the end: all or nothing was done.
+    match made.status {
+        201 => world.s3(&Pair::of(&made.metadata())).put(&world.object("b-2", "k"), b"x"),
+        503 => assert_eq!(daemon.get(&format!("{BUCKETS}/b-2")).status, 404),
+        status => panic!("{status}: {}", made.error()),
+    }
 }

@@ -2,7 +2,7 @@
 //! and nothing else is visible in part. `make crash-s3` runs more rounds; LARDER_SEED repeats one. On every local driver
 //! that works here, or on the one that LARDER_SOAK_DRIVER names.
 
-#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test panics to fail, and tells its seed")]
 
 use larder_tests::{
     Connection, Larderd, PART, Pair, S3, between, host_of, number, require, with_each_driver,
