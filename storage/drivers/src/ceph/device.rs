@@ -51,12 +51,22 @@ pub(super) fn mapped(cluster: &str, pool: &str, namespace: &str) -> Result<Vec<M
         let is_ours = says("cluster_fsid").trim_end() == cluster
             && says("pool").trim_end() == pool
             && says("pool_ns").trim_end() == namespace;
-        if is_ours {
-            let read_only = fs::read_to_string(format!("/sys/block/rbd{number}/ro"))?.trim_end() == "1";
+        if is_ours && let Some(read_only) = is_read_only(number)? {
             found.push(Mapped { number, of: spelled(&says("name"), &says("current_snap")), read_only });
         }
     }
     Ok(found)
+}
+
+/// Whether nothing can be written to a device; `None` for one that is just being made, or going: the bus has it before the disk
+/// is there, and after.
+fn is_read_only(number: u32) -> io::Result<Option<bool>> {
+    match fs::read_to_string(format!("/sys/block/rbd{number}/ro")) {
+        Ok(text) => Ok(Some(text.trim_end() == "1")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads `name` and `current_snap`: a dash stands for no snapshot.
