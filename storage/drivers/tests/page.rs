@@ -34,6 +34,8 @@ driver that has one, and a refresh sends what has changed since the newest snaps
 
 `cephobject` is not in this table: it keeps buckets alone, at a Ceph object gateway which also serves them
 ([how](../storage/drivers/src/cephobject/README.md)). Buckets of all other drivers are served by larderd ([s3.md](s3.md)).
+The volume of a bucket has its `size` and room beside it. A smaller size waits a moment for the bucket's requests, since ext4
+shrinks only while not in use; xfs never shrinks.
 
 ## What they need
 
