@@ -17,6 +17,12 @@ impl From<Failure> for StorageError {
     }
 }
 
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self { refusal: None, error }
+    }
+}
+
 impl Failure {
     /// Whether zfs refused for this reason.
     pub(super) fn is(&self, refusal: Refusal) -> bool {

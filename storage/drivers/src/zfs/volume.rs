@@ -170,6 +170,11 @@ impl Zfs {
     fn rename_part(&self, cx: &Cx<'_>, from: &Place, to: &Place, part: Part) -> Result<bool> {
         let (old, new) = (self.layout.spelled(from, part), self.layout.spelled(to, part));
         self.unmount_all_of(cx, from, part)?;
+        if let (Some((dataset, _)), Some((clone, _))) = (old.split_once('@'), new.split_once('@'))
+            && dataset != clone
+        {
+            return self.hand_over(cx, [&old, &new], clone, to);
+        }
         match run(cx, &command::rename(&old, &new)) {
             Ok(_) => Ok(true),
             Err(failure) if failure.is(Refusal::Missing) => Ok(false),
@@ -186,6 +191,19 @@ impl Zfs {
                 Ok(true)
             }
             Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Moves a snapshot to a clone of it, with all before it. Tells whether it was there.
+    fn hand_over(&self, cx: &Cx<'_>, [old, new]: [&str; 2], clone: &str, to: &Place) -> Result<bool> {
+        let is_there = |name| run_if_there(cx, &command::list("name", &[name]));
+        match (is_there(old)?, is_there(new)?) {
+            (true, true) => Err(StorageError::already_exists(to)),
+            (true, false) => {
+                run(cx, &command::promote(clone))?;
+                is_there(new)
+            }
+            (false, is_done) => Ok(is_done),
         }
     }
 
