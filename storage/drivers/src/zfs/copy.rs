@@ -2,12 +2,12 @@
 
 use super::command::{self, Property};
 use super::keys::{self, CloneCopy};
-use super::layout::{Part, parts_of};
 use super::parse::Refusal;
 use super::run::{Failure, run};
 use super::stream::joined;
 use super::volume::properties;
 use super::{Zfs, block_mode};
+use crate::spelling::Part;
 use larder_storage_driver::{Content, Cx, Need, Place, Result, StorageError, VolumeKind, VolumeSpec};
 use uuid::Uuid;
 
@@ -45,14 +45,14 @@ impl Zfs {
         }
         outcome?;
         match spec.size {
-            _ if block_mode::is_wanted(spec) => self.finish_clone(cx, at, spec),
+            _ if block_mode::is_wanted(spec) => self.finish_clone(cx, at, spec).map(drop),
             Some(size) if at.volume.content == Content::Block => self.set_size(cx, at, Some(size)),
             _ => Ok(()),
         }
     }
 
     fn origin(&self, cx: &Cx<'_>, from: &Place) -> Result<Origin> {
-        let parts = parts_of(&from.volume).iter();
+        let parts = Part::of(&from.volume).iter();
         if from.snapshot.is_some() {
             let snapshots = parts.map(|part| self.layout.spelled(from, *part)).collect();
             return Ok(Origin { snapshots, is_passing: false });
@@ -78,7 +78,7 @@ impl Zfs {
         spec: &VolumeSpec,
     ) -> Result<()> {
         let mut images = images.iter();
-        for (part, snapshot) in parts_of(&at.volume).iter().zip(&origin.snapshots) {
+        for (part, snapshot) in Part::of(&at.volume).iter().zip(&origin.snapshots) {
             let dataset = self.layout.part(at, *part);
             let properties = properties(at, *part, spec)?;
             match images.next() {
@@ -104,7 +104,7 @@ impl Zfs {
             CloneCopy::Full => Err(full()),
             CloneCopy::Rebase => {
                 let image = |part: &Part| self.image_of(cx, from, *part)?.ok_or_else(full);
-                parts_of(&from.volume).iter().map(image).collect()
+                Part::of(&from.volume).iter().map(image).collect()
             }
         }
     }

@@ -11,7 +11,6 @@ mod copy;
 mod disk;
 mod keys;
 mod layout;
-mod mount;
 mod parse;
 mod pool;
 mod remove;

@@ -7,11 +7,11 @@
 //! Sources: `zfs-send(8)`, `zfs-receive(8)`, `zfs-promote(8)`.
 
 use super::command::{self, Property};
-use super::layout::{Part, main_part, parts_of};
 use super::parse::{self, Refusal};
 use super::run::{Failure, run};
 use super::volume::properties;
 use super::{CONTENTS, Zfs, block_mode, keys};
+use crate::spelling::Part;
 use larder_base::Ticket;
 use larder_base::host::{Cmd, Input};
 use larder_storage_driver::{
@@ -93,18 +93,23 @@ impl Zfs {
 
     /// Makes what has arrived the volume that `spec` wants.
     fn settle(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             run(cx, &command::destroy(&format!("{}@{ARRIVED}", self.layout.part(at, *part))))?;
         }
         match spec.size {
-            _ if block_mode::is_wanted(spec) => self.finish_clone(cx, at, spec)?,
+            _ if block_mode::is_wanted(spec) => {
+                let found = self.finish_clone(cx, at, spec)?;
+                if found != block_mode::filesystem(spec) {
+                    return Err(can_not(format!("{at} can't be received: it has {}", found.as_str())));
+                }
+            }
             Some(size) if at.volume.content == Content::Block => self.set_size(cx, at, Some(size))?,
             _ => self.must_have_room(cx, at)?,
         }
         let is_zvol = at.volume.has_disk() || block_mode::is_wanted(spec);
         if is_zvol && keys::is_on(&spec.config, "zfs.reserve_space") {
             let reserved = [("refreservation", "auto".to_owned())];
-            run(cx, &command::set(&self.layout.part(at, main_part(&at.volume)), &reserved))?;
+            run(cx, &command::set(&self.layout.part(at, Part::main(&at.volume)), &reserved))?;
         }
         Ok(())
     }
@@ -112,7 +117,7 @@ impl Zfs {
     /// The snapshots that will go over to a volume count under its quota, and so do those among them that nobody wants.
     fn must_have_room(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         const COLUMNS: &str = "used,quota,origin";
-        let text = self.look_at(cx, COLUMNS, &self.layout.part(at, main_part(&at.volume)), at)?;
+        let text = self.look_at(cx, COLUMNS, &self.layout.part(at, Part::main(&at.volume)), at)?;
         let values = parse::values(COLUMNS, &text);
         let (used, quota) = (values.number("used")?, values.number("quota")?);
         let Some((old, _)) = values.text("origin").and_then(|origin| origin.split_once('@')) else {
@@ -141,7 +146,7 @@ impl Stream for Zfs {
 
     fn identity(&self, cx: &Cx<'_>, snapshot: &Place) -> Result<Option<String>> {
         let guid = |part: &Part| self.look_at(cx, "guid", &self.layout.spelled(snapshot, *part), snapshot);
-        let guids: Vec<String> = parts_of(&snapshot.volume).iter().map(guid).collect::<Result<_>>()?;
+        let guids: Vec<String> = Part::of(&snapshot.volume).iter().map(guid).collect::<Result<_>>()?;
         Ok(Some(guids.concat()))
     }
 
@@ -158,7 +163,7 @@ impl Stream for Zfs {
 
     fn send(&self, cx: &Cx<'_>, from: &Place, base: Option<&Place>, into: File) -> Result<()> {
         let into = Arc::new(into);
-        for part in parts_of(&from.volume) {
+        for part in Part::of(&from.volume) {
             let base = base.map(|base| self.layout.spelled(base, *part));
             let cmd = command::send(base.as_deref(), &self.layout.spelled(from, *part));
             run(cx, &cmd.output_to(Arc::clone(&into)))?;
@@ -180,7 +185,7 @@ impl Stream for Zfs {
         from: File,
     ) -> Result<()> {
         let from = Arc::new(from);
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             self.receive_part(cx, at, *part, base, spec, &from)?;
         }
         drop(from);
