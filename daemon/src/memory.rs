@@ -14,7 +14,12 @@ const ARENAS: i32 = 2;
 pub(crate) fn prepare() {
     // SAFETY: mallopt changes the allocator's own parameters only.
     #[cfg(target_env = "gnu")]
-    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        // Each thread keeps some small pieces at hand anyway. More of them are joined when they are freed, and not all at
+        // once, again and again, whenever a large piece is.
+        libc::mallopt(libc::M_MXFAST, 0);
+    }
 }
 
 /// Gives memory back each time requests came and then none for a while.

@@ -61,7 +61,10 @@ pub(crate) async fn list(
     Ok(S3Response::new(ListBucketsOutput {
         buckets: Some(buckets.collect()),
         continuation_token: next,
-        owner: Some(Owner { display_name: Some(key.identity.display_name), id: Some(key.identity.id) }),
+        owner: Some(Owner {
+            display_name: Some(key.identity.display_name.clone()),
+            id: Some(key.identity.id.clone()),
+        }),
         prefix: input.prefix,
     }))
 }

@@ -113,7 +113,7 @@ pub enum IdentityName<'a> {
 #[async_trait]
 pub trait Directory: Send + Sync + fmt::Debug + 'static {
     /// An access key by its id.
-    async fn access_key(&self, id: &str) -> Result<Option<AccessKey>, DirectoryError>;
+    async fn access_key(&self, id: &str) -> Result<Option<Arc<AccessKey>>, DirectoryError>;
 
     /// An identity that grants may name.
     async fn identity(&self, name: IdentityName<'_>) -> Result<Option<Identity>, DirectoryError>;

@@ -40,7 +40,7 @@ impl S3Auth for Secrets {
         let unknown = || {
             s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.")
         };
-        Ok(SecretKey::from(key.ok_or_else(unknown)?.secret))
+        Ok(SecretKey::from(key.ok_or_else(unknown)?.secret.as_str()))
     }
 }
 
@@ -143,9 +143,9 @@ impl Endpoint {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let endpoint = self.clone();
+        let endpoint = Arc::new(self.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let endpoint = endpoint.clone();
+            let endpoint = Arc::clone(&endpoint);
             async move { Ok::<_, Infallible>(endpoint.watched(request.map(Body::from), peer).await) }
         });
         let mut builder = hyper::server::conn::http1::Builder::new();

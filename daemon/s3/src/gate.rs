@@ -27,7 +27,7 @@ pub struct Peer {
 pub(crate) struct Gate {
     pub(crate) found: FoundBucket,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) key: Option<AccessKey>,
+    pub(crate) key: Option<Arc<AccessKey>>,
     values: HashMap<String, Vec<String>>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Gate {
 pub(crate) async fn caller<T>(
     directory: &dyn Directory,
     request: &S3Request<T>,
-) -> S3Result<Option<AccessKey>> {
+) -> S3Result<Option<Arc<AccessKey>>> {
     let Some(credentials) = &request.credentials else { return Ok(None) };
     let key = directory.access_key(&credentials.access_key).await.map_err(unavailable)?;
     key.map(Some).ok_or_else(|| s3_error!(InvalidAccessKeyId))
@@ -45,7 +45,7 @@ impl Gate {
     /// Comes to a bucket. A key of other buckets doesn't learn whether it exists.
     pub(crate) async fn enter<T>(face: &crate::Face, request: &S3Request<T>, bucket: &str) -> S3Result<Self> {
         let key = caller(face.directory.as_ref(), request).await?;
-        if let Some(AccessKey { rights: Rights::Buckets(buckets), .. }) = &key
+        if let Some(AccessKey { rights: Rights::Buckets(buckets), .. }) = key.as_deref()
             && !buckets.contains_key(bucket)
         {
             return Err(denied());
@@ -81,14 +81,14 @@ impl Gate {
     /// Who owns what the caller puts.
     pub(crate) fn writer(&self) -> Identity {
         // What somebody unknown puts belongs to whoever let them in.
-        match &self.key {
+        match self.key.as_deref() {
             Some(AccessKey { rights: Rights::Account, identity, .. }) => identity.clone(),
             _ => self.found.owner.clone(),
         }
     }
 
     fn is_owner(&self) -> bool {
-        match &self.key {
+        match self.key.as_deref() {
             Some(AccessKey { rights: Rights::Account, identity, .. }) => identity.id == self.found.owner.id,
             Some(AccessKey { rights: Rights::Buckets(buckets), .. }) => {
                 buckets.contains_key(&self.found.name)
@@ -126,14 +126,13 @@ impl Gate {
     /// isn't the owner; without one only the owner, or who the policy names, may.
     pub(crate) fn bucket_action(&self, action: &str, right: Option<Right>) -> S3Result<()> {
         let by_list = right.is_some_and(|right| self.list_allows(&self.acl(), right));
-        self.decide(action, &self.found.name, &HashMap::new(), self.is_owner() || by_list)
+        self.decide(action, None, &HashMap::new(), self.is_owner() || by_list)
     }
 
     /// Whether objects may be written or deleted under a key.
     pub(crate) fn key_action(&self, action: &str, key: &str) -> S3Result<()> {
         let by_list = self.list_allows(&self.acl(), Right::Write);
-        let resource = format!("{}/{key}", self.found.name);
-        self.decide(action, &resource, &HashMap::new(), self.is_owner() || by_list)
+        self.decide(action, Some(key), &HashMap::new(), self.is_owner() || by_list)
     }
 
     /// Whether something may be done with an object that is there. `right` is what its access control list must grant.
@@ -143,11 +142,9 @@ impl Gate {
         version: &Version,
         right: Option<Right>,
     ) -> S3Result<()> {
-        let resource = format!("{}/{}", self.found.name, version.key);
-        let acl = version.record.acl.as_deref().and_then(Acl::from_json);
-        let by_list = match (right, acl) {
-            (Some(right), Some(acl)) => self.list_allows(&acl, right),
-            _ => false,
+        let by_list = || {
+            let acl = version.record.acl.as_deref().and_then(Acl::from_json);
+            right.zip(acl).is_some_and(|(right, acl)| self.list_allows(&acl, right))
         };
         // With the bucket owner's ownership enforced, or for what isn't the object's own, the bucket's owner may too.
         let is_writer = self.caller() == Some(version.record.owner.as_str());
@@ -162,14 +159,14 @@ impl Gate {
             }
         }
         let by_ownership = (is_writer && !self.settings.acls_are_off()) || (self.is_owner() && of_bucket);
-        self.decide(action, &resource, &tags, by_ownership || by_list)
+        self.decide(action, Some(&version.key), &tags, by_ownership || by_list())
     }
 
     /// The error for an object that isn't there: who can't list doesn't learn that.
     pub(crate) fn missing(&self, error: s3s::S3Error, key: &str) -> s3s::S3Error {
         let by_list = self.list_allows(&self.acl(), Right::Read);
         let prefix = HashMap::from([("s3:prefix".to_owned(), vec![key.to_owned()])]);
-        match self.decide("s3:ListBucket", &self.found.name, &prefix, self.is_owner() || by_list) {
+        match self.decide("s3:ListBucket", None, &prefix, self.is_owner() || by_list) {
             Ok(()) => error,
             Err(denied) => denied,
         }
@@ -177,18 +174,18 @@ impl Gate {
 
     /// Whether the caller may lift a governance retention.
     pub(crate) fn may_bypass(&self, key: &str) -> bool {
-        let resource = format!("{}/{key}", self.found.name);
-        self.decide("s3:BypassGovernanceRetention", &resource, &HashMap::new(), self.is_owner()).is_ok()
+        self.decide("s3:BypassGovernanceRetention", Some(key), &HashMap::new(), self.is_owner()).is_ok()
     }
 
+    /// About an object by its key, or about the bucket itself.
     fn decide(
         &self,
         action: &str,
-        resource: &str,
+        key: Option<&str>,
         more: &HashMap<String, Vec<String>>,
         otherwise: bool,
     ) -> S3Result<()> {
-        if let Some(AccessKey { rights: Rights::Buckets(buckets), .. }) = &self.key {
+        if let Some(AccessKey { rights: Rights::Buckets(buckets), .. }) = self.key.as_deref() {
             match buckets.get(&self.found.name) {
                 Some(Role::Admin) => {}
                 Some(Role::ReadOnly) if is_reading(action) => {}
@@ -200,7 +197,9 @@ impl Gate {
             Some(policy) => {
                 let mut values = self.values.clone();
                 values.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
-                policy.judge(&Asking { caller: self.caller(), action, resource, values })
+                let name = &self.found.name;
+                let resource = key.map_or_else(|| name.clone(), |key| format!("{name}/{key}"));
+                policy.judge(&Asking { caller: self.caller(), action, resource: &resource, values })
             }
         };
         let is_for_owner =

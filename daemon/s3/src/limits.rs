@@ -44,7 +44,7 @@ pub(crate) async fn within<T>(patience: Duration, coming: impl Future<Output = T
 /// Who a request counts for: the key that signed it, or the address it comes from for as long as nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Sitter {
-    Key(String),
+    Key(Arc<str>),
     Address(Option<IpAddr>),
 }
 
@@ -123,7 +123,7 @@ impl Place {
 
     /// Sits with the key that was verified, and nowhere else any more.
     pub(crate) fn as_key(&self, key: &str) -> S3Result<()> {
-        self.sit(Sitter::Key(key.to_owned()))
+        self.sit(Sitter::Key(Arc::from(key)))
     }
 
     fn sit(&self, sitter: Sitter) -> S3Result<()> {

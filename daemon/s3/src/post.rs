@@ -76,12 +76,13 @@ pub(crate) async fn post(
 
 async fn verified(face: &Face, signed: &Signed, fields: &BTreeMap<String, String>) -> S3Result<Credentials> {
     let found = face.directory.access_key(signed.key()).await.map_err(unavailable)?;
-    let secret = found.ok_or_else(|| s3_error!(InvalidAccessKeyId))?.secret;
+    let key = found.ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
     let policy = fields.get("policy");
     let policy = policy
         .ok_or_else(|| s3_error!(InvalidArgument, "Bucket POST must contain a field named 'policy'."))?;
-    signed.verify(policy, &secret)?;
-    Ok(Credentials { access_key: signed.key().to_owned(), secret_key: SecretKey::from(secret) })
+    signed.verify(policy, &key.secret)?;
+    let secret_key = SecretKey::from(key.secret.as_str());
+    Ok(Credentials { access_key: signed.key().to_owned(), secret_key })
 }
 
 type Fields = BTreeMap<String, String>;

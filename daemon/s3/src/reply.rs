@@ -2,12 +2,14 @@
 
 use crate::traffic::ErrorCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use s3s::{Body, S3Error, s3_error};
 
 /// Documents that are read whole: deletions of 1,000 keys, lists of 10,000 parts.
 pub(crate) const MAX_DOCUMENT: usize = 4 << 20;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 /// Errors are small documents.
 const MAX_ERROR: usize = 64 * 1024;
 
@@ -50,8 +52,8 @@ pub(crate) async fn finished(
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     if let Ok(value) = HeaderValue::from_str(id) {
-        parts.headers.insert("x-amz-request-id", value.clone());
-        parts.headers.insert("x-amz-id-2", value);
+        parts.headers.insert(REQUEST_ID, value.clone());
+        parts.headers.insert(HOST_ID, value);
     }
     if parts.status == StatusCode::NOT_MODIFIED || (*method == Method::HEAD && parts.status.as_u16() >= 400) {
         parts.headers.remove(CONTENT_TYPE);

@@ -1,6 +1,6 @@
 //! A bucket: opening it, putting, reading and deleting objects, and its settings.
 
-use crate::content::Content;
+use crate::content::{self, Content};
 use crate::header::Header;
 use crate::incoming::{Incoming, Staged};
 use crate::layout::Layout;
@@ -169,19 +169,23 @@ impl Bucket {
 
     /// The current object of a key, or a version of it; delete markers included.
     pub fn find(&self, key: &str, version: Option<&str>) -> Result<Version> {
-        let found = self.readers.read(|connection| match version {
-            None => rows::latest(connection, key),
-            Some(id) => rows::by_id(connection, key, id),
-        })?;
-        found.ok_or(if version.is_some() { BucketError::NoSuchVersion } else { BucketError::NoSuchKey })
+        let found = self.readers.read(|connection| rows::find(connection, key, version))?;
+        found.ok_or_else(|| missing(version))
     }
 
     /// The same with the bytes, which stay readable while the content exists.
     pub fn read(&self, key: &str, version: Option<&str>) -> Result<(Version, Content)> {
         let pin = self.readers.epochs.pin();
-        let found = self.find(key, version)?;
+        let found = self.readers.read(|connection| {
+            let Some(found) = rows::find(connection, key, version)? else { return Ok(None) };
+            let parts = &found.record.parts;
+            let small = parts.first().filter(|part| part.home == Home::Small);
+            let bytes = small.map(|part| content::small(connection, part)).transpose()?;
+            Ok(Some((found, bytes)))
+        })?;
+        let (found, bytes) = found.ok_or_else(|| missing(version))?;
         let parts = found.record.parts.clone();
-        let content = Content::open(self.layout.clone(), Arc::clone(&self.readers), parts, pin)?;
+        let content = Content::open(self.layout.clone(), Arc::clone(&self.readers), parts, bytes, pin)?;
         Ok((found, content))
     }
 
@@ -286,6 +290,11 @@ impl Bucket {
         rustix::fs::syncfs(&folder).map_err(|error| BucketError::file(root)(error.into()))?;
         Ok(stop)
     }
+}
+
+/// Why nothing was found.
+fn missing(version: Option<&str>) -> BucketError {
+    if version.is_some() { BucketError::NoSuchVersion } else { BucketError::NoSuchKey }
 }
 
 /// The setting that holds the versioning.

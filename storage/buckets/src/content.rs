@@ -5,7 +5,7 @@ use crate::layout::Layout;
 use crate::readers::Readers;
 use crate::record::{Home, Part};
 use crate::{BucketError, Result};
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 use rustix::io::ReadWriteFlags;
 use std::fs::File;
 use std::io::{IoSliceMut, Seek, SeekFrom};
@@ -31,14 +31,24 @@ enum Blob {
 }
 
 impl Content {
-    /// Opens the first of the parts; the others when they are read.
-    pub(crate) fn open(layout: Layout, readers: Arc<Readers>, parts: Vec<Part>, pin: Pin) -> Result<Self> {
+    /// Opens the first of the parts, whose bytes may be there already; the others when they are read.
+    pub(crate) fn open(
+        layout: Layout,
+        readers: Arc<Readers>,
+        parts: Vec<Part>,
+        bytes: Option<Vec<u8>>,
+        pin: Pin,
+    ) -> Result<Self> {
         let ends = parts.iter().scan(0, |end, part| {
             *end += part.size;
             Some(*end)
         });
         let starts = std::iter::once(0).chain(ends).collect();
-        let first = parts.first().map(|part| open(&layout, &readers, part)).transpose()?;
+        let first = match (bytes, parts.first()) {
+            (Some(bytes), _) => Some(Blob::Memory(bytes)),
+            (None, Some(part)) => Some(open(&layout, &readers, part)?),
+            (None, None) => None,
+        };
         Ok(Self { open: first.map(|blob| (0, blob)), layout, readers, parts, starts, _pin: pin })
     }
 
@@ -136,14 +146,13 @@ fn open(layout: &Layout, readers: &Readers, part: &Part) -> Result<Blob> {
                 false => Err(BucketError::Damaged { what: path.display().to_string() }),
             }
         }
-        Home::Small => Ok(Blob::Memory(small(readers, &part.id)?)),
+        Home::Small => readers.read(|connection| small(connection, part)).map(Blob::Memory),
     }
 }
 
-fn small(readers: &Readers, id: &str) -> Result<Vec<u8>> {
-    let found = readers.read(|connection| {
-        let mut statement = connection.prepare_cached("SELECT bytes FROM small.blobs WHERE id = ?1")?;
-        Ok(statement.query_row([id], |row| row.get(0)).optional()?)
-    })?;
-    found.ok_or_else(|| BucketError::Damaged { what: format!("small blob {id}: it is missing") })
+/// The bytes of a small object.
+pub(crate) fn small(connection: &Connection, part: &Part) -> Result<Vec<u8>> {
+    let mut statement = connection.prepare_cached("SELECT bytes FROM small.blobs WHERE id = ?1")?;
+    let found = statement.query_row([&part.id], |row| row.get(0)).optional()?;
+    found.ok_or_else(|| BucketError::Damaged { what: format!("small blob {}: it is missing", part.id) })
 }

@@ -5,7 +5,15 @@ use crate::{BucketError, Result, Version};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-const COLUMNS: &str = "key, sequence, id, is_latest, is_marker, size, etag, modified, record";
+/// Selects what [`version_of`] reads.
+macro_rules! select_versions {
+    ($which:literal) => {
+        concat!(
+            "SELECT key, sequence, id, is_latest, is_marker, size, etag, modified, record FROM versions WHERE ",
+            $which
+        )
+    };
+}
 
 fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     let bytes = row.get_ref(column)?.as_blob()?;
@@ -50,19 +58,27 @@ fn version_of(row: &Row<'_>) -> rusqlite::Result<Version> {
     })
 }
 
+/// The newest version of a key, or the one that is named.
+pub(crate) fn find(connection: &Connection, key: &str, id: Option<&str>) -> Result<Option<Version>> {
+    match id {
+        None => latest(connection, key),
+        Some(id) => by_id(connection, key, id),
+    }
+}
+
 /// The newest version of a key, delete markers included.
 pub(crate) fn latest(connection: &Connection, key: &str) -> Result<Option<Version>> {
-    let sql = format!("SELECT {COLUMNS} FROM versions WHERE key = ?1 ORDER BY sequence DESC LIMIT 1");
-    let mut statement = connection.prepare_cached(&sql)?;
+    let sql = select_versions!("key = ?1 ORDER BY sequence DESC LIMIT 1");
+    let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row([key.as_bytes()], version_of).optional()?)
 }
 
 /// A version by its id.
 pub(crate) fn by_id(connection: &Connection, key: &str, id: &str) -> Result<Option<Version>> {
-    let sql = format!("SELECT {COLUMNS} FROM versions WHERE key = ?1 AND sequence = ?2 AND id = ?3");
+    let sql = select_versions!("key = ?1 AND sequence = ?2 AND id = ?3");
     match sequence_of(connection, key, id)? {
         Some(sequence) => {
-            let mut statement = connection.prepare_cached(&sql)?;
+            let mut statement = connection.prepare_cached(sql)?;
             Ok(statement.query_row(params![key.as_bytes(), sequence, id], version_of).optional()?)
         }
         None => Ok(None),

@@ -113,7 +113,7 @@ fn identity(account: &Account) -> Identity {
 
 #[async_trait]
 impl Directory for Folder {
-    async fn access_key(&self, id: &str) -> Result<Option<AccessKey>, DirectoryError> {
+    async fn access_key(&self, id: &str) -> Result<Option<Arc<AccessKey>>, DirectoryError> {
         let of_account = self.configuration.accounts.iter().find_map(|account| {
             let secret = account.keys.get(id)?.clone();
             Some(AccessKey { secret, identity: identity(account), rights: Rights::Account })
@@ -125,7 +125,7 @@ impl Directory for Folder {
             let rights = Rights::Buckets(buckets.collect());
             Some(AccessKey { secret: key.secret.clone(), identity: self.find(&key.owner)?, rights })
         };
-        Ok(of_account.or_else(of_buckets))
+        Ok(of_account.or_else(of_buckets).map(Arc::new))
     }
 
     async fn identity(&self, name: IdentityName<'_>) -> Result<Option<Identity>, DirectoryError> {

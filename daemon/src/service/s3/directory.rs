@@ -26,7 +26,7 @@ const REMEMBERED: usize = 4096;
 #[derive(Debug, Default)]
 struct Memory {
     revision: Revision,
-    keys: HashMap<String, AccessKey>,
+    keys: HashMap<String, Arc<AccessKey>>,
     buckets: HashMap<String, Remembered>,
 }
 
@@ -98,15 +98,15 @@ impl Remembered {
 
 #[async_trait]
 impl Directory for S3Directory {
-    async fn access_key(&self, id: &str) -> Result<Option<AccessKey>, DirectoryError> {
+    async fn access_key(&self, id: &str) -> Result<Option<Arc<AccessKey>>, DirectoryError> {
         let (revision, found) = self.recall(|memory| memory.keys.get(id).cloned())?;
         if found.is_some() {
             return Ok(found);
         }
         let wanted = id.to_owned();
-        let found = self.ask(move |service| service.s3_key(&wanted).map_err(told)).await?;
+        let found = self.ask(move |service| service.s3_key(&wanted).map_err(told)).await?.map(Arc::new);
         if let Some(key) = &found {
-            self.remember(revision, |memory| drop(memory.keys.insert(id.to_owned(), key.clone())));
+            self.remember(revision, |memory| drop(memory.keys.insert(id.to_owned(), Arc::clone(key))));
         }
         Ok(found)
     }
