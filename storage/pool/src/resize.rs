@@ -26,7 +26,9 @@ impl Pool {
         let outcome = self.driver.resize(cx, &live, new).or_else(|error| {
             let cx = cx.uncancellable();
             match error.kind() {
-                ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Unsupported(_) => Err(error),
+                ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::InUse | ErrorKind::Unsupported(_) => {
+                    Err(error)
+                }
                 // Full or cancelled: the old size is valid, so go back.
                 ErrorKind::NoSpace | ErrorKind::Cancelled => match self.driver.resize(&cx, &live, old) {
                     Ok(()) => Err(error),
