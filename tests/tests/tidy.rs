@@ -129,6 +129,36 @@ fn sql_stands_in_the_catalog_and_the_bucket_index_alone() {
     }
 }
 
+/// What a driver may have at most, in lines of code: neither blank, nor a comment, nor of tests.
+const DRIVER_LINES: usize = 1500;
+/// Drivers that are still larger, with what they have: they may shrink, not grow.
+const LARGER: [(&str, usize); 2] = [("ceph", 1704), ("zfs", 1855)];
+
+fn lines_of_code(path: &Path) -> usize {
+    let text = code(path);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    lines.count()
+}
+
+#[test]
+fn every_driver_is_small() {
+    let (folder, sources) = (root().join("storage/drivers/src"), sources());
+    for driver in ["btrfs", "ceph", "cephfs", "cephobject", "dir", "lvm", "zfs"] {
+        let own = folder.join(driver);
+        let files = sources.iter().filter(|path| path.starts_with(&own) && !path.ends_with("tests.rs"));
+        let lines: usize = files.map(|path| lines_of_code(path)).sum();
+        assert!(lines > 0, "there is no driver in {}", own.display());
+        let larger = LARGER.iter().find(|(name, _)| *name == driver);
+        let most = larger.map_or(DRIVER_LINES, |(_, lines)| *lines);
+        assert!(
+            lines <= most,
+            "{driver} has {lines} lines of code and may have {most}: move what drivers share above them"
+        );
+        let is_stale = larger.is_some() && lines <= DRIVER_LINES;
+        assert!(!is_stale, "{driver} is small now: take it out of the table in this test");
+    }
+}
+
 #[test]
 fn every_module_says_what_it_is() {
     for path in sources() {

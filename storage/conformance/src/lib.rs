@@ -53,6 +53,10 @@ const OF_DISKS: &[&str] = &[
     "delete_a_machine",
     "grow_a_disk",
     "copy_a_machine",
+    "copy_a_machine_across_pools",
+    "refresh_a_machine",
+    "refresh_a_machine_across_pools",
+    "refresh_a_disk_across_pools",
 ];
 
 /// All trials of one lab, named `lab::trial`.

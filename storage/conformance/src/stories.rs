@@ -114,6 +114,12 @@ fn refreshes() -> Vec<Story> {
             act: |world, cx| refresh(world, cx, 1, &volume()?, &custom(Content::Filesystem, "copy")?),
         },
         Story {
+            name: "refresh_a_machine_across_pools",
+            pools: 2,
+            prepare: |world| aged(world, 1, &machine("m1")?, &machine("m2")?),
+            act: |world, cx| refresh(world, cx, 1, &machine("m1")?, &machine("m2")?),
+        },
+        Story {
             name: "refresh_a_disk_across_pools",
             pools: 2,
             prepare: |world| aged(world, 1, &custom(Content::Block, "v1")?, &custom(Content::Block, "copy")?),
@@ -232,6 +238,12 @@ pub(crate) fn all(lab: &dyn Lab) -> Vec<Story> {
             act: |world, cx| {
                 copy(world, cx, world.other_pool(), &volume()?, &custom(Content::Filesystem, "copy")?)
             },
+        },
+        Story {
+            name: "copy_a_machine_across_pools",
+            pools: 2,
+            prepare: machine_with_snapshots,
+            act: |world, cx| copy(world, cx, world.other_pool(), &machine("m1")?, &machine("m2")?),
         },
     ];
     stories.extend(refreshes());

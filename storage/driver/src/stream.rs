@@ -1,6 +1,7 @@
 //! How a technology carries snapshots from one of its pools to another without looking into them.
 
-use crate::{Cx, Place, Result, VolumeSpec};
+use crate::{Content, Cx, Place, Result, VolumeSpec};
+use larder_base::Ticket;
 use std::fmt;
 use std::fs::File;
 
@@ -10,23 +11,43 @@ use std::fs::File;
 ///
 /// Snapshots are carried oldest first, each as what differs from one that both ends have; the volume itself comes last.
 pub trait Stream: fmt::Debug + Send + Sync {
+    /// Which contents it carries.
+    fn contents(&self) -> &'static [Content];
+
     /// What this end speaks; `None` where the pool can take no part.
     fn end(&self) -> Result<Option<StreamEnd>>;
 
     /// What a snapshot is known by on every pool that it was carried to; `None` when no stream can carry it.
     fn identity(&self, cx: &Cx<'_>, snapshot: &Place) -> Result<Option<String>>;
 
-    /// Makes a picture of a live volume that can be sent, staged under the ticket of `cx`, and tells where; the pool destroys it
-    /// as any staged place. What no stream can carry is `Unsupported(Need::Stream)` before any change.
-    fn picture(&self, cx: &Cx<'_>, of: &Place) -> Result<Place>;
+    /// Where the picture of a live volume is while work under `ticket` needs it: a place that is swept by that ticket.
+    fn picture_place(&self, of: &Place, ticket: &Ticket) -> Place;
+
+    /// Makes a picture of a live volume that can be sent, at its [`Stream::picture_place`]; the pool destroys it. What no stream
+    /// can carry is `Unsupported(Need::Stream)` before any change.
+    fn picture(&self, cx: &Cx<'_>, of: &Place, at: &Place) -> Result<()>;
 
     /// Writes a snapshot or picture into a pipe; with `base`, a snapshot that the other end has too, only what differs.
     /// Changes nothing.
     fn send(&self, cx: &Cx<'_>, from: &Place, base: Option<&Place>, into: File) -> Result<()>;
 
-    /// Reads from a pipe what [`Stream::send`] writes: a snapshot of a staged volume, or, last, the staged volume itself as
-    /// `spec` wants it.
-    fn receive(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec, from: File) -> Result<()>;
+    /// Makes what a staged volume is received into. `base` is the snapshot of this pool that it will be built on, if any.
+    fn begin(&self, cx: &Cx<'_>, at: &Place, base: Option<&Place>, spec: &VolumeSpec) -> Result<()>;
+
+    /// Reads from a pipe what [`Stream::send`] writes on top of `base`, this pool's: a snapshot of a staged volume, or, last,
+    /// the staged volume itself as `spec` wants it.
+    ///
+    /// The first `base` may be a snapshot of the live volume that is brought up to date. Where snapshots can't leave their volume
+    /// (no [`Restore::Exchange`](crate::Restore::Exchange)), the staged volume then either has that snapshot and all before it, or
+    /// [`Driver::rename`](crate::Driver::rename) moves them to it all the same.
+    fn receive(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        base: Option<&Place>,
+        spec: &VolumeSpec,
+        from: File,
+    ) -> Result<()>;
 }
 
 /// What one end of a stream speaks, and where it is.
@@ -34,13 +55,13 @@ pub trait Stream: fmt::Debug + Send + Sync {
 pub struct StreamEnd {
     /// Ends of one format understand each other.
     pub format: &'static str,
-    /// What the pool's bytes are on. Within one home blocks are shared by other means, so there is no stream.
-    pub home: String,
+    /// What the pool's bytes are on, if files that are copied share blocks there: within one home there is no stream.
+    pub home: Option<String>,
 }
 
 impl StreamEnd {
     /// Whether a stream from `source` can be read here.
     pub fn understands(&self, source: &Self) -> bool {
-        self.format == source.format && self.home != source.home
+        self.format == source.format && (self.home.is_none() || self.home != source.home)
     }
 }

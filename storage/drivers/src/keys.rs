@@ -1,5 +1,6 @@
 //! The keys that volumes have whatever the driver.
 
+use crate::filesystem::NAMES;
 use larder_storage_driver::{ConfigKey, KeyScope, KeyType};
 
 /// A volume's key.
@@ -72,6 +73,24 @@ pub(crate) const SOURCE: [ConfigKey; 4] = [
         KeyType::Boolean,
         "Whether the source is taken over as it is instead of being formatted",
     ),
+];
+
+/// Keys of the peers that do nothing here.
+pub(crate) const RSYNC: [ConfigKey; 2] = [
+    pool("rsync.bwlimit", KeyType::Text, "", COMPATIBLE),
+    pool("rsync.compression", KeyType::Boolean, "true", COMPATIBLE),
+];
+const COMPATIBLE: &str = "Accepted for compatibility; copies are made without rsync";
+
+/// What is made on a volume's own device, for drivers that give it one.
+pub(crate) const ON_DEVICE: [ConfigKey; 2] = [
+    volume_fixed(
+        "block.filesystem",
+        KeyType::OneOf(NAMES),
+        "ext4",
+        "Filesystem of a volume with files on a device of its own",
+    ),
+    volume_fixed("block.create_options", KeyType::Text, "", "More arguments for the mkfs of such a volume"),
 ];
 
 /// The keys of every volume.

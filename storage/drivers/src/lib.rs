@@ -14,7 +14,9 @@ mod folders;
 mod keys;
 pub mod lvm;
 pub mod memory;
+mod refusal;
 mod source;
+mod spelling;
 mod supported;
 pub mod zfs;
 

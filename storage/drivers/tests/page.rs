@@ -2,7 +2,7 @@
 
 use larder_storage_driver::{
     Capabilities, CloneKind, Config, ConfigKey, Content, KeyScope, KeyType, Quota, Restore, Shrink,
-    SnapshotKind,
+    SnapshotKind, Stream,
 };
 use larder_storage_drivers::dir::Dir;
 use larder_storage_drivers::{PoolSetup, SUPPORTED, Supported, load};
@@ -28,8 +28,8 @@ A size that is enforced by a quota changes both ways while the volume is in use.
 it, btrfs always, xfs never. A disk grows while nobody uses it, with every driver.
 
 What is copied within a pool of clones shares its blocks. Between pools files and disks are copied as they are, holes, links,
-owners, attributes and access lists included; a refresh writes what differs. Trees of files go by a stream between two pools of a
-driver that has one, and a refresh sends what has changed since the newest snapshot that both have
+owners, attributes and access lists included; a refresh writes what differs. Between two pools of a driver that has a stream
+volumes go by that, and a refresh sends what has changed since the newest snapshot that both have
 ([when not](adr/0022-streams-between-pools.md)).
 
 `cephobject` is not in this table: it keeps buckets alone, at a Ceph object gateway which also serves them
@@ -45,7 +45,7 @@ shrinks only while not in use; xfs never shrinks.
 struct Shape {
     title: &'static str,
     capabilities: Capabilities,
-    has_stream: bool,
+    carries: &'static [Content],
 }
 
 fn keys_of(driver: &str) -> Result<&'static [ConfigKey], Failure> {
@@ -67,10 +67,14 @@ fn loaded(driver: &str, config: &[(&str, &str)]) -> Result<Box<dyn larder_storag
 fn shapes() -> Result<Vec<Shape>, Failure> {
     let can = |title, driver, config: &[(&str, &str)]| -> Result<Shape, Failure> {
         let driver = loaded(driver, config)?;
-        Ok(Shape { title, capabilities: driver.capabilities(), has_stream: driver.stream().is_some() })
+        Ok(Shape {
+            title,
+            capabilities: driver.capabilities(),
+            carries: driver.stream().map_or(&[], Stream::contents),
+        })
     };
     let (title, capabilities) = ("dir, with project quotas", Dir::capabilities_with(true));
-    let quota = Shape { title, capabilities, has_stream: false };
+    let quota = Shape { title, capabilities, carries: &[] };
     Ok(vec![
         can("dir", "dir", &[])?,
         quota,
@@ -127,8 +131,15 @@ fn capabilities(page: &mut String) -> Result<(), Failure> {
     for (question, answer) in ROWS {
         row(page, question, shapes.iter().map(|shape| answer(&shape.capabilities)))?;
     }
-    let way = |shape: &Shape| if shape.has_stream { "a stream" } else { "files" }.to_owned();
-    row(page, "Carries trees to another pool of its kind as", shapes.iter().map(way))
+    let way = |shape: &Shape| {
+        let all = shape.capabilities.contents.iter();
+        match all.filter(|content| shape.carries.contains(content)).count() {
+            0 => "copied".to_owned(),
+            count if count == shape.capabilities.contents.len() => "sent by a stream".to_owned(),
+            _ => "trees sent by a stream, disks copied".to_owned(),
+        }
+    };
+    row(page, "To another pool of its kind a volume is", shapes.iter().map(way))
 }
 
 fn row(page: &mut String, first: &str, cells: impl Iterator<Item = String>) -> Result<(), Failure> {

@@ -70,7 +70,7 @@ impl Exchange {
 impl Pool {
     /// How a refresh of this pool's volume will be done, for [`Intent::Refresh`](crate::Intent::Refresh).
     pub fn plan_refresh(&self, cx: &Cx<'_>, plan: &RefreshPlan<'_>) -> Exchange {
-        let staying = plan.snapshots.iter().filter(|snapshot| !snapshot.is_new && self.moves_snapshots());
+        let staying = plan.snapshots.iter().filter(|snapshot| !snapshot.is_new);
         Exchange {
             volume: plan.spec.id.clone(),
             built: KeptId::random(),
@@ -81,8 +81,8 @@ impl Pool {
     }
 
     /// Whether a snapshot can go from one volume to another. Where a technology rolls back in place, snapshots are part
-    /// of their volume, and those that stay are copied.
-    fn moves_snapshots(&self) -> bool {
+    /// of their volume: those that stay are copied, or go over to what a stream built on them.
+    pub(crate) fn moves_snapshots(&self) -> bool {
         self.driver.capabilities().restore == Restore::Exchange
     }
 
@@ -141,11 +141,11 @@ impl Pool {
         plan: &RefreshPlan<'_>,
     ) -> Result<()> {
         let live = Place::live(&plan.spec.id);
-        if !self.moves_snapshots() {
-            return self.stage_anew(cx, staged, source, plan);
-        }
         if self.stage_refresh_streamed(cx, staged, source, plan)? {
             return Ok(());
+        }
+        if !self.moves_snapshots() {
+            return self.stage_anew(cx, staged, source, plan);
         }
         self.stage_from(cx, staged, &live, plan.spec)?;
         if live.volume.has_disk() {
@@ -214,12 +214,7 @@ impl Pool {
         if places.contains(&built) {
             // The rest of it may still be staged.
             self.driver.rename(cx, &live.staged(&exchange.ticket), &built)?;
-            for name in &exchange.staying {
-                let (from, to) = (live.at_snapshot(name), built.at_snapshot(name));
-                if places.contains(&from) || places.contains(&to) {
-                    self.driver.rename(cx, &from, &to)?;
-                }
-            }
+            self.move_staying(cx, exchange)?;
             self.driver.rename(cx, &live, &old)?;
             self.driver.rename(cx, &built, &ready)?;
         } else if places.contains(&ready) {
@@ -230,6 +225,24 @@ impl Pool {
         }
         self.driver.rename(cx, &ready, &live)?;
         Ok(Settled::Finished)
+    }
+
+    /// Moves the snapshots that stay to what was built, unless it was built with them.
+    fn move_staying(&self, cx: &Cx<'_>, exchange: &Exchange) -> Result<()> {
+        let (live, built, places) = (exchange.live(), exchange.built(), self.driver.list(cx)?);
+        let is_there = |at: &Place, name: &SnapshotName| places.contains(&at.at_snapshot(name));
+        let is_one = |name: &&SnapshotName| is_there(&live, name) != is_there(&built, name);
+        let moving: Vec<_> = exchange.staying.iter().filter(is_one).collect();
+        // Where they can't move one by one, those that go would come along.
+        if !self.moves_snapshots() && moving.iter().any(|name| is_there(&live, name)) {
+            let goes = |place: &&Place| {
+                let name = place.snapshot.as_ref().filter(|_| place.main() == live);
+                name.is_some_and(|name| !exchange.staying.contains(name))
+            };
+            places.iter().filter(goes).try_for_each(|going| self.driver.destroy(cx, going))?;
+        }
+        let move_one = |name| self.driver.rename(cx, &live.at_snapshot(name), &built.at_snapshot(name));
+        moving.into_iter().try_for_each(move_one)
     }
 }
 

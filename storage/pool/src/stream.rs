@@ -16,18 +16,33 @@ struct Carrier<'a> {
     to: &'a dyn Stream,
     staged: &'a Place,
     spec: &'a VolumeSpec,
-    base: Option<Place>,
+    base: Option<Base>,
+}
+
+/// A snapshot that both ends have.
+#[derive(Debug, Clone)]
+struct Base {
+    theirs: Place,
+    ours: Place,
 }
 
 impl Carrier<'_> {
+    fn theirs(&self) -> Option<&Place> {
+        self.base.as_ref().map(|base| &base.theirs)
+    }
+
+    fn ours(&self) -> Option<&Place> {
+        self.base.as_ref().map(|base| &base.ours)
+    }
+
     /// Carries one snapshot or picture of the source to `at`.
     fn carry(&self, cx: &Cx<'_>, from: &Place, at: &Place) -> Result<()> {
         cx.checkpoint()?;
         let (reader, writer) = io::pipe()?;
         let (reader, writer) = (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)));
         let (sent, received) = std::thread::scope(|scope| {
-            let sending = scope.spawn(|| self.from.send(cx, from, self.base.as_ref(), writer));
-            let received = self.to.receive(cx, at, self.spec, reader);
+            let sending = scope.spawn(|| self.from.send(cx, from, self.theirs(), writer));
+            let received = self.to.receive(cx, at, self.ours(), self.spec, reader);
             let died = |_| Err(StorageError::new(ErrorKind::Unexpected, "the sender of a stream died"));
             (sending.join().unwrap_or_else(died), received)
         });
@@ -46,9 +61,9 @@ impl Carrier<'_> {
     fn carry_all(&mut self, cx: &Cx<'_>, names: &[SnapshotName], last: &Place) -> Result<()> {
         let live = Place::live(self.source.volume);
         for name in names {
-            let from = live.at_snapshot(name);
-            self.carry(cx, &from, &self.staged.at_snapshot(name))?;
-            self.base = Some(from);
+            let (theirs, ours) = (live.at_snapshot(name), self.staged.at_snapshot(name));
+            self.carry(cx, &theirs, &ours)?;
+            self.base = Some(Base { theirs, ours });
         }
         self.carry(cx, last, self.staged)
     }
@@ -79,22 +94,41 @@ impl Pool {
         plan: &RefreshPlan<'_>,
     ) -> Result<bool> {
         let Some(mut carrier) = self.carrier(cx, staged, source, plan.spec)? else { return Ok(false) };
-        let (ours, theirs) = (Place::live(&plan.spec.id), Place::live(source.volume));
-        let there = source.pool.driver.list(cx)?;
-        for snapshot in plan.snapshots.iter().rev().filter(|snapshot| !snapshot.is_new) {
-            let (ours, theirs) = (ours.at_snapshot(&snapshot.name), theirs.at_snapshot(&snapshot.name));
-            let known = carrier.to.identity(cx, &ours)?;
-            if known.is_some() && there.contains(&theirs) && carrier.from.identity(cx, &theirs)? == known {
-                carrier.base = Some(theirs);
-                break;
-            }
-        }
+        carrier.base = self.common_base(cx, &carrier, plan)?;
         if carrier.base.is_none() {
             return Ok(false);
         }
         let new = plan.snapshots.iter().filter(|snapshot| snapshot.is_new);
         let names: Vec<SnapshotName> = new.map(|snapshot| snapshot.name.clone()).collect();
         self.stage_carried(cx, carrier, &names)
+    }
+
+    /// The newest snapshot that stays and that the source has too. Where snapshots can't leave their volume, only what comes after
+    /// all those that stay can be built on them.
+    fn common_base(
+        &self,
+        cx: &Cx<'_>,
+        carrier: &Carrier<'_>,
+        plan: &RefreshPlan<'_>,
+    ) -> Result<Option<Base>> {
+        let count = plan.snapshots.iter().filter(|snapshot| !snapshot.is_new).count();
+        let are_first = plan.snapshots.iter().take(count).all(|snapshot| !snapshot.is_new);
+        let candidates = match self.moves_snapshots() {
+            true => count,
+            false if are_first => 1,
+            false => 0,
+        };
+        let there = carrier.source.pool.driver.list(cx)?;
+        let staying = plan.snapshots.iter().rev().filter(|snapshot| !snapshot.is_new);
+        for snapshot in staying.take(candidates) {
+            let ours = Place::live(&plan.spec.id).at_snapshot(&snapshot.name);
+            let theirs = Place::live(carrier.source.volume).at_snapshot(&snapshot.name);
+            let known = carrier.to.identity(cx, &ours)?;
+            if known.is_some() && there.contains(&theirs) && carrier.from.identity(cx, &theirs)? == known {
+                return Ok(Some(Base { theirs, ours }));
+            }
+        }
+        Ok(None)
     }
 
     /// The ends, where both pools have one and they understand each other.
@@ -108,6 +142,10 @@ impl Pool {
         let (Some(from), Some(to)) = (source.pool.driver.stream(), self.driver.stream()) else {
             return Ok(None);
         };
+        let content = &source.volume.content;
+        if !from.contents().contains(content) || !to.contents().contains(content) {
+            return Ok(None);
+        }
         let (Some(there), Some(here)) = (from.end()?, to.end()?) else { return Ok(None) };
         let is_open = here.understands(&there) && self.surely_fits(cx, source, spec)?;
         Ok(is_open.then_some(Carrier { source, from, to, staged, spec, base: None }))
@@ -129,7 +167,7 @@ impl Pool {
             }
         }
         let staged = carrier.staged;
-        let carried = self.driver.create(cx, staged, carrier.spec).and_then(|()| {
+        let carried = carrier.to.begin(cx, staged, carrier.ours(), carrier.spec).and_then(|()| {
             let source = carrier.source;
             match source.snapshot {
                 Some(_) => carrier.carry_all(cx, names, &source.place()),
@@ -157,9 +195,9 @@ impl Pool {
         live: &Place,
         work: impl FnOnce(&Place) -> Result<T>,
     ) -> Result<T> {
-        let staged = live.staged(cx.ticket());
-        let outcome = stream.picture(cx, live).and_then(|picture| work(&picture));
-        match (outcome, self.destroy_unseen(cx, &staged)) {
+        let picture = stream.picture_place(live, cx.ticket());
+        let outcome = stream.picture(cx, live, &picture).and_then(|()| work(&picture));
+        match (outcome, self.destroy_unseen(cx, &picture)) {
             (outcome, Ok(())) => outcome,
             (Ok(_), Err(stuck)) => Err(stuck),
             (Err(error), Err(stuck)) => Err(error.with_undo_failures(vec![stuck])),

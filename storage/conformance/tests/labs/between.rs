@@ -133,7 +133,8 @@ fn names(of: &[&str]) -> Result<Vec<SnapshotName>> {
     of.iter().map(|name| Ok(name.parse()?)).collect()
 }
 
-fn go_across(from: &dyn Lab, to: &dyn Lab, content: Content) -> Outcome {
+/// Takes a volume with its snapshots from a pool of one lab to a pool of another, and brings the copy up to date.
+pub(super) fn go_across(from: &dyn Lab, to: &dyn Lab, content: Content) -> Outcome {
     let locks = Locks::new();
     let (one, other) = (Side::new(from, "one", &locks)?, Side::new(to, "other", &locks)?);
     let (source, copy) = (volume(content, "v1")?, volume(content, "copy")?);
@@ -201,14 +202,17 @@ fn refresh(
     Ok(host)
 }
 
-/// Where both pools speak the same stream, trees must have come through it, `count` of them.
+/// Where both pools speak the same stream of such a content, `count` snapshots and volumes must have come through it.
 fn took_the_stream(one: &Pool, other: &Pool, content: Content, host: &FaultHost, count: usize) -> Outcome {
-    let end = |pool: &Pool| pool.driver().stream().map(larder_storage_driver::Stream::end).transpose();
-    let (one, other) = (end(one)?.flatten(), end(other)?.flatten());
+    let stream = |pool: &Pool| -> Result<_> {
+        let stream = pool.driver().stream().filter(|stream| stream.contents().contains(&content));
+        stream.map(larder_storage_driver::Stream::end).transpose()
+    };
+    let (one, other) = (stream(one)?.flatten(), stream(other)?.flatten());
     let understood = one.zip(other).is_some_and(|(one, other)| other.understands(&one));
-    let expected = if understood && content == Content::Filesystem { count } else { 0 };
+    let expected = if understood { count } else { 0 };
     let received = host.changing_steps().iter().filter(|step| step.contains(" receive ")).count();
-    same(&received, &expected, "trees that came through a stream")
+    same(&received, &expected, "what came through a stream")
 }
 
 fn must_be_the_same(

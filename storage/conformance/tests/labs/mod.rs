@@ -13,6 +13,7 @@ pub(crate) mod lvm_trials;
 pub(crate) mod machine;
 pub(crate) mod zfs;
 pub(crate) mod zfs_pools;
+pub(crate) mod zfs_streams;
 pub(crate) mod zfs_trials;
 
 use super::{Mounted, fast_folder, mounted, scratch};

@@ -35,7 +35,8 @@ pub(crate) fn all() -> Vec<Trial> {
             run().map_err(|error| Failed::from(chain(error.as_ref())))
         })
     };
-    own.into_iter().chain(super::zfs_pools::TRIALS.iter().copied()).map(trial).collect()
+    let others = super::zfs_pools::TRIALS.iter().chain(super::zfs_streams::TRIALS);
+    own.into_iter().chain(others.copied()).map(trial).collect()
 }
 
 /// An error with its causes, in one line.
@@ -48,7 +49,7 @@ pub(super) fn folder() -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("larder-zfs-").tempdir_in("/dev/shm")
 }
 
-fn lab(keys: &[(&str, &str)]) -> std::result::Result<ZfsLab, Box<dyn std::error::Error>> {
+pub(super) fn lab(keys: &[(&str, &str)]) -> std::result::Result<ZfsLab, Box<dyn std::error::Error>> {
     Ok(ZfsLab::new(folder()?, keys)?)
 }
 
@@ -60,7 +61,7 @@ pub(super) fn custom(name: &str) -> Result<VolumeId> {
     volume(VolumeKind::Custom, Content::Filesystem, name)
 }
 
-fn spec(volume: &VolumeId, keys: &[(&str, &str)]) -> VolumeSpec {
+pub(super) fn spec(volume: &VolumeId, keys: &[(&str, &str)]) -> VolumeSpec {
     let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     VolumeSpec { config, ..VolumeSpec::new(volume.clone()) }
 }
@@ -79,7 +80,7 @@ pub(super) fn fails<T: std::fmt::Debug>(outcome: Result<T>, kind: ErrorKind, wor
     }
 }
 
-fn property(name: &str, dataset: &str) -> std::result::Result<String, String> {
+pub(super) fn property(name: &str, dataset: &str) -> std::result::Result<String, String> {
     Ok(run("zfs", &["get", "-Hp", "-o", "value", name, dataset])?.trim_end().to_owned())
 }
 

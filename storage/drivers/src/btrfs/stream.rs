@@ -8,10 +8,10 @@
 use super::subvolume::{self, SetReadOnly, Snapshot, Spot};
 use super::{Btrfs, ioctl};
 use crate::folders::make_folder;
-use larder_base::Cancel;
 use larder_base::host::{Act, Cmd, FsAct, Input, Tool};
+use larder_base::{Cancel, Ticket};
 use larder_storage_driver::{
-    Cx, ErrorKind, Need, Place, Result, StorageError, Stream, StreamEnd, VolumeSpec,
+    Content, Cx, Driver, ErrorKind, Need, Place, Result, StorageError, Stream, StreamEnd, VolumeSpec,
 };
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -63,33 +63,39 @@ fn names(folder: &Path) -> io::Result<BTreeSet<OsString>> {
 }
 
 impl Stream for Btrfs {
+    fn contents(&self) -> &'static [Content] {
+        &[Content::Filesystem]
+    }
+
     fn end(&self) -> Result<Option<StreamEnd>> {
         let root = File::open(self.layout.root())?;
         // Where the pool is a plain directory, what a stream builds on is not found from there.
         let is_subvolume = root.metadata()?.ino() == ioctl::ROOT_INODE;
         let home = ioctl::filesystem_of(&root).filter(|_| is_subvolume);
-        Ok(home.map(|home| StreamEnd { format: "btrfs", home: home.to_string() }))
+        Ok(home.map(|home| StreamEnd { format: "btrfs", home: Some(home.to_string()) }))
     }
 
     fn identity(&self, _: &Cx<'_>, snapshot: &Place) -> Result<Option<String>> {
         let path = self.present(snapshot)?;
-        if snapshot.volume.has_disk() || subvolume::has_nested(&path)? || !subvolume::is_read_only(&path)? {
+        if subvolume::has_nested(&path)? || !subvolume::is_read_only(&path)? {
             return Ok(None);
         }
         let identity = ioctl::identity(&File::open(path)?)?;
         Ok(Some(identity.received.map_or(identity.own, |(received, _)| received).to_string()))
     }
 
-    fn picture(&self, cx: &Cx<'_>, of: &Place) -> Result<Place> {
+    fn picture_place(&self, of: &Place, ticket: &Ticket) -> Place {
+        of.staged(ticket)
+    }
+
+    fn picture(&self, cx: &Cx<'_>, of: &Place, at: &Place) -> Result<()> {
         let path = self.present(of)?;
-        if of.volume.has_disk() || subvolume::has_nested(&path)? {
-            let message = format!("{of} can't be sent: it has a disk, or other subvolumes in it");
+        if subvolume::has_nested(&path)? {
+            let message = format!("{of} can't be sent: it has other subvolumes in it");
             return Err(StorageError::unsupported(Need::Stream, message));
         }
-        let picture = of.staged(cx.ticket());
-        let to = Spot::at(self.layout.path(&picture));
-        cx.act(&Snapshot { from: Spot::at(path), to, read_only: true })?;
-        Ok(picture)
+        let to = Spot::at(self.layout.path(at));
+        cx.act(&Snapshot { from: Spot::at(path), to, read_only: true })
     }
 
     fn send(&self, cx: &Cx<'_>, from: &Place, base: Option<&Place>, into: File) -> Result<()> {
@@ -101,7 +107,19 @@ impl Stream for Btrfs {
         cx.run(&cmd).map(|_| ())
     }
 
-    fn receive(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec, from: File) -> Result<()> {
+    fn begin(&self, cx: &Cx<'_>, at: &Place, _: Option<&Place>, spec: &VolumeSpec) -> Result<()> {
+        self.create(cx, at, spec)
+    }
+
+    /// What it is built on is found by what that was received as.
+    fn receive(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        _: Option<&Place>,
+        spec: &VolumeSpec,
+        from: File,
+    ) -> Result<()> {
         let folder = self.layout.snapshots(at);
         make_folder(cx, &folder)?;
         let received = self.take(cx, &folder, from)?;

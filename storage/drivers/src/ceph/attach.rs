@@ -2,10 +2,11 @@
 
 use super::Ceph;
 use super::device::{self, Mapped};
-use super::layout::{Part, Spelled};
+use super::layout::Spelled;
 use super::parse::Refusal;
 use super::run::run;
 use crate::filesystem::{Filesystem, is_mounted, is_writable};
+use crate::spelling::Part;
 use larder_base::host::FsAct;
 use larder_storage_driver::{Attached, Cx, ErrorKind, Mode, Place, Result, StorageError};
 use std::path::{Path, PathBuf};

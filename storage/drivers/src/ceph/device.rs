@@ -4,6 +4,7 @@
 
 use super::layout::Spelled;
 use crate::bounded::Bounded;
+use crate::filesystem::mounts;
 use larder_base::Cancel;
 use larder_base::host::{Act, FsAct};
 use larder_storage_driver::{Cx, Result};
@@ -85,18 +86,8 @@ pub(super) fn printed(text: &str) -> PathBuf {
 
 /// Where a device is mounted, as this process sees it.
 pub(super) fn mount_points(device: &Path) -> Result<Vec<PathBuf>> {
-    Ok(read_mount_points(&fs::read_to_string("/proc/self/mountinfo")?, device))
-}
-
-/// The mount point is the fifth field, the source the second after a lone dash. Below the folders of ours no name has white
-/// space, which would be written otherwise.
-fn read_mount_points(text: &str, device: &Path) -> Vec<PathBuf> {
-    let read = |line: &str| {
-        let (place, what) = line.split_once(" - ")?;
-        let source = what.split(' ').nth(1)?;
-        (Path::new(source) == device).then(|| place.split(' ').nth(4).map(PathBuf::from)).flatten()
-    };
-    text.lines().filter_map(read).collect()
+    let of_it = mounts()?.into_iter().filter(|mounted| Path::new(&mounted.source) == device);
+    Ok(of_it.map(|mounted| mounted.target).collect())
 }
 
 /// Mounts a device; gives up when the kernel does not answer.
@@ -159,21 +150,6 @@ impl Act for Unmap {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_of_one_device_are_read() {
-        // `cat /proc/self/mountinfo` with two images mounted, Linux 6.12.
-        let text = "\
-50 31 254:0 / /pool/custom/default_v1 rw,nosuid,nodev,relatime - ext4 /dev/rbd0 rw,discard
-51 31 254:16 / /pool/custom-snapshots/default_v1/s0 ro,nosuid,nodev,relatime shared:7 - ext4 /dev/rbd1 ro,norecovery
-52 31 254:160 / /pool/custom/default_v2 rw - xfs /dev/rbd10 rw
-garbage
-";
-        let at = |device: &str| read_mount_points(text, Path::new(device));
-        assert_eq!(at("/dev/rbd0"), [Path::new("/pool/custom/default_v1")]);
-        assert_eq!(at("/dev/rbd1"), [Path::new("/pool/custom-snapshots/default_v1/s0")]);
-        assert_eq!(at("/dev/rbd2"), Vec::<PathBuf>::new());
-    }
 
     #[test]
     fn devices_tell_what_they_are_of() {

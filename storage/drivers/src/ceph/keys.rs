@@ -2,12 +2,11 @@
 
 use super::command::Commands;
 use crate::PoolSetup;
-use crate::filesystem::{Filesystem, NAMES};
-use crate::keys::{COMMON, joined, pool, pool_fixed, volume, volume_fixed};
+use crate::filesystem::Filesystem;
+use crate::keys::{COMMON, ON_DEVICE, RSYNC, joined, pool, pool_fixed, volume};
 use larder_base::ByteSize;
 use larder_storage_driver::{Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, is_true};
 
-const RSYNC: &str = "Accepted for compatibility; copies are made without rsync";
 /// What the kernel's RBD can have; `layering` is what the peers give.
 const FEATURES: &[&str] =
     &["layering", "striping", "exclusive-lock", "object-map", "fast-diff", "deep-flatten"];
@@ -15,9 +14,11 @@ const FEATURES: &[&str] =
 const IDENTITY: &str = "volatile.pool.identity";
 
 /// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<{ COMMON.len() + OWN.len() }>(&[&COMMON, &OWN]);
+pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<
+    { COMMON.len() + RSYNC.len() + ON_DEVICE.len() + OWN.len() },
+>(&[&COMMON, &OWN, &ON_DEVICE, &RSYNC]);
 
-const OWN: [ConfigKey; 17] = [
+const OWN: [ConfigKey; 13] = [
     pool_fixed("source", KeyType::Text, "The same as ceph.osd.pool_name"),
     pool_fixed(
         "source.recover",
@@ -56,16 +57,12 @@ const OWN: [ConfigKey; 17] = [
         "layering",
         "Features of new images, with commas: layering, striping, exclusive-lock, object-map, fast-diff, deep-flatten",
     ),
-    pool("rsync.bwlimit", KeyType::Text, "", RSYNC),
-    pool("rsync.compression", KeyType::Boolean, "true", RSYNC),
-    volume_fixed("block.filesystem", KeyType::OneOf(NAMES), "ext4", "Filesystem of a volume with files"),
     volume(
         "block.mount_options",
         KeyType::Text,
         "discard",
         "Mount options; as the pool has them for all volumes",
     ),
-    volume_fixed("block.create_options", KeyType::Text, "", "Options of mkfs"),
 ];
 
 /// What the keys of a pool say.

@@ -3,7 +3,7 @@
 
 use super::parse::Row;
 use crate::filesystem::Filesystem;
-use larder_base::Ticket;
+use crate::spelling::{self, Part};
 use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,31 +23,6 @@ const DISK: &str = ".block";
 const ISO: &str = ".iso";
 /// What a folder's name may have at most.
 const LONGEST_NAME: usize = 255;
-
-/// One of the images that a volume is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
-    /// A tree of files, on a filesystem of its own.
-    Filesystem,
-    /// A disk.
-    Disk,
-}
-
-impl Part {
-    /// The parts of a volume, the main part last.
-    pub(super) fn of(volume: &VolumeId) -> &'static [Self] {
-        match (volume.has_filesystem(), volume.has_disk()) {
-            (true, true) => &[Self::Filesystem, Self::Disk],
-            (_, true) => &[Self::Disk],
-            (_, false) => &[Self::Filesystem],
-        }
-    }
-
-    /// The part that decides whether a volume is there.
-    pub(super) fn main(volume: &VolumeId) -> Self {
-        if volume.has_disk() { Self::Disk } else { Self::Filesystem }
-    }
-}
 
 /// An image, or one of its snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,16 +61,6 @@ fn prefix(kind: VolumeKind) -> &'static str {
     }
 }
 
-fn folder(kind: VolumeKind) -> &'static str {
-    match kind {
-        VolumeKind::Container => "containers",
-        VolumeKind::VirtualMachine => "virtual-machines",
-        VolumeKind::Image => "images",
-        VolumeKind::Custom => "custom",
-        VolumeKind::Bucket => "buckets",
-    }
-}
-
 /// What ends the name of a part.
 fn suffix(volume: &VolumeId, part: Part) -> &'static str {
     match (part, volume.content) {
@@ -105,33 +70,17 @@ fn suffix(volume: &VolumeId, part: Part) -> &'static str {
     }
 }
 
-/// How the place of an area begins.
-fn area_prefix(area: &Area) -> String {
-    match area {
-        Area::Live => String::new(),
-        Area::Staging(ticket) => format!("{OURS}staging.{ticket}."),
-        Area::Trash(ticket) => format!("{OURS}trash.{ticket}."),
-        Area::Kept(id) => format!("{OURS}kept.{id}."),
-    }
+/// How the name of an image or snapshot in an area begins.
+fn begin(area: &Area) -> String {
+    if *area == Area::Live { String::new() } else { format!("{OURS}{}", spelling::area_prefix(area)) }
 }
 
 /// The area that a name says, and what follows.
 fn read_area(name: &str) -> Option<(Area, &str)> {
-    let Some(name) = name.strip_prefix(OURS) else { return Some((Area::Live, name)) };
-    let (word, rest) = name.split_once('.')?;
-    if word == "kept" {
-        let (id, rest) = rest.split_once('.')?;
-        return Some((Area::Kept(id.parse().ok()?), rest));
+    match name.strip_prefix(OURS) {
+        Some(name) => spelling::read_area(name),
+        None => Some((Area::Live, name)),
     }
-    // A ticket has two dots of its own.
-    let (end, _) = rest.match_indices('.').nth(2)?;
-    let ticket: Ticket = rest[..end].parse().ok()?;
-    let area = match word {
-        "staging" => Area::Staging(ticket),
-        "trash" => Area::Trash(ticket),
-        _ => return None,
-    };
-    Some((area, &rest[end + 1..]))
 }
 
 /// A new name for an image that is gone but for its clones.
@@ -201,37 +150,24 @@ impl Layout {
     pub(super) fn spelled(&self, at: &Place, part: Part) -> Spelled {
         let name = self.name(&at.volume, part);
         match (&at.snapshot, &at.area) {
-            (None, area) => Spelled::image(format!("{}{name}", area_prefix(area))),
+            (None, area) => Spelled::image(format!("{}{name}", begin(area))),
             (Some(snapshot), Area::Trash(_)) => {
-                Spelled::image(name).at(format!("{}{snapshot}", area_prefix(&at.area)))
+                Spelled::image(name).at(format!("{}{snapshot}", begin(&at.area)))
             }
             (Some(snapshot), area) => {
-                Spelled::image(format!("{}{name}", area_prefix(area))).at(format!("{SNAPSHOT}{snapshot}"))
+                Spelled::image(format!("{}{name}", begin(area))).at(format!("{SNAPSHOT}{snapshot}"))
             }
         }
     }
 
     /// Where the files of a place are mounted.
     pub(super) fn mount_point(&self, at: &Place) -> PathBuf {
-        let folder = folder(at.volume.kind);
-        match (&at.area, &at.snapshot) {
-            (Area::Live, None) => self.root.join(folder).join(at.volume.entry()),
-            (Area::Live, Some(name)) => {
-                self.root.join(format!("{folder}-snapshots")).join(at.volume.entry()).join(name.as_str())
-            }
-            (area, snapshot) => {
-                let snapshot = snapshot.as_ref().map(|name| format!("@{name}")).unwrap_or_default();
-                let name = format!("{}{folder}+{}{snapshot}", area_prefix(area), at.volume.entry());
-                self.root.join(".larder").join(name)
-            }
-        }
+        spelling::mount_point(&self.root, at)
     }
 
     /// The folders of the mount points, each to be passed by root alone.
     pub(super) fn folders(&self) -> Vec<PathBuf> {
-        let kinds = VolumeKind::ALL.into_iter().map(folder);
-        let own = kinds.flat_map(|folder| [folder.to_owned(), format!("{folder}-snapshots")]);
-        own.chain([".larder".to_owned()]).map(|name| self.root.join(name)).collect()
+        spelling::folders(&self.root)
     }
 
     /// Refuses what RBD, or the folder that it is mounted at, can't spell, with the kind `Invalid`.
@@ -262,20 +198,8 @@ impl Layout {
         let names: BTreeSet<&str> = rows.iter().map(|row| row.image.as_str()).collect();
         let volumes: BTreeMap<&str, _> =
             names.iter().filter_map(|name| Some((*name, self.read_image(name, &names)?))).collect();
-        let mut places = BTreeSet::new();
-        for (area, volume, part) in volumes.values() {
-            // What may be swept is told even if only a part is there.
-            if area.ticket().is_some() || *part == Part::main(volume) {
-                places.insert(Place::new(area.clone(), volume));
-            }
-        }
-        for row in rows {
-            let Some((area, volume, part)) = volumes.get(row.image.as_str()) else { continue };
-            if *part == Part::main(volume) {
-                places.extend(row.snapshot.as_deref().and_then(|name| read_snapshot(area, volume, name)));
-            }
-        }
-        places.into_iter().collect()
+        let snapshots = rows.iter().filter_map(|row| Some((row.image.as_str(), row.snapshot.as_deref()?)));
+        spelling::places(&volumes, snapshots, read_snapshot)
     }
 
     /// Whether an image is part of a place, or was.
@@ -324,10 +248,7 @@ fn read_snapshot(area: &Area, volume: &VolumeId, name: &str) -> Option<Place> {
     if let Some(name) = name.strip_prefix(SNAPSHOT) {
         return Some(Place::new(area.clone(), volume).at_snapshot(&name.parse().ok()?));
     }
-    match read_area(name)? {
-        (area @ Area::Trash(_), name) => Some(Place::new(area, volume).at_snapshot(&name.parse().ok()?)),
-        _ => None,
-    }
+    spelling::trashed_snapshot(name.strip_prefix(OURS)?, volume)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What `rbd`, `rados` and `ceph` say, as types. Pure: text in, types out.
 
+use crate::refusal;
+use larder_base::host::HostError;
 use larder_storage_driver::{ErrorKind, Result, StorageError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -160,9 +162,20 @@ pub(super) enum Refusal {
     Unreachable,
 }
 
-impl Refusal {
-    /// What a caller can tell apart.
-    pub(super) fn kind(self) -> ErrorKind {
+impl refusal::Refusal for Refusal {
+    fn of(error: &HostError) -> Option<Self> {
+        match error {
+            HostError::Failed { code, stderr, .. } => refusal(*code, stderr),
+            HostError::TimedOut { .. } => Some(Self::Unreachable),
+            _ => None,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        if self == Self::Unreachable { "the ceph cluster does not answer" } else { "ceph refused" }
+    }
+
+    fn kind(self) -> ErrorKind {
         match self {
             Self::Missing => ErrorKind::NotFound,
             Self::Taken => ErrorKind::AlreadyExists,
@@ -172,7 +185,9 @@ impl Refusal {
             Self::Unreachable => ErrorKind::Unavailable,
         }
     }
+}
 
+impl Refusal {
     fn of_errno(number: i32) -> Option<Self> {
         Some(match number {
             libc::ENOENT => Self::Missing,

@@ -5,6 +5,7 @@ use super::parse::{Refusal, Row, read_list, read_names, read_space};
 use super::remove::Fate;
 use super::run::{run, run_if_there};
 use super::{Ceph, command, device};
+use crate::spelling;
 use larder_base::host::FsAct;
 use larder_storage_driver::{Cx, ErrorKind, PoolUsage, Result, StorageError};
 use std::collections::BTreeSet;
@@ -110,15 +111,7 @@ impl Ceph {
             }
         };
         self.cluster.get_or_init(|| mark.cluster);
-        let root = self.layout.root();
-        if !root.is_dir() {
-            cx.act(&FsAct::MakeDirectory { path: root.to_owned(), mode: 0o711 })?;
-        }
-        for folder in self.layout.folders() {
-            if !folder.is_dir() {
-                cx.act(&FsAct::MakeDirectory { path: folder, mode: 0o700 })?;
-            }
-        }
+        spelling::make_folders(cx, self.layout.root())?;
         self.thaw(cx)?;
         self.remove_childless(cx)
     }

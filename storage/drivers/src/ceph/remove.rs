@@ -5,9 +5,10 @@
 //! let go first.
 
 use super::Ceph;
-use super::layout::{Part, Spelled, is_zombie, is_zombie_snapshot, zombie, zombie_snapshot};
+use super::layout::{Spelled, is_zombie, is_zombie_snapshot, zombie, zombie_snapshot};
 use super::parse::{Info, Parent, Refusal, read_info, read_snapshots};
 use super::run::{run, run_if_there, run_unless};
+use crate::spelling::Part;
 use larder_storage_driver::{Cx, Place, Result};
 
 /// What became of an image that was to be removed.

@@ -1,14 +1,14 @@
 //! Sizes and what is used of them. An image grows before its filesystem and shrinks after it: every prefix is valid.
 
 use super::Ceph;
-use super::layout::{Part, Spelled};
+use super::layout::Spelled;
 use super::parse::{read_info, read_usage};
 use super::run::{run, run_if_there};
 use super::volume::rounded;
 use crate::bounded::within;
 use crate::filesystem::{Filesystem, Resizing, is_mounted};
+use crate::spelling::Part;
 use larder_base::ByteSize;
-use larder_base::host::FsAct;
 use larder_storage_driver::{Cx, ErrorKind, Place, Result, StorageError, VolumeUsage};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -49,26 +49,16 @@ impl Ceph {
         let target = self.layout.mount_point(at);
         let was_mounted = is_mounted(&target);
         let device = self.map(cx, at, image, false)?;
-        if !was_mounted {
-            cx.act(&FsAct::MakeDirectory { path: target.clone(), mode: 0o700 })?;
-        }
         let resizing = Resizing {
             filesystem: Filesystem::on(cx, &device)?,
             device: &device,
             mounted: was_mounted.then_some(target.as_path()),
             scratch: &target,
         };
-        let outcome = if bytes >= now {
-            self.resize_image(cx, image, now, bytes)
-                .and_then(|()| await_size(&device, bytes))
-                .and_then(|()| resizing.grow(cx))
-        } else {
-            let size = ByteSize::from_bytes(bytes);
-            resizing
-                .check_shrink(cx, size)
-                .and_then(|()| resizing.shrink(cx, size))
-                .and_then(|()| self.resize_image(cx, image, now, bytes))
-        };
+        let outcome = resizing.resize(cx, now, bytes, || {
+            self.resize_image(cx, image, now, bytes)?;
+            if bytes > now { await_size(&device, bytes) } else { Ok(()) }
+        });
         let released = match was_mounted {
             true => Ok(()),
             false => self

@@ -1,10 +1,10 @@
 //! Snapshots and going back to them.
 
-use super::layout::Part;
 use super::parse::Refusal;
 use super::run::{run, run_if_there};
 use super::{Ceph, command};
 use crate::filesystem::{is_mounted, is_writable};
+use crate::spelling::Part;
 use larder_base::SnapshotName;
 use larder_storage_driver::{Cx, Place, Result, StorageError};
 

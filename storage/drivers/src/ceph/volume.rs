@@ -2,13 +2,13 @@
 
 use super::Ceph;
 use super::keys::{filesystem, value};
-use super::layout::{Part, Spelled};
+use super::layout::Spelled;
 use super::parse::{Refusal, read_info, read_snapshots};
 use super::run::{run, run_if_there, run_unless};
 use crate::bounded::Bounded;
 use crate::filesystem::{Filesystem, PrepareRoot};
+use crate::spelling::{self, Part};
 use larder_base::ByteSize;
-use larder_base::host::FsAct;
 use larder_storage_driver::{
     Area, Content, Cx, DEFAULT_BLOCK_SIZE, Place, Result, StorageError, VolumeKind, VolumeSpec,
 };
@@ -74,17 +74,8 @@ impl Ceph {
         let device = self.map(cx, at, &self.layout.spelled(at, Part::Filesystem), false)?;
         let options = value(&spec.config, "block.create_options").unwrap_or_default();
         made_with.make(cx, &device, options, true)?;
-        let number = |key: &str| value(&spec.config, key).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let mode = value(&spec.config, "initial.mode").and_then(|mode| u32::from_str_radix(mode, 8).ok());
         let scratch = self.layout.mount_point(at);
-        cx.act(&FsAct::MakeDirectory { path: scratch.clone(), mode: 0o700 })?;
-        let act = PrepareRoot {
-            device,
-            kind: made_with.as_str(),
-            scratch,
-            owner: (number("initial.uid"), number("initial.gid")),
-            mode: mode.unwrap_or(0o711),
-        };
+        let act = PrepareRoot::new(device, made_with.as_str(), scratch, &spec.config);
         cx.act(&Bounded { act, limit: LIMIT })
     }
 
@@ -160,10 +151,7 @@ impl Ceph {
         let filesystem = Filesystem::on(cx, &device)?;
         self.layout.learn(&at.volume, filesystem);
         if filesystem != Filesystem::Ext4 {
-            let scratch = self.layout.mount_point(at);
-            cx.act(&FsAct::MakeDirectory { path: scratch.clone(), mode: 0o700 })?;
-            filesystem.renew(cx, &device, &scratch)?;
-            self.unmount(cx, &scratch)?;
+            filesystem.renew(cx, &device, &self.layout.mount_point(at))?;
         }
         self.release(cx, &image.image)
     }
@@ -184,32 +172,30 @@ impl Ceph {
         if to.is_live() {
             self.layout.check(to)?;
         }
-        let mut parts = Part::of(&from.volume).to_vec();
-        if !to.is_live() {
-            parts.reverse();
-        }
-        let mut has_moved = false;
-        for part in parts {
-            let (old, new) = (self.layout.spelled(from, part), self.layout.spelled(to, part));
-            let commands = &self.settings().commands;
-            let cmd = match from.snapshot {
-                None => {
-                    self.release(cx, &old.image)?;
-                    commands.rename(&old, &new)
-                }
-                Some(_) => {
-                    self.release_where(cx, |mapped| mapped.of == old)?;
-                    commands.rename_snapshot(&old, &new)
-                }
-            };
-            match run(cx, &cmd) {
-                Ok(_) => has_moved = true,
-                Err(failure) if failure.is(Refusal::Missing) => {}
-                Err(failure) if failure.is(Refusal::Taken) => return Err(StorageError::already_exists(to)),
-                Err(failure) => return Err(failure.into()),
-            }
-        }
+        let has_moved = spelling::move_parts(from, to, |part| self.move_part(cx, from, to, part))?;
         if has_moved || self.is_there(cx, to)? { Ok(()) } else { Err(StorageError::not_found(from)) }
+    }
+
+    /// Moves one part; tells whether it was there.
+    fn move_part(&self, cx: &Cx<'_>, from: &Place, to: &Place, part: Part) -> Result<bool> {
+        let (old, new) = (self.layout.spelled(from, part), self.layout.spelled(to, part));
+        let commands = &self.settings().commands;
+        let cmd = match from.snapshot {
+            None => {
+                self.release(cx, &old.image)?;
+                commands.rename(&old, &new)
+            }
+            Some(_) => {
+                self.release_where(cx, |mapped| mapped.of == old)?;
+                commands.rename_snapshot(&old, &new)
+            }
+        };
+        match run(cx, &cmd) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.is(Refusal::Missing) => Ok(false),
+            Err(failure) if failure.is(Refusal::Taken) => Err(StorageError::already_exists(to)),
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     /// Whether the main part of a place is there.

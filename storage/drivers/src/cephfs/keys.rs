@@ -1,17 +1,17 @@
 //! The keys of pools on CephFS, and what they mean.
 
 use crate::PoolSetup;
-use crate::keys::{COMMON, joined, pool, pool_fixed};
+use crate::keys::{COMMON, RSYNC, joined, pool, pool_fixed};
 use larder_storage_driver::{Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, is_true};
 
-const RSYNC: &str = "Accepted for compatibility; copies are made without rsync";
 /// Whose pool the mark names: chosen once, recorded with the pool's keys.
 const IDENTITY: &str = "volatile.pool.identity";
 
 /// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<{ COMMON.len() + OWN.len() }>(&[&COMMON, &OWN]);
+pub(super) const CONFIG_KEYS: &[ConfigKey] =
+    &joined::<{ COMMON.len() + RSYNC.len() + OWN.len() }>(&[&COMMON, &OWN, &RSYNC]);
 
-const OWN: [ConfigKey; 12] = [
+const OWN: [ConfigKey; 10] = [
     pool_fixed("source", KeyType::Text, "The same as cephfs.path"),
     pool_fixed(
         "source.recover",
@@ -34,8 +34,6 @@ const OWN: [ConfigKey; 12] = [
     pool_fixed("cephfs.meta_pool", KeyType::Text, "OSD pool for the metadata of a new filesystem"),
     pool_fixed("cephfs.osd_pg_num", KeyType::Count, "Placement groups of new OSD pools (default 32)"),
     pool("cephfs.fscache", KeyType::Boolean, "false", "Whether files are cached on this machine (fscache)"),
-    pool("rsync.bwlimit", KeyType::Text, "", RSYNC),
-    pool("rsync.compression", KeyType::Boolean, "true", RSYNC),
 ];
 
 /// What the keys of a pool say.

@@ -1,7 +1,7 @@
 //! How a place is spelled in the filesystem, and back. Live volumes are where both peers have them; the other areas are flat
 //! below `.larder`, where they do not look. Snapshots are in the `.snap` folder that CephFS shows in every directory.
 
-use larder_base::Ticket;
+use crate::spelling::{area_prefix, read_area, trashed_snapshot};
 use larder_storage_driver::{Area, Content, Place, VolumeId, VolumeKind};
 use std::path::{Path, PathBuf};
 
@@ -16,32 +16,6 @@ const SNAPSHOTS: &str = ".snap";
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     root: PathBuf,
-}
-
-fn area_prefix(area: &Area) -> String {
-    match area {
-        Area::Live => String::new(),
-        Area::Staging(ticket) => format!("staging.{ticket}."),
-        Area::Trash(ticket) => format!("trash.{ticket}."),
-        Area::Kept(id) => format!("kept.{id}."),
-    }
-}
-
-/// The area that a name says, and what follows. A ticket has two dots of its own.
-fn read_area(name: &str) -> Option<(Area, &str)> {
-    let (word, rest) = name.split_once('.')?;
-    if word == "kept" {
-        let (id, rest) = rest.split_once('.')?;
-        return Some((Area::Kept(id.parse().ok()?), rest));
-    }
-    let (end, _) = rest.match_indices('.').nth(2)?;
-    let ticket: Ticket = rest[..end].parse().ok()?;
-    let area = match word {
-        "staging" => Area::Staging(ticket),
-        "trash" => Area::Trash(ticket),
-        _ => return None,
-    };
-    Some((area, &rest[end + 1..]))
 }
 
 fn volume(entry: &str) -> Option<VolumeId> {
@@ -104,16 +78,14 @@ impl Layout {
         let Some(ours) = name.strip_prefix("larder.") else {
             return Some(of.at_snapshot(&name.parse().ok()?));
         };
-        match read_area(ours)? {
-            (area @ Area::Trash(_), name) => Some(of.within(area).at_snapshot(&name.parse().ok()?)),
-            _ => None,
-        }
+        trashed_snapshot(ours, &of.volume)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_base::Ticket;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use uuid::Uuid;

@@ -9,7 +9,7 @@ use crate::PoolSetup;
 use crate::folders::{
     DISK, Layout, OURS, PRIVATE, initial_mode, is_empty_directory, is_same, is_there, mark_content, set_owner,
 };
-use crate::keys::{COMMON, joined, pool, pool_fixed};
+use crate::keys::{COMMON, RSYNC, joined, pool_fixed};
 use larder_base::ByteSize;
 use larder_base::host::FsAct;
 use larder_storage_driver::{
@@ -21,15 +21,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-const RSYNC: &str = "Accepted for compatibility; copies are made without rsync";
+const OWN: [ConfigKey; 1] =
+    [pool_fixed("source", KeyType::Path, "An existing empty directory to keep the pool in")];
 
-const OWN: [ConfigKey; 3] = [
-    pool_fixed("source", KeyType::Path, "An existing empty directory to keep the pool in"),
-    pool("rsync.bwlimit", KeyType::Text, "", RSYNC),
-    pool("rsync.compression", KeyType::Boolean, "true", RSYNC),
-];
-
-const CONFIG_KEYS: &[ConfigKey] = &joined::<{ COMMON.len() + OWN.len() }>(&[&COMMON, &OWN]);
+const CONFIG_KEYS: &[ConfigKey] =
+    &joined::<{ COMMON.len() + RSYNC.len() + OWN.len() }>(&[&COMMON, &OWN, &RSYNC]);
 
 /// The driver over one pool.
 #[derive(Debug)]

@@ -4,12 +4,15 @@
 //! Sources: `mke2fs(8)`, `tune2fs(8)`, `resize2fs(8)`, `mkfs.xfs(8)`, `xfs_admin(8)`, `xfs_growfs(8)`, `btrfs(8)`,
 //! `btrfstune(8)`.
 
+mod mounts;
 mod resize;
 mod root;
 
+pub(crate) use mounts::{Mount, Mounted, Unmount, WriteBack, mounts};
 pub(crate) use resize::Resizing;
 pub(crate) use root::PrepareRoot;
 
+use crate::spelling::PRIVATE;
 use larder_base::host::{Cmd, FsAct, HostError, Tool};
 use larder_storage_driver::{Cx, ErrorKind, Mode, Result, StorageError};
 use std::fs;
@@ -89,15 +92,14 @@ impl Filesystem {
         cx.run(&cmd.args(options.split_whitespace()).arg(device).limit(LIMIT)).map(|_| ())
     }
 
-    /// Gives a copy an identifier of its own, so that it may be mounted beside what it is a copy of. `scratch` is an empty
-    /// folder where nothing is mounted.
+    /// Gives a copy an identifier of its own, so that it may be mounted beside what it is a copy of. `scratch` is where
+    /// it may be mounted for a moment.
     pub(crate) fn renew(self, cx: &Cx<'_>, device: &Path, scratch: &Path) -> Result<()> {
         match self {
             Self::Ext4 => self.renew_ext4(cx, device, scratch)?,
             Self::Xfs => {
                 // Its log names the old identifier: it must have been written back.
-                self.mount(cx, device, scratch, "nouuid", Mode::ReadWrite)?;
-                cx.act(&FsAct::Unmount { target: scratch.to_owned() })?;
+                self.at_scratch(cx, device, scratch, "nouuid", |_| Ok(()))?;
                 cx.run(&Cmd::changes(XFS_ADMIN).args(["-U", "generate"]).arg(device))?;
             }
             Self::Btrfs => {
@@ -115,13 +117,27 @@ impl Filesystem {
         if is_done(cx, &cmd)? {
             return Ok(());
         }
-        self.mount(cx, device, scratch, "", Mode::ReadWrite)?;
-        cx.act(&FsAct::Unmount { target: scratch.to_owned() })?;
+        self.at_scratch(cx, device, scratch, "", |_| Ok(()))?;
         if is_done(cx, &cmd)? {
             return Ok(());
         }
         check_ext4(cx, device)?;
         cx.run(&cmd).map(|_| ())
+    }
+
+    /// Works where it is mounted for a moment, at a folder that is made and removed.
+    fn at_scratch<T>(
+        self,
+        cx: &Cx<'_>,
+        device: &Path,
+        scratch: &Path,
+        options: &str,
+        work: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
+        cx.act(&FsAct::MakeDirectory { path: scratch.to_owned(), mode: PRIVATE })?;
+        self.mount(cx, device, scratch, options, Mode::ReadWrite)?;
+        let outcome = work(scratch);
+        cx.uncancellable().act(&Unmount { targets: vec![scratch.to_owned()] }).and(outcome)
     }
 
     /// Mounts it `nodev,nosuid`.

@@ -2,9 +2,9 @@
 
 use super::{BLKID, Filesystem, LIMIT, check_ext4};
 use larder_base::ByteSize;
-use larder_base::host::{Cmd, FsAct, Tool};
-use larder_storage_driver::{Cx, ErrorKind, Mode, Need, Result, StorageError};
-use std::path::{Path, PathBuf};
+use larder_base::host::{Cmd, Tool};
+use larder_storage_driver::{Cx, ErrorKind, Need, Result, StorageError};
+use std::path::Path;
 
 const RESIZE2FS: Tool = Tool { name: "resize2fs", package: "e2fsprogs" };
 const XFS_GROWFS: Tool = Tool { name: "xfs_growfs", package: "xfsprogs" };
@@ -19,13 +19,34 @@ pub(crate) struct Resizing<'a> {
     pub(crate) device: &'a Path,
     /// Where it is mounted for its user.
     pub(crate) mounted: Option<&'a Path>,
-    /// An empty folder where nothing is mounted.
+    /// Where it may be mounted for a moment.
     pub(crate) scratch: &'a Path,
 }
 
 impl Resizing<'_> {
+    /// Brings filesystem and device from `old` to `new` bytes; `set` gives the device its new size.
+    pub(crate) fn resize(
+        &self,
+        cx: &Cx<'_>,
+        old: u64,
+        new: u64,
+        set: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        if new < old {
+            let size = ByteSize::from_bytes(new);
+            self.check_shrink(cx, size)?;
+            self.shrink(cx, size)?;
+            return set();
+        }
+        if new > old {
+            set()?;
+        }
+        // Also when the device is as large already: a call that was cut off may have stopped there.
+        self.grow(cx)
+    }
+
     /// Lets the filesystem fill its device, which has grown.
-    pub(crate) fn grow(&self, cx: &Cx<'_>) -> Result<()> {
+    fn grow(&self, cx: &Cx<'_>) -> Result<()> {
         match self.filesystem {
             // It also grows while it is not mounted, but wants a check then, which takes as long as it has blocks and makes a
             // `lost+found` where there is none.
@@ -43,7 +64,7 @@ impl Resizing<'_> {
     }
 
     /// Fails with kind `Unsupported` or `Invalid`, before anything changed, when the filesystem can't have `size` bytes.
-    pub(crate) fn check_shrink(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
+    fn check_shrink(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
         let least = match self.filesystem {
             Filesystem::Xfs => {
                 let message = format!("it can't shrink to {size}: xfs only grows");
@@ -68,7 +89,7 @@ impl Resizing<'_> {
     }
 
     /// Makes the filesystem `size` bytes long. What [`Resizing::check_shrink`] refuses must not come here.
-    pub(crate) fn shrink(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
+    fn shrink(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
         match self.filesystem {
             Filesystem::Ext4 => {
                 check_ext4(cx, self.device)?;
@@ -89,12 +110,7 @@ impl Resizing<'_> {
         if let Some(at) = self.mounted {
             return work(at);
         }
-        let scratch: PathBuf = self.scratch.to_owned();
-        self.filesystem.mount(cx, self.device, &scratch, "", Mode::ReadWrite)?;
-        let outcome = work(&scratch);
-        let unmounted = cx.uncancellable().act(&FsAct::Unmount { target: scratch });
-        let value = outcome?;
-        unmounted.map(|()| value)
+        self.filesystem.at_scratch(cx, self.device, self.scratch, "", work)
     }
 }
 

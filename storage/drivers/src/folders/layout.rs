@@ -2,14 +2,13 @@
 //! `.larder`, where they do not look: `staging/<ticket>+custom+default_v1` is staged for what will be `custom/default_v1`.
 //! No folder of its own is made and removed for a ticket: that was half of the time of making a volume.
 
+use crate::spelling::{self, OURS, folder, snapshots_folder};
 use larder_base::{SnapshotName, Ticket};
 use larder_storage_driver::{Area, Content, Place, Result, VolumeId, VolumeKind};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder of what is not live.
-pub(crate) const OURS: &str = ".larder";
 /// Between a ticket, a kind's folder and the volume's name where it is not live. Neither of the first two has it in its
 /// name.
 const JOINT: char = '+';
@@ -26,20 +25,6 @@ pub(crate) const CONTENT_MARK: &str = "trusted.larder.content";
 pub(crate) struct Layout {
     root: PathBuf,
     snapshots_stay: bool,
-}
-
-fn kind_folder(kind: VolumeKind) -> &'static str {
-    match kind {
-        VolumeKind::Container => "containers",
-        VolumeKind::VirtualMachine => "virtual-machines",
-        VolumeKind::Image => "images",
-        VolumeKind::Custom => "custom",
-        VolumeKind::Bucket => "buckets",
-    }
-}
-
-fn snapshots_folder(kind: VolumeKind) -> String {
-    format!("{}-snapshots", kind_folder(kind))
 }
 
 /// A volume's name in its kind's folder.
@@ -69,9 +54,7 @@ impl Layout {
 
     /// The folders that a pool always has; ours is the last.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        let kinds = VolumeKind::ALL.into_iter();
-        let own = kinds.flat_map(|kind| [kind_folder(kind).to_owned(), snapshots_folder(kind)]);
-        own.chain([OURS.to_owned()]).map(|name| self.root.join(name)).collect()
+        spelling::folders(&self.root)
     }
 
     /// The folders in ours, one for each sort of area that is not live.
@@ -81,7 +64,7 @@ impl Layout {
 
     /// The folder of a kind's live volumes.
     pub(crate) fn kind(&self, kind: VolumeKind) -> PathBuf {
-        self.root.join(kind_folder(kind))
+        self.root.join(folder(kind))
     }
 
     /// Where a place is: the one spelling of it. A snapshot that stays in its folder, and is not found among those of a
@@ -94,7 +77,7 @@ impl Layout {
                     self.beside(at, &at.within(Area::Live)).filter(|_| self.snapshots_stay && !own.exists());
                 beside.unwrap_or(own)
             }
-            None => self.entry(at, kind_folder(at.volume.kind)),
+            None => self.entry(at, folder(at.volume.kind)),
         }
     }
 
@@ -138,7 +121,7 @@ impl Layout {
     pub(crate) fn list(&self) -> Result<Vec<Place>> {
         let mut places = Vec::new();
         for kind in VolumeKind::ALL {
-            let folder = self.root.join(kind_folder(kind));
+            let folder = self.root.join(folder(kind));
             for name in names(&folder)? {
                 add_volume(&Area::Live, kind, &name, &folder.join(&name), &mut places);
             }
@@ -202,7 +185,7 @@ impl Entry {
 
 fn list_entry(area: &Area, entry: &Entry, places: &mut Vec<Place>) -> Result<()> {
     for kind in VolumeKind::ALL {
-        if entry.folder == kind_folder(kind) {
+        if entry.folder == folder(kind) {
             add_volume(area, kind, &entry.name, &entry.path, places);
         } else if entry.folder == snapshots_folder(kind) {
             add_snapshots(area, kind, &entry.name, &entry.path, places)?;

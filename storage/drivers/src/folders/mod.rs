@@ -3,16 +3,14 @@
 
 mod layout;
 
-pub(crate) use layout::{CONTENT_MARK, DISK, Layout, OURS};
+pub(crate) use crate::spelling::{OURS, PRIVATE};
+pub(crate) use layout::{CONTENT_MARK, DISK, Layout};
 
 use larder_base::host::FsAct;
 use larder_storage_driver::{Content, Cx, Place, PoolUsage, Result, StorageError, VolumeSpec};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-/// Nobody but root passes: what is below belongs to whoever a volume is given to.
-pub(crate) const PRIVATE: u32 = 0o700;
 
 impl Layout {
     /// Makes the folders that are missing, and removes those in which a run that was cut off made nothing: nothing lists

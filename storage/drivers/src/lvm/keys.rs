@@ -2,15 +2,15 @@
 
 use super::names::Names;
 use crate::PoolSetup;
-use crate::filesystem::{self, Filesystem};
-use crate::keys::{COMMON, SOURCE, joined, pool, pool_fixed, volume_fixed};
+use crate::filesystem::Filesystem;
+use crate::keys::{COMMON, ON_DEVICE, RSYNC, SOURCE, joined, pool_fixed, volume_fixed};
 use crate::source::Source;
 use larder_base::ByteSize;
 use larder_storage_driver::{
     Config, ConfigKey, DEFAULT_BLOCK_SIZE, ErrorKind, KeyType, Result, StorageError, is_true,
 };
 
-const OWN: [ConfigKey; 13] = [
+const OWN: [ConfigKey; 9] = [
     ConfigKey {
         default: "the pool's name",
         ..pool_fixed("lvm.vg_name", KeyType::Text, "Name of the volume group")
@@ -38,16 +38,12 @@ const OWN: [ConfigKey; 13] = [
         KeyType::Boolean,
         "Whether a volume group that others use is shared with them",
     ),
-    pool("rsync.bwlimit", KeyType::Text, "", COMPATIBLE),
-    pool("rsync.compression", KeyType::Boolean, "true", COMPATIBLE),
-    volume_fixed("block.filesystem", KeyType::OneOf(filesystem::NAMES), "ext4", "Filesystem of a new volume"),
     volume_fixed(
         "block.mount_options",
         KeyType::Text,
         "discard",
         "How the filesystem of a new volume is mounted",
     ),
-    volume_fixed("block.create_options", KeyType::Text, "", "More arguments for the mkfs of a new volume"),
     volume_fixed(
         "lvm.stripes",
         KeyType::Count,
@@ -59,13 +55,13 @@ const OWN: [ConfigKey; 13] = [
 
 /// `lvcreate(8)`, `--stripesize`.
 const STRIPE: KeyType = KeyType::PowerOfTwo(ByteSize::from_bytes(4096), ByteSize::from_mebibytes(1024));
-const COMPATIBLE: &str = "Accepted for compatibility; copies are made without rsync";
 /// What the peers call a thin pool that nobody named.
 const THIN_POOL: &str = "IncusThinPool";
 
 /// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] =
-    &joined::<{ COMMON.len() + SOURCE.len() + OWN.len() }>(&[&COMMON, &SOURCE, &OWN]);
+pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<
+    { COMMON.len() + SOURCE.len() + RSYNC.len() + ON_DEVICE.len() + OWN.len() },
+>(&[&COMMON, &SOURCE, &OWN, &ON_DEVICE, &RSYNC]);
 
 /// What a pool's keys ask for.
 #[derive(Debug)]

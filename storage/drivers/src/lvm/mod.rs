@@ -15,6 +15,7 @@ pub(crate) use command::LVCREATE;
 
 use crate::filesystem::is_mounted;
 use crate::source::{Source, new_size};
+use crate::spelling::{OURS, PRIVATE};
 use crate::{PoolSetup, missing};
 use command::{LVCHANGE, LVS, change, report, run};
 use keys::Settings;
@@ -27,11 +28,6 @@ use larder_storage_driver::{
 use names::{Found, Names, Part};
 use report::{LV_COLUMNS, Lv, read_lvs};
 use std::path::{Path, PathBuf};
-
-/// Nobody but root passes: what is below belongs to whoever a volume is given to.
-const PRIVATE: u32 = 0o700;
-/// The folder of mount points of what is not live.
-const OURS: &str = ".larder";
 
 /// The driver over one pool.
 #[derive(Debug)]
@@ -117,13 +113,9 @@ impl Lvm {
         }
     }
 
-    /// An empty folder to mount at for a moment; one for each piece of work.
-    fn scratch(&self, cx: &Cx<'_>) -> Result<PathBuf> {
-        let path = self.root.join(OURS).join("scratch").join(cx.ticket().to_string());
-        if !path.is_dir() {
-            cx.act(&FsAct::MakeDirectory { path: path.clone(), mode: PRIVATE })?;
-        }
-        Ok(path)
+    /// Where something is mounted for a moment; one for each piece of work.
+    fn scratch(&self, cx: &Cx<'_>) -> PathBuf {
+        self.root.join(OURS).join("scratch").join(cx.ticket().to_string())
     }
 
     /// Activates or deactivates those that are not so yet, in one command.

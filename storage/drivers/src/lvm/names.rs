@@ -5,6 +5,7 @@
 
 use super::report::Lv;
 use crate::filesystem::{self, Filesystem};
+use crate::spelling::folder;
 use larder_base::SnapshotName;
 use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
 use sha2::{Digest, Sha256};
@@ -226,16 +227,6 @@ fn read_live(name: &str, all: &HashSet<String>) -> Option<(Place, Part)> {
     };
     let volume = VolumeId::from_entry(kind, content, entry)?;
     Some((Place { area: Area::Live, volume, snapshot }, part))
-}
-
-fn folder(kind: VolumeKind) -> &'static str {
-    match kind {
-        VolumeKind::Container => "containers",
-        VolumeKind::VirtualMachine => "virtual-machines",
-        VolumeKind::Image => "images",
-        VolumeKind::Custom => "custom",
-        VolumeKind::Bucket => "buckets",
-    }
 }
 
 /// What ends the name of a part.

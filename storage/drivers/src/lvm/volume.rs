@@ -96,17 +96,7 @@ impl Lvm {
         let options = text(config, "block.create_options").unwrap_or_default();
         let device = self.device(name);
         filesystem.make(cx, &device, &options, self.is_thin())?;
-        let number = |key: &str| text(config, key).and_then(|value| value.parse().ok()).unwrap_or(0);
-        let mode = text(config, "initial.mode").and_then(|mode| u32::from_str_radix(&mode, 8).ok());
-        let scratch = self.scratch(cx)?;
-        cx.act(&PrepareRoot {
-            device,
-            kind: filesystem.as_str(),
-            scratch: scratch.clone(),
-            owner: (number("initial.uid"), number("initial.gid")),
-            mode: mode.unwrap_or(0o711),
-        })?;
-        cx.act(&FsAct::RemoveEmptyDirectory { path: scratch })
+        cx.act(&PrepareRoot::new(device, filesystem.as_str(), self.scratch(cx), config))
     }
 
     /// Lets a thin pool's metadata grow before it is full, as far as the volume group has room.
@@ -207,9 +197,7 @@ impl Lvm {
         let name = [name.to_owned()];
         self.activate_lvs(cx, true, &name)?;
         let device = self.device(&name[0]);
-        let scratch = self.scratch(cx)?;
-        filesystem_of(cx, &source.lv, &device)?.renew(cx, &device, &scratch)?;
-        cx.act(&FsAct::RemoveEmptyDirectory { path: scratch })?;
+        filesystem_of(cx, &source.lv, &device)?.renew(cx, &device, &self.scratch(cx))?;
         self.activate_lvs(cx, false, &name)
     }
 
@@ -289,39 +277,29 @@ impl Lvm {
         }
         let was_active = found.lv.is_active;
         self.activate(cx, true, &[found])?;
-        let (device, target, scratch) =
-            (self.device(&found.lv.name), self.mount_point(at), self.scratch(cx)?);
+        let (device, target, scratch) = (self.device(&found.lv.name), self.mount_point(at), self.scratch(cx));
         let resizing = Resizing {
             filesystem: filesystem_of(cx, &found.lv, &device)?,
             device: &device,
             mounted: is_mounted(&target).then_some(target.as_path()),
             scratch: &scratch,
         };
-        let resized = self.resize_filesystem(cx, found, &resizing, size);
-        cx.uncancellable().act(&FsAct::RemoveEmptyDirectory { path: scratch.clone() })?;
+        let resized = resizing.resize(cx, found.lv.size, size.as_bytes(), || {
+            if size.as_bytes() < found.lv.size {
+                self.reduce(cx, found, size)
+            } else {
+                self.extend(cx, found, size)
+            }
+        });
         if !was_active {
             self.activate_lvs(cx, false, std::slice::from_ref(&found.lv.name))?;
         }
         resized
     }
 
-    fn resize_filesystem(
-        &self,
-        cx: &Cx<'_>,
-        found: &Found,
-        resizing: &Resizing<'_>,
-        size: ByteSize,
-    ) -> Result<()> {
-        if size.as_bytes() < found.lv.size {
-            resizing.check_shrink(cx, size)?;
-            resizing.shrink(cx, size)?;
-            let cmd = change(LVREDUCE).args(["--force", "--size", &bytes(size)]);
-            return run(cx, &cmd.arg(self.full(&found.lv.name))).map(|_| ());
-        }
-        if size.as_bytes() > found.lv.size {
-            self.extend(cx, found, size)?;
-        }
-        resizing.grow(cx)
+    fn reduce(&self, cx: &Cx<'_>, found: &Found, size: ByteSize) -> Result<()> {
+        let cmd = change(LVREDUCE).args(["--force", "--size", &bytes(size)]);
+        run(cx, &cmd.arg(self.full(&found.lv.name))).map(|_| ())
     }
 
     fn resize_disk(&self, cx: &Cx<'_>, found: &Found, size: ByteSize) -> Result<()> {

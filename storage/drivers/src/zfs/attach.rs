@@ -1,10 +1,10 @@
 //! Making volumes and snapshots usable on this machine.
 
-use super::layout::{Part, parts_of};
-use super::mount::{self, Mount, Unmount};
 use super::parse::Refusal;
 use super::run::{run, run_if_there};
 use super::{Zfs, command, disk};
+use crate::filesystem::{Mount, Unmount, mounts};
+use crate::spelling::Part;
 use larder_storage_driver::{Attached, Cx, Mode, Place, Result, StorageError};
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ impl Zfs {
 
     fn attach_each(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
         let mut attached = Attached::default();
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             match part {
                 Part::Filesystem => attached.directory = Some(self.mount(cx, at, mode)?),
                 Part::Disk => attached.disk = Some(self.show(cx, at, Part::Disk)?),
@@ -32,7 +32,13 @@ impl Zfs {
         let target = self.layout.mount_point(at);
         let dataset = self.layout.spelled(at, Part::Filesystem);
         let read_only = at.snapshot.is_some() || mode == Mode::ReadOnly;
-        let mount = Mount::zfs(dataset, target.clone(), read_only);
+        let mount = Mount {
+            source: dataset,
+            target: target.clone(),
+            kind: "zfs".to_owned(),
+            options: String::new(),
+            read_only,
+        };
         match cx.host().act(&mount, cx.cancel()) {
             Ok(()) => Ok(target),
             Err(error) if error.io_kind() == Some(io::ErrorKind::NotFound) => {
@@ -73,7 +79,7 @@ impl Zfs {
     }
 
     pub(super) fn detach_parts(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for part in parts_of(&at.volume).iter().rev() {
+        for part in Part::of(&at.volume).iter().rev() {
             let is_zvol = match part {
                 Part::Disk => true,
                 Part::Filesystem => {
@@ -109,7 +115,7 @@ impl Zfs {
             |source: &str| source == dataset || source.split_once('@').is_some_and(|(of, _)| of == dataset);
         // A filesystem on a zvol is known by its place.
         let own = (part == Part::Filesystem).then(|| self.layout.mount_point(at));
-        let targets: Vec<PathBuf> = mount::mounts()?
+        let targets: Vec<PathBuf> = mounts()?
             .into_iter()
             .filter(|mounted| is_of(&mounted.source) || Some(&mounted.target) == own.as_ref())
             .map(|mounted| mounted.target)

@@ -1,13 +1,11 @@
 //! `zfs.block_mode`: a filesystem volume as a zvol with a filesystem of its own on it.
 
 use super::command::{self, Property};
-use super::layout::Part;
-use super::mount::{self, Mount, Prepare};
 use super::run::run;
 use super::{Zfs, keys, parse};
-use crate::filesystem::{Filesystem, Resizing};
+use crate::filesystem::{Filesystem, Mount, PrepareRoot, Resizing, WriteBack, mounts};
+use crate::spelling::Part;
 use larder_base::ByteSize;
-use larder_base::host::{Act, FsAct};
 use larder_storage_driver::{
     Cx, DEFAULT_BLOCK_SIZE, ErrorKind, Mode, Place, Result, StorageError, VolumeSpec,
 };
@@ -26,6 +24,12 @@ pub(super) fn size(spec: &VolumeSpec) -> ByteSize {
     spec.size.unwrap_or(DEFAULT_BLOCK_SIZE)
 }
 
+/// The filesystem on its zvol.
+pub(super) fn filesystem(spec: &VolumeSpec) -> Filesystem {
+    let wanted = spec.config.get("block.filesystem").and_then(|name| Filesystem::named(name));
+    wanted.unwrap_or(Filesystem::Ext4)
+}
+
 /// What is remembered of a volume's keys on its zvol.
 pub(super) fn marks(spec: &VolumeSpec) -> Vec<Property> {
     let options = spec.config.get("block.mount_options").filter(|options| !options.is_empty());
@@ -33,18 +37,14 @@ pub(super) fn marks(spec: &VolumeSpec) -> Vec<Property> {
 }
 
 impl Zfs {
-    /// Makes the filesystem on a new zvol, whose node is there.
-    pub(super) fn format(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec, prepare: Prepare) -> Result<()> {
-        let text = |key: &str| spec.config.get(key).map(String::as_str).unwrap_or_default();
-        let filesystem = Filesystem::named(text("block.filesystem")).unwrap_or(Filesystem::Ext4);
+    /// Makes the filesystem on a new zvol.
+    pub(super) fn format(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
+        let filesystem = filesystem(spec);
+        let options = spec.config.get("block.create_options").map(String::as_str).unwrap_or_default();
         let device = self.show(cx, at, Part::Filesystem)?;
-        filesystem.make(cx, &device, text("block.create_options"), true)?;
-        let mount = Mount {
-            source: device.to_string_lossy().into_owned(),
-            kind: filesystem.as_str().to_owned(),
-            ..prepare.mount
-        };
-        cx.act(&Prepare { mount, ..prepare })?;
+        filesystem.make(cx, &device, options, true)?;
+        let scratch = self.layout.mount_point(at);
+        cx.act(&PrepareRoot::new(device, filesystem.as_str(), scratch, &spec.config))?;
         self.hide(cx, at, Part::Filesystem)
     }
 
@@ -81,28 +81,21 @@ impl Zfs {
         Ok(target)
     }
 
-    /// Gives a clone's filesystem an identity of its own.
-    fn renew(&self, cx: &Cx<'_>, at: &Place, device: &Path) -> Result<()> {
-        let scratch = self.scratch(cx, at)?;
-        Filesystem::on(cx, device)?.renew(cx, device, &scratch)?;
-        cx.act(&FsAct::RemoveEmptyDirectory { path: scratch })
+    /// Gives a clone's filesystem an identity of its own; tells which it is.
+    fn renew(&self, cx: &Cx<'_>, at: &Place, device: &Path) -> Result<Filesystem> {
+        let filesystem = Filesystem::on(cx, device)?;
+        filesystem.renew(cx, device, &self.layout.mount_point(at))?;
+        Ok(filesystem)
     }
 
-    /// A folder for a moment's mount: where the volume itself would be mounted.
-    fn scratch(&self, cx: &Cx<'_>, at: &Place) -> Result<PathBuf> {
-        let path = self.layout.mount_point(at);
-        cx.act(&FsAct::MakeDirectory { path: path.clone(), mode: 0o700 })?;
-        Ok(path)
-    }
-
-    /// Makes a new clone a volume of its own, as large as asked for.
-    pub(super) fn finish_clone(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
+    /// Makes a new clone a volume of its own, as large as asked for; tells its filesystem.
+    pub(super) fn finish_clone(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<Filesystem> {
         let device = self.show(cx, at, Part::Filesystem)?;
-        self.renew(cx, at, &device)?;
+        let filesystem = self.renew(cx, at, &device)?;
         self.hide(cx, at, Part::Filesystem)?;
         match spec.size {
-            Some(size) => self.set_size(cx, at, Some(size)),
-            None => Ok(()),
+            Some(size) => self.set_size(cx, at, Some(size)).map(|()| filesystem),
+            None => Ok(filesystem),
         }
     }
 
@@ -112,36 +105,23 @@ impl Zfs {
         let target = self.layout.mount_point(at);
         let is_mounted = self.mounted_at(&target)?.is_some();
         let device = self.show(cx, at, Part::Filesystem)?;
-        let scratch = self.scratch(cx, at)?;
         let resizing = Resizing {
             filesystem: Filesystem::on(cx, &device)?,
             device: &device,
             mounted: is_mounted.then_some(target.as_path()),
-            scratch: &scratch,
+            scratch: &target,
         };
         let set = command::set(&dataset, &[("volsize", new.to_string())]);
-        if new < old {
-            let size = ByteSize::from_bytes(new);
-            resizing.check_shrink(cx, size)?;
-            resizing.shrink(cx, size)?;
-            run(cx, &set)?;
-        } else {
-            if new > old {
-                run(cx, &set)?;
-            }
-            // Also when the zvol is as large already: a call that was cut off may have stopped there.
-            resizing.grow(cx)?;
-        }
+        resizing.resize(cx, old, new, || Ok(run(cx, &set).map(drop)?))?;
         if is_mounted {
             return Ok(());
         }
-        cx.act(&FsAct::RemoveEmptyDirectory { path: scratch })?;
         self.hide(cx, at, Part::Filesystem)
     }
 
     /// The source of what is mounted at a path.
     pub(super) fn mounted_at(&self, target: &Path) -> Result<Option<String>> {
-        let mounts = mount::mounts()?;
+        let mounts = mounts()?;
         Ok(mounts.into_iter().rfind(|mounted| mounted.target == target).map(|mounted| mounted.source))
     }
 
@@ -152,22 +132,6 @@ impl Zfs {
             Some(source) if source.starts_with("/dev/") => cx.act(&WriteBack { target }),
             _ => Ok(()),
         }
-    }
-}
-
-/// Writes back all that a filesystem has in memory.
-#[derive(Debug, Clone)]
-struct WriteBack {
-    target: PathBuf,
-}
-
-impl Act for WriteBack {
-    fn describe(&self) -> String {
-        format!("write back what is in memory of {}", self.target.display())
-    }
-
-    fn apply(&self, _: &larder_base::Cancel) -> std::io::Result<()> {
-        Ok(rustix::fs::syncfs(std::fs::File::open(&self.target)?)?)
     }
 }
 

@@ -111,15 +111,23 @@ pub(super) fn zone(namespace: &Path, dataset: &str) -> Cmd {
     changes("zone").arg(namespace).arg(dataset)
 }
 
-/// Writes a snapshot to standard output; `base` leaves out what that snapshot has.
+/// Writes a snapshot to standard output, in the blocks that it has; `base` leaves out what that snapshot has.
 pub(super) fn send(base: Option<&str>, snapshot: &str) -> Cmd {
     let base = base.into_iter().flat_map(|base| ["-i", base]);
-    reads("send").args(base).arg(snapshot).limit(LONG)
+    reads("send").args(["-L", "-e", "-c"]).args(base).arg(snapshot).limit(LONG).ends_with_us()
 }
 
-/// Makes a dataset from what [`send`] wrote, without mounting it.
-pub(super) fn receive(dataset: &str, properties: &[Property]) -> Cmd {
-    changes("receive").arg("-u").args(options(properties)).arg(dataset).limit(LONG)
+/// Makes a dataset or a snapshot of one from what [`send`] wrote, without mounting it. What is sent on top of a snapshot of
+/// another dataset becomes a clone of it, `origin`. Never again after it failed: what it read is gone.
+pub(super) fn receive(to: &str, origin: Option<&str>, properties: &[Property]) -> Cmd {
+    let origin = origin.into_iter().flat_map(|origin| ["-o".to_owned(), format!("origin={origin}")]);
+    let cmd = Cmd::changes(ZFS).args(["receive", "-u"]).args(origin).args(options(properties));
+    cmd.arg(to).limit(LONG).ends_with_us()
+}
+
+/// Lets a clone and what it was cloned from change places: the snapshots up to that clone's origin become the clone's.
+pub(super) fn promote(dataset: &str) -> Cmd {
+    changes("promote").arg(dataset)
 }
 
 /// A new zpool on a file or device, with properties of its root.

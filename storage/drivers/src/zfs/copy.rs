@@ -2,16 +2,13 @@
 
 use super::command::{self, Property};
 use super::keys::{self, CloneCopy};
-use super::layout::{Part, parts_of};
 use super::parse::Refusal;
-use super::run::run;
+use super::run::{Failure, run};
+use super::stream::joined;
 use super::volume::properties;
 use super::{Zfs, block_mode};
-use larder_base::host::Input;
-use larder_storage_driver::{Content, Cx, ErrorKind, Place, Result, StorageError, VolumeKind, VolumeSpec};
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use crate::spelling::Part;
+use larder_storage_driver::{Content, Cx, Need, Place, Result, StorageError, VolumeKind, VolumeSpec};
 use uuid::Uuid;
 
 /// The snapshot of an image that its clones are made from: it stays as long as the image.
@@ -34,8 +31,9 @@ impl Zfs {
     ) -> Result<()> {
         self.layout.must_be_spellable(at)?;
         keys::block_size(spec)?;
+        let images = self.images(cx, at, from)?;
         let origin = self.origin(cx, from)?;
-        let outcome = self.copy_parts(cx, at, from, &origin, spec);
+        let outcome = self.copy_parts(cx, [at, from], &images, &origin, spec);
         if origin.is_passing {
             // Now, or with the clone.
             for snapshot in &origin.snapshots {
@@ -47,14 +45,14 @@ impl Zfs {
         }
         outcome?;
         match spec.size {
-            _ if block_mode::is_wanted(spec) => self.finish_clone(cx, at, spec),
+            _ if block_mode::is_wanted(spec) => self.finish_clone(cx, at, spec).map(drop),
             Some(size) if at.volume.content == Content::Block => self.set_size(cx, at, Some(size)),
             _ => Ok(()),
         }
     }
 
     fn origin(&self, cx: &Cx<'_>, from: &Place) -> Result<Origin> {
-        let parts = parts_of(&from.volume).iter();
+        let parts = Part::of(&from.volume).iter();
         if from.snapshot.is_some() {
             let snapshots = parts.map(|part| self.layout.spelled(from, *part)).collect();
             return Ok(Origin { snapshots, is_passing: false });
@@ -74,34 +72,41 @@ impl Zfs {
     fn copy_parts(
         &self,
         cx: &Cx<'_>,
-        at: &Place,
-        from: &Place,
+        [at, from]: [&Place; 2],
+        images: &[String],
         origin: &Origin,
         spec: &VolumeSpec,
     ) -> Result<()> {
-        let how = match from.volume.kind {
-            VolumeKind::Image => CloneCopy::Clone,
-            _ => keys::clone_copy(&self.config.lock()),
-        };
-        for (part, snapshot) in parts_of(&at.volume).iter().zip(&origin.snapshots) {
+        let mut images = images.iter();
+        for (part, snapshot) in Part::of(&at.volume).iter().zip(&origin.snapshots) {
             let dataset = self.layout.part(at, *part);
             let properties = properties(at, *part, spec)?;
-            match how {
-                CloneCopy::Clone => run(cx, &command::clone(snapshot, &dataset, &properties))
-                    .map(drop)
-                    .map_err(|failure| match failure.refusal {
-                        Some(Refusal::Missing) => StorageError::not_found(from),
-                        Some(Refusal::OtherType) => block_mode::other_type(at),
-                        _ => failure.into(),
-                    })?,
-                CloneCopy::Full => self.transfer(cx, at, None, snapshot, &dataset, &properties)?,
-                CloneCopy::Rebase => {
-                    let image = self.image_of(cx, from, *part)?;
-                    self.transfer(cx, at, image.as_deref(), snapshot, &dataset, &properties)?;
-                }
+            match images.next() {
+                None => run(cx, &command::clone(snapshot, &dataset, &properties)).map(drop),
+                Some(image) => self.transfer(cx, image, snapshot, &dataset, &properties),
             }
+            .map_err(|failure| match failure.refusal {
+                Some(Refusal::Missing) => StorageError::not_found(from),
+                Some(Refusal::OtherType) => block_mode::other_type(at),
+                _ => failure.into(),
+            })?;
         }
         Ok(())
+    }
+
+    /// The images' snapshots beyond which a copy shares nothing with its source, part by part; none where it is a clone.
+    fn images(&self, cx: &Cx<'_>, at: &Place, from: &Place) -> Result<Vec<String>> {
+        let full =
+            || StorageError::unsupported(Need::Clone, format!("{at} is no clone: zfs.clone_copy says so"));
+        match keys::clone_copy(&self.config.lock()) {
+            _ if from.volume.kind == VolumeKind::Image => Ok(Vec::new()),
+            CloneCopy::Clone => Ok(Vec::new()),
+            CloneCopy::Full => Err(full()),
+            CloneCopy::Rebase => {
+                let image = |part: &Part| self.image_of(cx, from, *part)?.ok_or_else(full);
+                Part::of(&from.volume).iter().map(image).collect()
+            }
+        }
     }
 
     /// The image's snapshot that a part was cloned from.
@@ -111,37 +116,19 @@ impl Zfs {
         Ok(origin.ends_with(&format!("@{OF_IMAGE}")).then(|| origin.to_owned()))
     }
 
-    /// Sends a snapshot into a new dataset, which then has none.
+    /// Sends what a snapshot has beyond an image's into a new dataset, which then has no snapshot.
     fn transfer(
         &self,
         cx: &Cx<'_>,
-        at: &Place,
-        base: Option<&str>,
+        image: &str,
         snapshot: &str,
         dataset: &str,
         properties: &[Property],
-    ) -> Result<()> {
-        let (reader, writer) = std::io::pipe()?;
-        let (reader, writer) = (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)));
-        let send = command::send(base, snapshot).output_to(Arc::new(writer));
-        let receive = command::receive(dataset, properties).input(Input::File(Arc::new(reader)));
-        let (sent, received) = std::thread::scope(|scope| {
-            // Each end is closed with its command, so that neither side waits for the other for ever.
-            let sending = scope.spawn(move || {
-                let sent = run(cx, &send);
-                drop(send);
-                sent
-            });
-            let received = run(cx, &receive);
-            drop(receive);
-            (sending.join(), received)
-        });
-        received.map_err(|failure| match failure.refusal {
-            Some(Refusal::OtherType) => block_mode::other_type(at),
-            _ => failure.into(),
-        })?;
-        sent.map_err(|_| StorageError::new(ErrorKind::Unexpected, "sending panicked"))??;
+    ) -> Result<(), Failure> {
+        let (send, receive) =
+            (command::send(Some(image), snapshot), command::receive(dataset, None, properties));
+        joined(cx, send, receive)?;
         let tag = snapshot.split_once('@').map_or("", |(_, tag)| tag);
-        Ok(run(cx, &command::destroy(&format!("{dataset}@{tag}"))).map(drop)?)
+        run(cx, &command::destroy(&format!("{dataset}@{tag}"))).map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! The keys of pools and volumes on zfs.
 
-use crate::keys::{COMMON, SOURCE, joined, pool, pool_fixed, volume, volume_fixed};
+use crate::keys::{COMMON, ON_DEVICE, RSYNC, SOURCE, joined, pool, pool_fixed, volume, volume_fixed};
 use larder_base::ByteSize;
 use larder_storage_driver::{
     Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, VolumeSpec, is_true,
@@ -9,7 +9,7 @@ use larder_storage_driver::{
 /// `zfsprops(7)`, `recordsize` and `volblocksize`.
 const BLOCK_SIZE: KeyType = KeyType::PowerOfTwo(ByteSize::from_bytes(512), ByteSize::from_mebibytes(16));
 
-const OWN: [ConfigKey; 14] = [
+const OWN: [ConfigKey; 10] = [
     pool_fixed("zfs.pool_name", KeyType::Text, "Name of the zpool or dataset"),
     pool(
         "zfs.clone_copy",
@@ -18,13 +18,6 @@ const OWN: [ConfigKey; 14] = [
         "Whether a copy is a clone, a full copy, or a copy that shares blocks with the image alone (rebase)",
     ),
     pool("zfs.export", KeyType::Boolean, "true", "Whether the zpool is exported when the pool is closed"),
-    pool("rsync.bwlimit", KeyType::Text, "", "Accepted for compatibility; copies are made without rsync"),
-    pool(
-        "rsync.compression",
-        KeyType::Boolean,
-        "true",
-        "Accepted for compatibility; copies are made without rsync",
-    ),
     volume_fixed("zfs.blocksize", BLOCK_SIZE, "", "Block size"),
     volume_fixed(
         "zfs.block_mode",
@@ -52,28 +45,17 @@ const OWN: [ConfigKey; 14] = [
     ),
     volume_fixed("zfs.reserve_space", KeyType::Boolean, "false", "Whether the size is set aside"),
     volume_fixed(
-        "block.filesystem",
-        KeyType::OneOf(crate::filesystem::NAMES),
-        "ext4",
-        "Filesystem of a volume with zfs.block_mode",
-    ),
-    volume_fixed(
         "block.mount_options",
         KeyType::Text,
         "discard",
         "Mount options of a volume with zfs.block_mode",
     ),
-    volume_fixed(
-        "block.create_options",
-        KeyType::Text,
-        "",
-        "Options for mkfs of a volume with zfs.block_mode",
-    ),
 ];
 
 /// All keys.
-pub(super) const CONFIG_KEYS: &[ConfigKey] =
-    &joined::<{ COMMON.len() + SOURCE.len() + OWN.len() }>(&[&COMMON, &SOURCE, &OWN]);
+pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<
+    { COMMON.len() + SOURCE.len() + RSYNC.len() + ON_DEVICE.len() + OWN.len() },
+>(&[&COMMON, &SOURCE, &OWN, &ON_DEVICE, &RSYNC]);
 
 /// How a volume is copied within its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,13 +2,11 @@
 //! other areas are flat below `.larder`, where they do not look.
 
 use super::parse::{Kind, Row};
-use larder_base::Ticket;
+use crate::spelling::{self, OURS, Part, Spelled, area_prefix, folder, kind_of, read_area, trashed_snapshot};
 use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The dataset of what is not live.
-const OURS: &str = ".larder";
 /// What zfs allows for a name with its snapshot.
 const LONGEST_NAME: usize = 255;
 /// As long as a ticket of a member without a name of its own.
@@ -18,48 +16,11 @@ const GONE: &str = "gone.";
 /// Begins the name of a clone through which a snapshot's disk is read.
 const VIEW: &str = "view.";
 
-/// One of the datasets that a volume is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
-    /// A tree of files.
-    Filesystem,
-    /// A disk.
-    Disk,
-}
-
-/// The parts of a volume, the main part last.
-pub(super) fn parts_of(volume: &VolumeId) -> &'static [Part] {
-    match (volume.has_filesystem(), volume.has_disk()) {
-        (true, true) => &[Part::Filesystem, Part::Disk],
-        (_, true) => &[Part::Disk],
-        (_, false) => &[Part::Filesystem],
-    }
-}
-
-/// The part that decides whether a volume is there.
-pub(super) fn main_part(volume: &VolumeId) -> Part {
-    if volume.has_disk() { Part::Disk } else { Part::Filesystem }
-}
-
 /// Where the volumes of one pool are.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     dataset: String,
     root: PathBuf,
-}
-
-fn kind_folder(kind: VolumeKind) -> &'static str {
-    match kind {
-        VolumeKind::Container => "containers",
-        VolumeKind::VirtualMachine => "virtual-machines",
-        VolumeKind::Image => "images",
-        VolumeKind::Custom => "custom",
-        VolumeKind::Bucket => "buckets",
-    }
-}
-
-fn kind_of_folder(folder: &str) -> Option<VolumeKind> {
-    VolumeKind::ALL.into_iter().find(|kind| kind_folder(*kind) == folder)
 }
 
 /// A part's name in its kind's dataset.
@@ -95,27 +56,6 @@ fn read_entry(kind: VolumeKind, entry: &str, is: Kind, mark: Option<Content>) ->
     Some((VolumeId::from_entry(kind, content, name)?, part))
 }
 
-/// Area and the rest of a name below `.larder`.
-fn read_area(name: &str) -> Option<(Area, &str)> {
-    let (word, rest) = name.split_once('.')?;
-    if word == "kept" {
-        let (id, rest) = rest.split_once('.')?;
-        return Some((Area::Kept(id.parse().ok()?), rest));
-    }
-    let (ticket, rest) = split_ticket(rest)?;
-    match word {
-        "staging" => Some((Area::Staging(ticket), rest)),
-        "trash" => Some((Area::Trash(ticket), rest)),
-        _ => None,
-    }
-}
-
-/// A ticket, which has two dots of its own, and what follows its third.
-fn split_ticket(text: &str) -> Option<(Ticket, &str)> {
-    let (end, _) = text.match_indices('.').nth(2)?;
-    Some((text[..end].parse().ok()?, &text[end + 1..]))
-}
-
 impl Layout {
     pub(super) fn new(dataset: String, root: PathBuf) -> Self {
         Self { dataset, root }
@@ -143,17 +83,15 @@ impl Layout {
 
     /// The dataset that holds the live volumes of a kind.
     pub(super) fn parent(&self, kind: VolumeKind) -> String {
-        format!("{}/{}", self.dataset, kind_folder(kind))
+        format!("{}/{}", self.dataset, folder(kind))
     }
 
     /// The dataset of a part of a volume, whatever snapshot `at` names: the one spelling of it.
     pub(super) fn part(&self, at: &Place, part: Part) -> String {
-        let (folder, entry) = (kind_folder(at.volume.kind), entry(&at.volume, part));
+        let (folder, entry) = (folder(at.volume.kind), entry(&at.volume, part));
         match &at.area {
             Area::Live => format!("{}/{folder}/{entry}", self.dataset),
-            Area::Staging(ticket) => format!("{}/{OURS}/staging.{ticket}.{folder}.{entry}", self.dataset),
-            Area::Trash(ticket) => format!("{}/{OURS}/trash.{ticket}.{folder}.{entry}", self.dataset),
-            Area::Kept(id) => format!("{}/{OURS}/kept.{id}.{folder}.{entry}", self.dataset),
+            area => format!("{}/{}{folder}.{entry}", self.ours(), area_prefix(area)),
         }
     }
 
@@ -161,8 +99,8 @@ impl Layout {
     pub(super) fn spelled(&self, at: &Place, part: Part) -> String {
         match (&at.snapshot, &at.area) {
             (None, _) => self.part(at, part),
-            (Some(name), Area::Trash(ticket)) => {
-                format!("{}@trash.{ticket}.{name}", self.part(&at.within(Area::Live), part))
+            (Some(name), area @ Area::Trash(_)) => {
+                format!("{}@{}{name}", self.part(&at.within(Area::Live), part), area_prefix(area))
             }
             (Some(name), _) => format!("{}@snapshot-{name}", self.part(at, part)),
         }
@@ -172,7 +110,7 @@ impl Layout {
     pub(super) fn view(&self, at: &Place, part: Part) -> String {
         // No name has two dots in a row or at its end.
         let snapshot = at.snapshot.as_ref().map_or("", |name| name.as_str());
-        let (folder, entry) = (kind_folder(at.volume.kind), entry(&at.volume, part));
+        let (folder, entry) = (folder(at.volume.kind), entry(&at.volume, part));
         format!("{}/{VIEW}{folder}.{entry}..{snapshot}", self.ours())
     }
 
@@ -197,33 +135,18 @@ impl Layout {
 
     /// Where the files of a place are mounted.
     pub(super) fn mount_point(&self, at: &Place) -> PathBuf {
-        let (folder, entry) = (kind_folder(at.volume.kind), entry(&at.volume, Part::Filesystem));
-        match (&at.area, &at.snapshot) {
-            (Area::Live, None) => self.root.join(folder).join(entry),
-            (Area::Live, Some(name)) => {
-                self.root.join(format!("{folder}-snapshots")).join(entry).join(name.as_str())
-            }
-            (_, None) => self.root.join(OURS).join(self.last_component(at)),
-            (_, Some(name)) => self.root.join(OURS).join(format!("{}@{name}", self.last_component(at))),
-        }
-    }
-
-    fn last_component(&self, at: &Place) -> String {
-        let spelled = self.part(at, Part::Filesystem);
-        spelled.rsplit('/').next().unwrap_or_default().to_owned()
+        spelling::mount_point(&self.root, at)
     }
 
     /// The folders of the mount points that are known by name, each to be passed by root alone.
     pub(super) fn folders(&self) -> Vec<PathBuf> {
-        let kinds = VolumeKind::ALL.into_iter().map(kind_folder);
-        let own = kinds.flat_map(|folder| [folder.to_owned(), format!("{folder}-snapshots")]);
-        own.chain([OURS.to_owned()]).map(|name| self.root.join(name)).collect()
+        spelling::folders(&self.root)
     }
 
     /// Refuses what zfs can't spell in every area, with the kind `Invalid`.
     pub(super) fn must_be_spellable(&self, at: &Place) -> Result<()> {
         let snapshot = at.snapshot.as_ref().map_or("", |name| name.as_str());
-        let name = entry(&at.volume, main_part(&at.volume));
+        let name = entry(&at.volume, Part::main(&at.volume));
         let refuse = |problem: String| Err(StorageError::new(ErrorKind::Invalid, problem));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if let Some(odd) = name.chars().chain(snapshot.chars()).find(|c| !is_plain(*c)) {
@@ -231,7 +154,7 @@ impl Layout {
                 "{at} can't be kept by zfs because of {odd:?}: only letters, digits and - _ . : are allowed"
             ));
         }
-        let folder = kind_folder(at.volume.kind);
+        let folder = folder(at.volume.kind);
         let longest = format!("{}/staging.{SOME_TICKET}.{folder}.{name}@snapshot-{snapshot}", self.ours());
         match longest.len().checked_sub(LONGEST_NAME) {
             Some(excess @ 1..) => refuse(format!(
@@ -243,24 +166,11 @@ impl Layout {
 
     /// All places among the rows of a list. What no place is spelled as is left out.
     pub(super) fn places(&self, rows: &[Row<'_>]) -> Vec<Place> {
-        let volumes = self.volumes(rows);
-        let mut places = BTreeSet::new();
-        for (area, volume, part) in volumes.values() {
-            // What may be swept is told even if only a part is there.
-            if area.ticket().is_some() || *part == main_part(volume) {
-                places.insert(Place::new(area.clone(), volume));
-            }
-        }
-        for (dataset, tag) in rows.iter().filter_map(|row| row.name.split_once('@')) {
-            let Some((area, volume, part)) = volumes.get(dataset) else { continue };
-            if *part == main_part(volume) {
-                places.extend(read_tag(area, volume, tag));
-            }
-        }
-        places.into_iter().collect()
+        let snapshots = rows.iter().filter_map(|row| row.name.split_once('@'));
+        spelling::places(&self.volumes(rows), snapshots, read_tag)
     }
 
-    fn volumes<'a>(&self, rows: &[Row<'a>]) -> BTreeMap<&'a str, (Area, VolumeId, Part)> {
+    fn volumes<'a>(&self, rows: &[Row<'a>]) -> BTreeMap<&'a str, Spelled> {
         let names: BTreeSet<&str> = rows.iter().map(|row| row.name).collect();
         let mut volumes = BTreeMap::new();
         for row in rows.iter().filter(|row| row.kind != Kind::Snapshot) {
@@ -273,7 +183,7 @@ impl Layout {
             } else {
                 (Area::Live, folder, rest)
             };
-            let Some(kind) = kind_of_folder(folder).filter(|_| !entry.contains('/')) else { continue };
+            let Some(kind) = kind_of(folder).filter(|_| !entry.contains('/')) else { continue };
             // The small filesystem of a machine's image of a peer's bears no mark.
             let has_disk =
                 kind == VolumeKind::Image && names.contains(format!("{}.block", row.name).as_str());
@@ -291,14 +201,13 @@ fn read_tag(area: &Area, volume: &VolumeId, tag: &str) -> Option<Place> {
     if let Some(name) = tag.strip_prefix("snapshot-") {
         return Some(Place::new(area.clone(), volume).at_snapshot(&name.parse().ok()?));
     }
-    let (ticket, name) = split_ticket(tag.strip_prefix("trash.")?)?;
-    Some(Place::new(Area::Trash(ticket), volume).at_snapshot(&name.parse().ok()?))
+    trashed_snapshot(tag, volume)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_base::{KeptId, ProjectName};
+    use larder_base::{KeptId, ProjectName, Ticket};
     use proptest::prelude::*;
     use std::collections::HashMap;
     use uuid::Uuid;
@@ -355,7 +264,7 @@ mod tests {
     /// What a list shows of a place: its parts, and those of the volume that a snapshot is in.
     fn shown(layout: &Layout, at: &Place) -> Vec<(String, Kind)> {
         let mut rows = Vec::new();
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             let spelled = layout.spelled(at, *part);
             let kind = if *part == Part::Disk { Kind::Volume } else { Kind::Filesystem };
             match spelled.split_once('@') {
@@ -398,7 +307,7 @@ mod tests {
             let layout = layout();
             let mut spelled: HashMap<(String, PathBuf), Place> = HashMap::new();
             for at in places {
-                let part = main_part(&at.volume);
+                let part = Part::main(&at.volume);
                 let key = (layout.spelled(&at, part), layout.mount_point(&at));
                 if let Some(other) = spelled.insert(key, at.clone()) {
                     // Only what can't be there at once may share a name: the same name with another content.
@@ -433,9 +342,9 @@ mod tests {
             let volume =
                 VolumeId { kind, content, project: "blue".parse().unwrap(), name: "v".parse().unwrap() };
             let at = Place::live(&volume);
-            assert_eq!(layout.spelled(&at, main_part(&volume)), spelled);
+            assert_eq!(layout.spelled(&at, Part::main(&volume)), spelled);
             let snapshot = at.at_snapshot(&"s0".parse().unwrap());
-            assert_eq!(layout.spelled(&snapshot, main_part(&volume)), format!("{spelled}@snapshot-s0"));
+            assert_eq!(layout.spelled(&snapshot, Part::main(&volume)), format!("{spelled}@snapshot-s0"));
         }
     }
 

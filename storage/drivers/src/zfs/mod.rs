@@ -11,12 +11,12 @@ mod copy;
 mod disk;
 mod keys;
 mod layout;
-mod mount;
 mod parse;
 mod pool;
 mod remove;
 mod restore;
 mod run;
+mod stream;
 mod volume;
 
 pub(crate) use command::ZFS;
@@ -26,11 +26,14 @@ use crate::source::Source;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
-    Restore, Result, Shrink, SnapshotKind, VolumeSpec, VolumeUsage,
+    Restore, Result, Shrink, SnapshotKind, Stream, VolumeSpec, VolumeUsage,
 };
 use layout::Layout;
 use parking_lot::Mutex;
 use std::path::Path;
+
+/// What it keeps.
+const CONTENTS: &[Content] = &[Content::Filesystem, Content::Block, Content::Iso];
 
 /// The driver over one pool: a zpool, or a dataset in one.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ impl Driver for Zfs {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            contents: &[Content::Filesystem, Content::Block, Content::Iso],
+            contents: CONTENTS,
             snapshot: SnapshotKind::Native,
             clone: CloneKind::Dependent,
             quota: Quota::Native,
@@ -167,5 +170,9 @@ impl Driver for Zfs {
             return Ok(false);
         }
         self.must_be_free_of_clones(cx, &at.at_snapshot(name)).map(|()| true)
+    }
+
+    fn stream(&self) -> Option<&dyn Stream> {
+        Some(self)
     }
 }

@@ -1,5 +1,7 @@
 //! What `zfs` and `zpool` say, as types.
 
+use crate::refusal;
+use larder_base::host::HostError;
 use larder_storage_driver::{Content, ErrorKind, Result, StorageError};
 use std::collections::HashMap;
 
@@ -133,13 +135,23 @@ const PHRASES: &[(&str, Refusal)] = &[
 ];
 
 /// What a failed command says.
-pub(super) fn refusal(stderr: &str) -> Option<Refusal> {
+fn refusal(stderr: &str) -> Option<Refusal> {
     PHRASES.iter().find(|(phrase, _)| stderr.contains(phrase)).map(|(_, refusal)| *refusal)
 }
 
-impl Refusal {
-    /// The kind of the error it makes.
-    pub(super) fn kind(self) -> ErrorKind {
+impl refusal::Refusal for Refusal {
+    fn of(error: &HostError) -> Option<Self> {
+        match error {
+            HostError::Failed { stderr, .. } => refusal(stderr),
+            _ => None,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        "zfs refused"
+    }
+
+    fn kind(self) -> ErrorKind {
         match self {
             Self::Missing | Self::MissingParent => ErrorKind::NotFound,
             Self::Exists => ErrorKind::AlreadyExists,

@@ -1,12 +1,13 @@
 //! The pool itself: a zpool of our own on a file or device, a zpool or dataset that was there, or a dataset made in one.
 
 use super::command::{self, Property};
-use super::mount::{self, Mounted, Unmount};
 use super::parse::{self, Refusal};
 use super::run::{run, run_if_there};
 use super::{Zfs, keys};
 use crate::PoolSetup;
+use crate::filesystem::{Mounted, Unmount, mounts};
 use crate::source::{self, Source};
+use crate::spelling;
 use larder_base::host::FsAct;
 use larder_storage_driver::{Config, Cx, ErrorKind, PoolUsage, Result, StorageError, VolumeKind, is_true};
 use std::path::{Path, PathBuf};
@@ -174,14 +175,7 @@ impl Zfs {
             // A peer's pool that is taken over has none.
             self.make_ours(cx)?;
         }
-        if !self.layout.root().is_dir() {
-            cx.act(&FsAct::MakeDirectory { path: self.layout.root().to_owned(), mode: 0o711 })?;
-        }
-        for path in self.layout.folders() {
-            if !path.is_dir() {
-                cx.act(&FsAct::MakeDirectory { path, mode: 0o700 })?;
-            }
-        }
+        spelling::make_folders(cx, self.layout.root())?;
         self.tidy(cx)
     }
 
@@ -242,7 +236,7 @@ impl Zfs {
         let is_ours = |mounted: &Mounted| {
             mounted.source.starts_with(&below) || mounted.target.starts_with(self.layout.root())
         };
-        let ours = mount::mounts()?.into_iter().filter(is_ours);
+        let ours = mounts()?.into_iter().filter(is_ours);
         Ok(ours.map(|mounted| mounted.target).collect())
     }
 

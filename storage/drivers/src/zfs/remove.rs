@@ -4,16 +4,16 @@
 //! renamed, so that its name is free. A volume whose snapshots have clones is renamed likewise, and removed once none of its
 //! snapshots is left.
 
-use super::layout::parts_of;
 use super::parse::Refusal;
 use super::run::{Failure, run, run_if_there};
 use super::{Zfs, command};
+use crate::spelling::Part;
 use larder_storage_driver::{Cx, Place, Result};
 use std::collections::BTreeSet;
 
 impl Zfs {
     pub(super) fn remove_volume(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             let dataset = self.layout.part(at, *part);
             let has_gone_parent = self.has_gone_parent(cx, &dataset)?;
             self.unmount_all_of(cx, at, *part)?;
@@ -53,7 +53,7 @@ impl Zfs {
     }
 
     pub(super) fn remove_snapshot(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             let spelled = self.layout.spelled(at, *part);
             self.unmount_all_of(cx, at, *part)?;
             match run(cx, &command::destroy(&spelled)) {

@@ -1,9 +1,9 @@
 //! Going back to a snapshot, in place.
 
-use super::layout::{Part, parts_of};
 use super::parse::{self, SnapshotRow};
 use super::run::run;
 use super::{Zfs, command};
+use crate::spelling::Part;
 use larder_base::ByteSize;
 use larder_storage_driver::{Cx, ErrorKind, Need, Place, Result, StorageError};
 
@@ -12,7 +12,7 @@ impl Zfs {
         let text = self.snapshots_of(cx, at)?;
         let rows = parse::snapshots(&text);
         let mut rollbacks = Vec::new();
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             let younger = self.younger(at, *part, &rows)?;
             must_be_newest(at, &younger)?;
             must_have_no_clones(at, &younger)?;
@@ -48,7 +48,7 @@ impl Zfs {
     pub(super) fn must_be_free_of_clones(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         let text = self.snapshots_of(cx, at)?;
         let rows = parse::snapshots(&text);
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             must_have_no_clones(at, &self.younger(at, *part, &rows)?)?;
         }
         Ok(())
@@ -56,7 +56,7 @@ impl Zfs {
 
     fn snapshots_of(&self, cx: &Cx<'_>, at: &Place) -> Result<String> {
         let datasets: Vec<String> =
-            parts_of(&at.volume).iter().map(|part| self.layout.part(at, *part)).collect();
+            Part::of(&at.volume).iter().map(|part| self.layout.part(at, *part)).collect();
         run(cx, &command::list_snapshots("name,clones", &datasets)).map_err(|failure| match failure.refusal {
             Some(parse::Refusal::Missing) => StorageError::not_found(at.main()),
             _ => failure.into(),

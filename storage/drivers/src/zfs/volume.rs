@@ -1,11 +1,11 @@
 //! Volumes and snapshots: made, renamed, resized, measured.
 
 use super::command::{self, Property};
-use super::layout::{Part, main_part, parts_of};
-use super::mount::{Mount, Prepare};
 use super::parse::{self, Refusal};
 use super::run::{run, run_if_there};
 use super::{Zfs, block_mode, keys};
+use crate::filesystem::PrepareRoot;
+use crate::spelling::{self, Part};
 use larder_base::ByteSize;
 use larder_storage_driver::{
     Content, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec, VolumeUsage,
@@ -83,16 +83,18 @@ impl Zfs {
     pub(super) fn create_volume(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
         self.layout.must_be_spellable(at)?;
         keys::block_size(spec)?;
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             match part {
                 Part::Filesystem if block_mode::is_wanted(spec) => {
                     self.create_zvol(cx, at, *part, block_mode::size(spec), spec)?;
-                    self.format(cx, at, spec, self.prepared(at, spec))?;
+                    self.format(cx, at, spec)?;
                 }
                 Part::Filesystem => {
                     let properties = properties(at, *part, spec)?;
-                    run(cx, &command::create_filesystem(&self.layout.part(at, *part), &properties))?;
-                    cx.act(&self.prepared(at, spec))?;
+                    let dataset = self.layout.part(at, *part);
+                    run(cx, &command::create_filesystem(&dataset, &properties))?;
+                    let scratch = self.layout.mount_point(at);
+                    cx.act(&PrepareRoot::new(dataset.into(), "zfs", scratch, &spec.config))?;
                 }
                 Part::Disk => {
                     let size = match at.volume.content {
@@ -123,24 +125,11 @@ impl Zfs {
         Ok(run(cx, &cmd).map(drop)?)
     }
 
-    /// How a new filesystem's root gets the mode and owner that were asked for.
-    fn prepared(&self, at: &Place, spec: &VolumeSpec) -> Prepare {
-        let number =
-            |key: &str| spec.config.get(key).and_then(|value| value.parse::<u32>().ok()).unwrap_or(0);
-        let mode = spec.config.get("initial.mode").and_then(|mode| u32::from_str_radix(mode, 8).ok());
-        let dataset = self.layout.part(at, Part::Filesystem);
-        Prepare {
-            mount: Mount::zfs(dataset, self.layout.mount_point(at), false),
-            mode: mode.unwrap_or(0o711),
-            owner: (number("initial.uid"), number("initial.gid")),
-        }
-    }
-
     pub(super) fn snapshot_parts(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         self.layout.must_be_spellable(at)?;
         self.write_back(cx, &at.main())?;
         let spelled: Vec<_> =
-            parts_of(&at.volume).iter().map(|part| self.layout.spelled(at, *part)).collect();
+            Part::of(&at.volume).iter().map(|part| self.layout.spelled(at, *part)).collect();
         match run(cx, &command::snapshot(&spelled)) {
             Ok(_) => Ok(()),
             Err(failure) if failure.is(Refusal::Exists) => Err(StorageError::already_exists(at)),
@@ -155,14 +144,7 @@ impl Zfs {
             let message = format!("{from} can't become {to}: a snapshot stays with its volume");
             return Err(StorageError::new(ErrorKind::Invalid, message));
         }
-        let mut parts = parts_of(&from.volume).to_vec();
-        if !to.is_live() {
-            parts.reverse();
-        }
-        let mut found_any = false;
-        for part in parts {
-            found_any |= self.rename_part(cx, from, to, part)?;
-        }
+        let found_any = spelling::move_parts(from, to, |part| self.rename_part(cx, from, to, part))?;
         if found_any || self.has_any_part(cx, to)? { Ok(()) } else { Err(StorageError::not_found(from)) }
     }
 
@@ -170,6 +152,11 @@ impl Zfs {
     fn rename_part(&self, cx: &Cx<'_>, from: &Place, to: &Place, part: Part) -> Result<bool> {
         let (old, new) = (self.layout.spelled(from, part), self.layout.spelled(to, part));
         self.unmount_all_of(cx, from, part)?;
+        if let (Some((dataset, _)), Some((clone, _))) = (old.split_once('@'), new.split_once('@'))
+            && dataset != clone
+        {
+            return self.hand_over(cx, [&old, &new], clone, to);
+        }
         match run(cx, &command::rename(&old, &new)) {
             Ok(_) => Ok(true),
             Err(failure) if failure.is(Refusal::Missing) => Ok(false),
@@ -186,6 +173,19 @@ impl Zfs {
                 Ok(true)
             }
             Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Moves a snapshot to a clone of it, with all before it. Tells whether it was there.
+    fn hand_over(&self, cx: &Cx<'_>, [old, new]: [&str; 2], clone: &str, to: &Place) -> Result<bool> {
+        let is_there = |name| run_if_there(cx, &command::list("name", &[name]));
+        match (is_there(old)?, is_there(new)?) {
+            (true, true) => Err(StorageError::already_exists(to)),
+            (true, false) => {
+                run(cx, &command::promote(clone))?;
+                is_there(new)
+            }
+            (false, is_done) => Ok(is_done),
         }
     }
 
@@ -207,7 +207,7 @@ impl Zfs {
     }
 
     fn has_any_part(&self, cx: &Cx<'_>, at: &Place) -> Result<bool> {
-        for part in parts_of(&at.volume) {
+        for part in Part::of(&at.volume) {
             if run_if_there(cx, &command::list("name", &[&self.layout.spelled(at, *part)]))? {
                 return Ok(true);
             }
@@ -217,7 +217,7 @@ impl Zfs {
 
     pub(super) fn set_size(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
         const COLUMNS: &str = "volsize,volblocksize,larder:use_refquota,larder:reserve_space";
-        let dataset = self.layout.part(at, main_part(&at.volume));
+        let dataset = self.layout.part(at, Part::main(&at.volume));
         let text = self.look_at(cx, COLUMNS, &dataset, at)?;
         let values = parse::values(COLUMNS, &text);
         let (old, block_bytes) = (values.number("volsize")?, values.number("volblocksize")?);
@@ -267,7 +267,7 @@ impl Zfs {
 
     pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
         const COLUMNS: &str = "used,referenced,quota,refquota,volsize";
-        let dataset = self.layout.spelled(at, main_part(&at.volume));
+        let dataset = self.layout.spelled(at, Part::main(&at.volume));
         let text = self.look_at(cx, COLUMNS, &dataset, at)?;
         let values = parse::values(COLUMNS, &text);
         let (quota, refquota) = (values.number("quota")?, values.number("refquota")?);

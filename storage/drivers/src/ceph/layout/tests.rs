@@ -1,6 +1,7 @@
 //! Places read back from what they are spelled as.
 
 use super::*;
+use larder_base::Ticket;
 use larder_base::{KeptId, ProjectName};
 use proptest::prelude::*;
 use uuid::Uuid;

@@ -1,25 +1,22 @@
-//! Mounting what a place holds, `nodev,nosuid`, below folders that only root passes.
+//! What is mounted on this machine, and mounting what a place holds, `nodev,nosuid`, below folders that only root passes.
 
+use crate::spelling::PRIVATE;
 use larder_base::Cancel;
 use larder_base::host::{Act, FsAct};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Nobody but root passes: what is below belongs to whoever a volume is given to.
-const PRIVATE: u32 = 0o700;
-
 /// A line of `/proc/self/mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mounted {
+pub(crate) struct Mounted {
     /// Where.
-    pub(super) target: PathBuf,
+    pub(crate) target: PathBuf,
     /// Of what: for zfs the dataset's present name.
-    pub(super) source: String,
+    pub(crate) source: String,
     /// Whether nothing may be written through it.
-    pub(super) read_only: bool,
+    pub(crate) read_only: bool,
 }
 
 /// Reads `/proc/self/mountinfo`: mount point and options are the fifth and sixth field, type and source the first two after
@@ -37,26 +34,19 @@ fn read_mounts(text: &str) -> Vec<Mounted> {
 }
 
 /// What is mounted on this machine, as this process sees it.
-pub(super) fn mounts() -> io::Result<Vec<Mounted>> {
+pub(crate) fn mounts() -> io::Result<Vec<Mounted>> {
     Ok(read_mounts(&fs::read_to_string("/proc/self/mountinfo")?))
 }
 
 /// Mounts something, making the mount point; fine when just that is mounted there already.
 #[derive(Debug, Clone)]
-pub(super) struct Mount {
-    pub(super) source: String,
-    pub(super) target: PathBuf,
+pub(crate) struct Mount {
+    pub(crate) source: String,
+    pub(crate) target: PathBuf,
     /// The filesystem's type.
-    pub(super) kind: String,
-    pub(super) options: String,
-    pub(super) read_only: bool,
-}
-
-impl Mount {
-    /// A dataset or snapshot.
-    pub(super) fn zfs(source: String, target: PathBuf, read_only: bool) -> Self {
-        Self { source, target, kind: "zfs".to_owned(), options: String::new(), read_only }
-    }
+    pub(crate) kind: String,
+    pub(crate) options: String,
+    pub(crate) read_only: bool,
 }
 
 impl Act for Mount {
@@ -87,8 +77,8 @@ impl Act for Mount {
 
 /// Unmounts, and removes the mount points; fine when nothing is mounted there.
 #[derive(Debug, Clone)]
-pub(super) struct Unmount {
-    pub(super) targets: Vec<PathBuf>,
+pub(crate) struct Unmount {
+    pub(crate) targets: Vec<PathBuf>,
 }
 
 impl Act for Unmount {
@@ -106,31 +96,19 @@ impl Act for Unmount {
     }
 }
 
-/// Gives the root of a new filesystem its mode and owner.
+/// Writes back all that a mounted filesystem has in memory.
 #[derive(Debug, Clone)]
-pub(super) struct Prepare {
-    pub(super) mount: Mount,
-    pub(super) mode: u32,
-    pub(super) owner: (u32, u32),
+pub(crate) struct WriteBack {
+    pub(crate) target: PathBuf,
 }
 
-impl Act for Prepare {
+impl Act for WriteBack {
     fn describe(&self) -> String {
-        let (uid, gid) = self.owner;
-        format!("set mode {:04o} and owner {uid}:{gid} of the root of {}", self.mode, self.mount.source)
+        format!("write back what is in memory of {}", self.target.display())
     }
 
-    fn apply(&self, cancel: &Cancel) -> io::Result<()> {
-        self.mount.apply(cancel)?;
-        let root = &self.mount.target;
-        let (uid, gid) = self.owner;
-        // What mkfs puts in.
-        let done = FsAct::remove_tree(root.join("lost+found"))
-            .apply(cancel)
-            .and_then(|()| chown(root, Some(uid), Some(gid)))
-            .and_then(|()| fs::set_permissions(root, fs::Permissions::from_mode(self.mode)));
-        let undone = Unmount { targets: vec![root.clone()] }.apply(&Cancel::never());
-        done.and(undone)
+    fn apply(&self, _: &Cancel) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(fs::File::open(&self.target)?)?)
     }
 }
 
