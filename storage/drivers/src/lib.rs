@@ -16,6 +16,7 @@ mod keys;
 pub mod lvm;
 pub mod memory;
 mod mount_points;
+mod parts;
 mod refusal;
 mod source;
 mod spelling;

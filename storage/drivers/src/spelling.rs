@@ -1,9 +1,8 @@
-//! What several technologies spell alike: the parts of a volume, the folders of kinds, and the areas that are not live.
+//! What several technologies spell alike: what ends the names of disks, the folders of kinds, and the areas that are not live.
 
-use larder_base::{ByteSize, Ticket};
-use larder_storage_driver::{
-    Area, Attached, Content, Mode, Need, Place, Result, StorageError, VolumeId, VolumeKind,
-};
+use crate::parts::Part;
+use larder_base::Ticket;
+use larder_storage_driver::{Area, Content, Place, Result, StorageError, VolumeId, VolumeKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -11,31 +10,6 @@ use std::path::{Path, PathBuf};
 pub(crate) const OURS: &str = ".larder";
 /// Nobody but root passes: what is below belongs to whoever a volume is given to.
 pub(crate) const PRIVATE: u32 = 0o700;
-
-/// One of the things that a volume is made of where trees and disks are kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Part {
-    /// A tree of files.
-    Filesystem,
-    /// A disk.
-    Disk,
-}
-
-impl Part {
-    /// The parts of a volume, the main part last.
-    pub(crate) fn of(volume: &VolumeId) -> &'static [Self] {
-        match (volume.has_filesystem(), volume.has_disk()) {
-            (true, true) => &[Self::Filesystem, Self::Disk],
-            (_, true) => &[Self::Disk],
-            (_, false) => &[Self::Filesystem],
-        }
-    }
-
-    /// The part that decides whether a volume is there.
-    pub(crate) fn main(volume: &VolumeId) -> Self {
-        if volume.has_disk() { Self::Disk } else { Self::Filesystem }
-    }
-}
 
 /// What ends the names of disks where they stand beside trees of files.
 pub(crate) const DISK: &str = ".block";
@@ -92,62 +66,6 @@ pub(crate) fn snapshots_folder(kind: VolumeKind) -> String {
 pub(crate) fn folders(root: &Path) -> Vec<PathBuf> {
     let own = VolumeKind::ALL.into_iter().flat_map(|kind| [folder(kind).to_owned(), snapshots_folder(kind)]);
     own.chain([OURS.to_owned()]).map(|name| root.join(name)).collect()
-}
-
-/// Moves the parts of a place one after the other: the main part last when `to` is live, else first. `move_one` tells whether a part
-/// was there. What an earlier call has moved already is fine: `is_there` looks for a part at `to`.
-pub(crate) fn move_parts(
-    from: &Place,
-    to: &Place,
-    move_one: impl Fn(Part) -> Result<bool>,
-    is_there: impl Fn(Part) -> Result<bool>,
-) -> Result<()> {
-    let mut parts = Part::of(&from.volume).to_vec();
-    if !to.is_live() {
-        parts.reverse();
-    }
-    let has_moved = parts
-        .iter()
-        .try_fold(false, |has_moved, part| Ok::<_, StorageError>(move_one(*part)? | has_moved))?;
-    let mut parts = parts.into_iter();
-    if has_moved || parts.try_fold(false, |is_any, part| Ok::<_, StorageError>(is_any || is_there(part)?))? {
-        return Ok(());
-    }
-    Err(StorageError::not_found(from))
-}
-
-/// Makes the parts of a place usable, with `mount` for a tree of files and `show` for a disk, a snapshot to be read only; `undo` takes
-/// back what was done before one of them failed.
-pub(crate) fn attach_parts(
-    at: &Place,
-    mode: Mode,
-    mount: impl Fn(Mode) -> Result<PathBuf>,
-    show: impl Fn(Mode) -> Result<PathBuf>,
-    undo: impl Fn() -> Result<()>,
-) -> Result<Attached> {
-    let mode = if at.snapshot.is_some() { Mode::ReadOnly } else { mode };
-    let attach = || {
-        let mut attached = Attached::default();
-        for part in Part::of(&at.volume) {
-            match part {
-                Part::Filesystem => attached.directory = Some(mount(mode)?),
-                Part::Disk => attached.disk = Some(show(mode)?),
-            }
-        }
-        Ok(attached)
-    };
-    // What can't be taken back is no harm: the next user finds it.
-    attach().inspect_err(|_| drop(undo()))
-}
-
-/// Whether a disk must grow to go from `old` to `new` bytes. Fails with `Unsupported` when it would shrink.
-pub(crate) fn must_grow(at: &Place, old: u64, new: u64) -> Result<bool> {
-    if new < old {
-        let size = ByteSize::from_bytes(new);
-        let message = format!("{at} can't shrink to {size}: a disk only grows");
-        return Err(StorageError::unsupported(Need::Shrink, message));
-    }
-    Ok(new > old)
 }
 
 /// Refuses a place whose name would be longer than what there is for it, with the kind `Invalid`.

@@ -3,7 +3,8 @@
 
 use super::parse::Row;
 use crate::filesystem::Filesystem;
-use crate::spelling::{self, DISK, ISO, Part, read_suffix, suffix};
+use crate::parts::Part;
+use crate::spelling::{self, DISK, ISO, read_suffix, suffix};
 use larder_storage_driver::{Area, Place, Result, StorageError, VolumeId, VolumeKind};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

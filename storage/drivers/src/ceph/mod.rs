@@ -19,8 +19,8 @@ mod volume;
 use crate::PoolSetup;
 use crate::filesystem::Filesystem;
 use crate::mount_points::MountPoints;
+use crate::parts::{Part, attach_parts, move_parts};
 use crate::refusal::Outcome;
-use crate::spelling::{Part, attach_parts, move_parts};
 pub(crate) use command::RBD;
 use keys::{CONFIG_KEYS, Settings};
 use larder_base::{ByteSize, SnapshotName};
@@ -148,12 +148,14 @@ impl Driver for Ceph {
     }
 
     fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        Part::of(&at.volume).iter().map(|part| self.layout.spelled(at, *part)).try_for_each(|part| match part
-            .snapshot
-        {
-            None => self.remove_part(cx, &part),
-            Some(_) => self.remove_snapshot(cx, &part),
-        })
+        for part in Part::of(&at.volume) {
+            let spelled = self.layout.spelled(at, *part);
+            match spelled.snapshot {
+                None => self.remove_part(cx, &spelled)?,
+                Some(_) => self.remove_snapshot(cx, &spelled)?,
+            }
+        }
+        Ok(())
     }
 
     fn resize(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {

@@ -4,8 +4,8 @@ use super::parse::Refusal;
 use super::run::change;
 use super::{Ceph, command};
 use crate::filesystem::{is_mounted, is_writable};
+use crate::parts::Part;
 use crate::refusal::Outcome;
-use crate::spelling::Part;
 use larder_storage_driver::{Cx, Place, Result, StorageError};
 
 impl Ceph {

@@ -5,8 +5,8 @@ use super::layout::Spelled;
 use super::parse::{Info, Refusal, Snapshot};
 use super::run::{ask, ask_if_there, change, change_if_there};
 use crate::filesystem::Filesystem;
+use crate::parts::Part;
 use crate::refusal::Outcome;
-use crate::spelling::Part;
 use larder_base::ByteSize;
 use larder_storage_driver::{
     Area, Content, Cx, DEFAULT_BLOCK_SIZE, Mode, Place, Result, StorageError, VolumeKind, VolumeSpec,

@@ -5,7 +5,8 @@
 
 use super::report::Lv;
 use crate::filesystem::{self, Filesystem};
-use crate::spelling::{self, DISK, ISO, folder, read_suffix};
+use crate::parts;
+use crate::spelling::{DISK, ISO, folder, read_suffix};
 use larder_base::SnapshotName;
 use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
 use sha2::{Digest, Sha256};
@@ -210,7 +211,7 @@ fn read_live(name: &str, all: &HashSet<String>) -> Option<(Place, Part)> {
         _ => entry.as_str(),
     };
     let volume = VolumeId::from_entry(kind, content, entry)?;
-    let part = if part == spelling::Part::Disk && volume.has_two_parts() { Part::Disk } else { Part::Main };
+    let part = if part == parts::Part::Disk && volume.has_two_parts() { Part::Disk } else { Part::Main };
     Some((Place { area: Area::Live, volume, snapshot }, part))
 }
 

@@ -7,7 +7,7 @@ use super::pool::bytes;
 use super::report::Lv;
 use super::{Look, Lvm};
 use crate::filesystem::{Filesystem, OnDevice, is_mounted, is_writable, usage};
-use crate::spelling::must_grow;
+use crate::parts::must_grow;
 use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{

@@ -5,7 +5,7 @@ use super::command::{self, Property};
 use super::run::change;
 use crate::filesystem::{Filesystem, OnDevice, WriteBack, mounts};
 use crate::keys::{is_on, value};
-use crate::spelling::Part;
+use crate::parts::Part;
 use larder_base::ByteSize;
 use larder_storage_driver::{Cx, DEFAULT_BLOCK_SIZE, Mode, Need, Place, Result, StorageError, VolumeSpec};
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use super::run::{Failure, change};
 use super::volume::properties;
 use super::{Zfs, block_mode};
 use crate::keys::value;
-use crate::spelling::Part;
+use crate::parts::Part;
 use larder_base::host::Input;
 use larder_storage_driver::{Content, Cx, Need, Place, Result, StorageError, VolumeKind, VolumeSpec, piped};
 use std::sync::Arc;

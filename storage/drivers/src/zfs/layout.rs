@@ -2,7 +2,8 @@
 //! `.larder`, where they do not look.
 
 use super::parse::Row;
-use crate::spelling::{self, ISO, OURS, Part, Spelled};
+use crate::parts::Part;
+use crate::spelling::{self, ISO, OURS, Spelled};
 use crate::spelling::{area_prefix, folder, path, read_path, read_suffix, suffix, trashed_snapshot};
 use larder_storage_driver::{Area, Content, Place, Result, StorageError, VolumeId, VolumeKind};
 use std::collections::{BTreeMap, BTreeSet};

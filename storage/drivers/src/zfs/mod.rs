@@ -24,9 +24,9 @@ pub(crate) use command::ZFS;
 use crate::PoolSetup;
 use crate::keys::is_on;
 use crate::mount_points::MountPoints;
+use crate::parts::{Part, attach_parts, move_parts};
 use crate::refusal::Outcome;
 use crate::source::Source;
-use crate::spelling::{Part, attach_parts, move_parts};
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,

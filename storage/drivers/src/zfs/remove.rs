@@ -7,8 +7,8 @@
 use super::parse::Refusal;
 use super::run::{change, run, run_if_there};
 use super::{Zfs, command};
+use crate::parts::Part;
 use crate::refusal::Outcome;
-use crate::spelling::Part;
 use larder_storage_driver::{Cx, Place, Result};
 use std::collections::BTreeSet;
 

@@ -3,8 +3,8 @@
 use super::parse::{self, SnapshotRow};
 use super::run::{change, run};
 use super::{Zfs, command};
+use crate::parts::Part;
 use crate::refusal::Outcome;
-use crate::spelling::Part;
 use larder_base::ByteSize;
 use larder_storage_driver::{Cx, ErrorKind, Need, Place, Result, StorageError};
 

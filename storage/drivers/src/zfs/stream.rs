@@ -12,8 +12,8 @@ use super::run::change;
 use super::volume::properties;
 use super::{CONTENTS, Zfs, block_mode, keys};
 use crate::keys::is_on;
+use crate::parts::Part;
 use crate::refusal::Outcome;
-use crate::spelling::Part;
 use larder_base::Ticket;
 use larder_base::host::Input;
 use larder_storage_driver::{
