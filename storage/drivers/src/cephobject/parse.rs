@@ -192,3 +192,8 @@ pub(super) fn is_out_of_reach(error: &HostError) -> bool {
         _ => false,
     }
 }
+
+/// Whether curl was told that what it asked for is not there.
+pub(super) fn is_missing(error: &HostError) -> bool {
+    matches!(error, HostError::Failed { code: Some(22), stderr, .. } if stderr.ends_with("error: 404"))
+}
