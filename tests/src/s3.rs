@@ -125,6 +125,11 @@ impl S3 {
         std::fs::write(file.path(), body).unwrap_or_else(|error| panic!("no file: {error}"));
         match method {
             "HEAD" => command.arg("--head"),
+            // To what looks like a folder curl uploads a file of the file's name.
+            "PUT" if is_like_a_folder(path) => command
+                .args(["--request", "PUT", "--data-binary"])
+                .arg(format!("@{}", file.path().display()))
+                .args(["--header", "content-type: binary/octet-stream"]),
             "PUT" => command.arg("--upload-file").arg(file.path()),
             _ => command.args(["--request", method]),
         };
@@ -150,6 +155,10 @@ impl S3 {
         assert_eq!(answer.status, 200, "GET {path}: {}", answer.text());
         answer.body
     }
+}
+
+fn is_like_a_folder(path: &str) -> bool {
+    path.contains('/') && matches!(path.rsplit('/').next(), Some("" | "." | ".."))
 }
 
 /// Where the daemon's endpoint is, found in the URL of a bucket that is made for asking.
