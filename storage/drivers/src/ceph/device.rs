@@ -47,27 +47,17 @@ pub(super) fn mapped(cluster: &str, pool: &str, namespace: &str) -> Result<Vec<M
     for entry in entries {
         let entry = entry?;
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // One that goes just now is not there any more.
+        // One that is being made or goes just now is not there: the bus has it before its disk is, and after.
         let says = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
         let is_ours = says("cluster_fsid").trim_end() == cluster
             && says("pool").trim_end() == pool
             && says("pool_ns").trim_end() == namespace;
-        if is_ours && let Some(read_only) = is_read_only(number)? {
-            found.push(Mapped { number, of: spelled(&says("name"), &says("current_snap")), read_only });
+        if is_ours && let Ok(flag) = fs::read_to_string(format!("/sys/block/rbd{number}/ro")) {
+            let of = spelled(&says("name"), &says("current_snap"));
+            found.push(Mapped { number, of, read_only: flag.trim_end() == "1" });
         }
     }
     Ok(found)
-}
-
-/// Whether nothing can be written to a device; `None` for one that is just being made, or going: the bus has it before the disk
-/// is there, and after.
-fn is_read_only(number: u32) -> io::Result<Option<bool>> {
-    match fs::read_to_string(format!("/sys/block/rbd{number}/ro")) {
-        Ok(text) => Ok(Some(text.trim_end() == "1")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Reads `name` and `current_snap`: a dash stands for no snapshot.
