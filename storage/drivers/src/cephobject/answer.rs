@@ -248,7 +248,7 @@ mod tests {
         assert_eq!((object.key.as_str(), object.size, bytes.as_slice()), ("b", 4, b"H\r\nT".as_slice()));
         assert_eq!(object.modified, 1_795_970_605);
         assert_eq!(object.facts.metadata["a"], "größe");
-        assert_eq!(object.facts.headers.iter().collect::<Vec<_>>().len(), 1);
+        assert_eq!(object.facts.headers.len(), 1);
         assert_eq!(object.facts.storage_class.as_deref(), Some("COLD"));
     }
 

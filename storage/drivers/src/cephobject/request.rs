@@ -76,7 +76,7 @@ impl Settings {
     /// Asks the gateway for a sign of life, without being anybody.
     pub(super) fn knock(&self) -> Cmd {
         let url = url(&format!("{}/", self.endpoint));
-        curl(Cmd::reads(CURL), [self.common(), vec![url, limit(KNOCKING_LIMIT), told_last()]].concat())
+        curl(Cmd::reads(CURL), &[self.common(), vec![url, limit(KNOCKING_LIMIT), told_last()]].concat())
     }
 
     /// Makes a bucket, as its user.
@@ -87,7 +87,7 @@ impl Settings {
             limit(MAKING_LIMIT),
             told_last(),
         ];
-        curl(Cmd::changes(CURL), [self.signed(key), what].concat())
+        curl(Cmd::changes(CURL), &[self.signed(key), what].concat())
     }
 
     /// Lists the objects whose keys come after one. The query stands in the order in which it is signed, and the keys come
@@ -99,7 +99,7 @@ impl Settings {
         );
         let what =
             vec![url(&format!("{}?{query}", self.bucket_url(bucket))), limit(MAKING_LIMIT), told_last()];
-        curl(Cmd::reads(CURL), [self.signed(key), what].concat())
+        curl(Cmd::reads(CURL), &[self.signed(key), what].concat())
     }
 
     /// Reads objects: of each its tags, then itself, with the headers before the bodies. Ends at the first that can't be had,
@@ -116,7 +116,7 @@ impl Settings {
             let object = self.object_url(bucket, name);
             lines.extend([url(&format!("{object}?tagging=")), url(&object)]);
         }
-        curl(Cmd::reads(CURL), lines).limit(LONG).ends_with_us()
+        curl(Cmd::reads(CURL), &lines).limit(LONG).ends_with_us()
     }
 
     /// Writes objects, one after the other. Says the status of each in a line.
@@ -134,11 +134,11 @@ impl Settings {
             ]);
         }
         lines.pop();
-        Ok(curl(Cmd::changes(CURL), lines).limit(LONG).ends_with_us())
+        Ok(curl(Cmd::changes(CURL), &lines).limit(LONG).ends_with_us())
     }
 }
 
-fn curl(cmd: Cmd, lines: Vec<String>) -> Cmd {
+fn curl(cmd: Cmd, lines: &[String]) -> Cmd {
     cmd.args([NO_CONFIGURATION, "--config", "-"])
         .input(Input::Bytes(lines.join("\n").into_bytes()))
         .limit(QUICK)

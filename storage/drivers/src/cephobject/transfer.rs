@@ -28,7 +28,7 @@ pub(super) fn list(
     let (body, status) = said.rsplit_once('\n').unwrap_or(("", said.as_str()));
     match status {
         "200" => read_list(body),
-        _ => Err(refused(format!("to list the bucket {bucket}"), &said)),
+        _ => Err(refused(&format!("to list the bucket {bucket}"), &said)),
     }
 }
 
@@ -112,7 +112,7 @@ pub(super) fn write(
         let (body, status, after) = next_status(rest);
         if status != "200" {
             let what = format!("to take the object {:?}", object.key);
-            return Err(refused(what, &format!("{body}\n{status}")));
+            return Err(refused(&what, &format!("{body}\n{status}")));
         }
         rest = after;
     }
@@ -131,7 +131,7 @@ fn next_status(text: &str) -> (&str, &str, &str) {
     (text, "", "")
 }
 
-fn refused(what: String, said: &str) -> StorageError {
+fn refused(what: &str, said: &str) -> StorageError {
     let why = match read_made(said) {
         super::parse::Made::Refused(why) => why,
         other => format!("{other:?}"),
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!((body, status), ("\n", "200"));
         let (body, status, rest) = next_status(rest);
         assert_eq!((status, rest), ("400", ""));
-        let error = refused("to take it".to_owned(), &format!("{body}\n{status}"));
+        let error = refused("to take it", &format!("{body}\n{status}"));
         assert_eq!(error.to_string(), "the object gateway refused to take it: 400 EntityTooLarge");
         assert_eq!(next_status(rest), ("", "", ""));
     }
