@@ -144,3 +144,16 @@ fn pair_of(key: DescribedKey) -> Result<KeyPair> {
     let pair = KeyPair::random()?.with_given(&key.access_key, &key.secret_key)?;
     Ok(KeyPair { name: key.name, description: key.description, role, ..pair })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_can_not_be_put_at_once_is_refused() {
+        let limit = ByteSize::from_bytes(5 << 30);
+        must_be_taken(5 << 30, limit).unwrap();
+        let error = must_be_taken((5 << 30) + 1, limit).unwrap_err();
+        assert!(error.message.contains("5368709121 bytes") && error.message.contains("5GiB"), "{error}");
+    }
+}
