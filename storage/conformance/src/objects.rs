@@ -174,7 +174,7 @@ impl<'a> World<'a> {
     fn fill(&mut self, cx: &Cx<'_>, bucket: &ObjectBucket, access: ObjectAccess) -> Result<(), StorageError> {
         let folder = tempfile::tempdir()?;
         let objects = [object(folder.path(), "a/")?, object(folder.path(), "../up")?];
-        let filler = key("/filler", true, 1);
+        let filler = ObjectKey { name: "/filler".to_owned(), ..key("filler", true, 1) };
         self.record(bucket, Recorded::Creating);
         let made = self.pool.create_filled_bucket(cx, bucket, &access, &filler, |cx, store| {
             objects.iter().try_for_each(|one| {
