@@ -48,6 +48,9 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
+    // As in a daemon that a shell put into its background.
+    // SAFETY: no handler is set, and no other thread runs yet.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
     let tests: &[(&str, fn())] = &[
         ("a_container_runs_with_mapped_ids_and_stops", a_container_runs_with_mapped_ids_and_stops),
         ("commands_run_with_pipes_and_their_exit_codes_come_back", commands_with_pipes),

@@ -55,13 +55,19 @@ fn inherited() -> io::Result<(Request, Channel)> {
     Ok((request, Channel::from(replies)))
 }
 
-fn serve(request: &Request, channel: &Channel) -> io::Result<()> {
-    // SAFETY: there is one thread. What is started in a container must not inherit an ignored signal or our
-    // mask.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::umask(0o022);
+/// What is started in a container must not inherit an ignored signal. The runtime ignores one, and a daemon that a shell put into
+/// its background two more, the interrupt key's among them.
+fn heed_all_signals() {
+    for number in 1..libc::SIGRTMIN() {
+        // SAFETY: no handler is set by anybody, and the default action is nobody's code. What can't be set is refused.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+}
+
+fn serve(request: &Request, channel: &Channel) -> io::Result<()> {
+    heed_all_signals();
+    // SAFETY: there is one thread. What is started in a container must not inherit our mask.
+    unsafe { libc::umask(0o022) };
     if let Request::ProbeIdMap(path) = request {
         let answer = probe::id_map(path).map_err(|error| error.to_string());
         return channel.send(&Reply::IdMap(answer), &[]);

@@ -135,9 +135,10 @@ impl Filesystem {
         work: impl FnOnce(&Path) -> Result<T>,
     ) -> Result<T> {
         cx.act(&FsAct::MakeDirectory { path: scratch.to_owned(), mode: PRIVATE })?;
-        self.mount(cx, device, scratch, options, Mode::ReadWrite)?;
-        let outcome = work(scratch);
-        cx.uncancellable().act(&Unmount { targets: vec![scratch.to_owned()] }).and(outcome)
+        let outcome = self.mount(cx, device, scratch, options, Mode::ReadWrite).and_then(|()| work(scratch));
+        // Also where nothing came to be mounted: the folder goes. What failed first is what is told.
+        let unmounted = cx.uncancellable().act(&Unmount { targets: vec![scratch.to_owned()] });
+        outcome.and_then(|value| unmounted.map(|()| value))
     }
 
     /// Mounts it `nodev,nosuid`.
