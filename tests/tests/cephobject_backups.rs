@@ -25,6 +25,19 @@ const ODD: &[&str] = &[
     "index.yaml",
 ];
 
+/// What is known of each beside its bytes. Names of which one goes on with a dash or a digit come in another order when they are
+/// signed than when their lines are sorted.
+const FACTS: &[(&str, &str)] = &[
+    ("x-amz-meta-color", "grün  und blau"),
+    ("x-amz-meta-of", "me"),
+    ("x-amz-meta-part", "1"),
+    ("x-amz-meta-part-2", "2"),
+    ("x-amz-meta-part2", "3"),
+    ("cache-control", "max-age=7"),
+    ("content-language", "de"),
+    ("x-amz-tagging", "a%20b=%C3%BC%26"),
+];
+
 fn encoded(key: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     key.bytes()
@@ -67,7 +80,15 @@ fn must_have(s3: &S3, bucket: &str, large: &[u8], at: &str) {
         // The endpoint here spells what is not ASCII as AWS does.
         let color =
             if at == "near" { "x-amz-meta-color: =?utf-8?" } else { "x-amz-meta-color: grün  und blau" };
-        for line in [color, "x-amz-meta-of: me", "cache-control: max-age=7", "content-language: de"] {
+        for line in [
+            color,
+            "x-amz-meta-of: me",
+            "x-amz-meta-part: 1",
+            "x-amz-meta-part-2: 2",
+            "x-amz-meta-part2: 3",
+            "cache-control: max-age=7",
+            "content-language: de",
+        ] {
             assert!(head.contains(line), "{at}: {key}: {line}: {head}");
         }
         let tags = s3.send("GET", &format!("{path}?tagging="), b"").text();
@@ -82,17 +103,8 @@ fn must_have(s3: &S3, bucket: &str, large: &[u8], at: &str) {
 fn every_object_goes_there_and_back() {
     let Some(world) = World::new("every_object_goes_there_and_back", "backup-") else { return };
     let (daemon, large) = (&world.daemon, vec![9; 6 << 20]);
-    let first = world.s3(&world.bucket("odd", "16MiB")).and("--path-as-is").and("--globoff");
-    let mut describing = first.clone();
-    for header in [
-        "x-amz-meta-color: grün  und blau",
-        "x-amz-meta-of: me",
-        "cache-control: max-age=7",
-        "content-language: de",
-        "x-amz-tagging: a%20b=%C3%BC%26",
-    ] {
-        describing = describing.and("--header").and(header);
-    }
+    let first = world.s3(&world.bucket("odd", "16MiB"));
+    let describing = FACTS.iter().fold(first.clone(), |s3, (name, value)| s3.header(name, value));
     for key in keys() {
         describing.put(&world.object("odd", &encoded(&key)), key.as_bytes());
     }
@@ -101,8 +113,7 @@ fn every_object_goes_there_and_back() {
 
     let file = exported(daemon, &format!("{BUCKETS}/odd"));
     import(daemon, NEAR, "odd", &file).unwrap();
-    let near =
-        S3::open(daemon, admin_of(daemon, &format!("{NEAR}/odd"))).and("--path-as-is").and("--globoff");
+    let near = S3::open(daemon, admin_of(daemon, &format!("{NEAR}/odd")));
     must_have(&near, "odd", &large, "near");
     assert_eq!(daemon.read(&format!("{NEAR}/odd"))["config"]["size"], "16MiB");
 

@@ -11,7 +11,7 @@ use crate::service::{
 use larder_base::{ByteSize, ProjectName, VolumeName};
 use larder_catalog::documents::BucketRole;
 use larder_storage_buckets::Bucket;
-use larder_storage_driver::{Attached, Cx, ErrorKind, StorageError, VolumeKind};
+use larder_storage_driver::{Attached, Cx, VolumeKind};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,12 +116,11 @@ impl Service {
         survey::survey(&file, &Wanted::Objects, room.min(quota), task)?;
         let clock = Arc::clone(&self.clock);
         self.create_filled_bucket(task, pool, new, &keys, |owner, cx: &Cx<'_>, into: &Attached| {
-            let failed = |error: ServiceError| StorageError::new(ErrorKind::Invalid, error.message);
-            let bucket = Bucket::open(into.directory()?, None, Arc::clone(&clock));
-            let bucket = bucket.map_err(|error| failed(error.into()))?;
-            let outcome = objects::read(&bucket, &file, owner, cx.cancel()).map_err(failed);
+            let bucket =
+                Bucket::open(into.directory()?, None, Arc::clone(&clock)).map_err(ServiceError::from)?;
+            let outcome = objects::read(&bucket, &file, owner, cx.cancel());
             cx.checkpoint()?;
-            outcome
+            Ok(outcome?)
         })
     }
 }

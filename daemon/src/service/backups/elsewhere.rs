@@ -13,10 +13,6 @@ use std::path::Path;
 const BATCH: usize = 200;
 const BATCH_BYTES: u64 = 64 << 20;
 
-fn failed(error: ServiceError) -> StorageError {
-    StorageError::new(ErrorKind::Invalid, error.message)
-}
-
 /// Writes the manifest and all current objects. Each object is whole; what comes or goes meanwhile may be in or not.
 pub(super) fn write(cx: &Cx<'_>, from: &Opened<'_>, manifest: &Path, output: &File) -> Result<()> {
     let mut tar = tar::Builder::new(output);
@@ -26,8 +22,7 @@ pub(super) fn write(cx: &Cx<'_>, from: &Opened<'_>, manifest: &Path, output: &Fi
         cx.checkpoint()?;
         let keys = from.store.list_objects(cx, &from.bucket, &from.key, &after)?;
         from.store.read_objects(cx, &from.bucket, &from.key, &keys, &mut |object, bytes| {
-            append_object(&mut tar, &object.key, &object.facts, (object.size, object.modified), bytes)
-                .map_err(failed)
+            Ok(append_object(&mut tar, &object.key, &object.facts, (object.size, object.modified), bytes)?)
         })?;
         match keys.into_iter().next_back() {
             None => break,
@@ -69,7 +64,7 @@ pub(super) fn read(cx: &Cx<'_>, into: &Opened<'_>, backup: &Path, folder: &Path)
     cx.checkpoint()?;
     match (refusal, outcome) {
         (Some(error), _) => Err(error),
-        (None, Err(error)) => Err(failed(error)),
+        (None, Err(error)) => Err(error.into()),
         (None, Ok(())) => send(&mut batch),
     }
 }

@@ -193,7 +193,7 @@ pub(super) fn is_out_of_reach(error: &HostError) -> bool {
     }
 }
 
-/// Whether curl was told that what it asked for is not there.
-pub(super) fn is_missing(error: &HostError) -> bool {
-    matches!(error, HostError::Failed { code: Some(22), stderr, .. } if stderr.ends_with("error: 404"))
+/// Whether curl was told this status.
+pub(super) fn is_status(error: &HostError, status: &str) -> bool {
+    matches!(error, HostError::Failed { code: Some(22), stderr, .. } if stderr.ends_with(&format!("error: {status}")))
 }

@@ -1,12 +1,15 @@
-//! Requests to the gateway as configurations of `curl(1)`, which signs them: for what `radosgw-admin` has no word for.
+//! Requests to the gateway as configurations of `curl(1)`: for what `radosgw-admin` has no word for.
 //!
-//! A configuration holds secrets, so it goes through standard input; and what stands in it comes from backups too, so no value
+//! A configuration holds signatures, so it goes through standard input; and what stands in it comes from backups too, so no value
 //! can end its line.
 
 use super::command::{LONG, QUICK};
 use super::keys::Settings;
+use jiff::Timestamp;
 use larder_base::host::{Cmd, Input, Tool};
+use larder_base::signature::{self, Request, UNSIGNED_PAYLOAD};
 use larder_storage_driver::{ErrorKind, NewObject, ObjectFacts, ObjectKey, Result, StorageError};
+use std::collections::BTreeMap;
 
 pub(crate) const CURL: Tool = Tool { name: "curl", package: "curl" };
 /// Refuses every setting of the person who started the daemon.
@@ -42,12 +45,16 @@ pub(super) fn kept_header(name: &str) -> Option<&'static str> {
 impl Settings {
     /// Where a bucket is at the gateway.
     pub(super) fn bucket_url(&self, name: &str) -> String {
-        format!("{}/{}{name}", self.endpoint, self.prefix)
+        format!("{}{}", self.endpoint, self.bucket_path(name))
+    }
+
+    fn bucket_path(&self, name: &str) -> String {
+        format!("/{}{name}", self.prefix)
     }
 
     /// Where an object is. Nothing in a key is special, neither `..` nor an empty part.
-    fn object_url(&self, bucket: &str, key: &str) -> String {
-        format!("{}/{}", self.bucket_url(bucket), urlencoding::encode(key).replace("%2F", "/"))
+    fn object_path(&self, bucket: &str, key: &str) -> String {
+        format!("{}/{}", self.bucket_path(bucket), urlencoding::encode(key).replace("%2F", "/"))
     }
 
     /// What every request has.
@@ -61,15 +68,31 @@ impl Settings {
         lines
     }
 
-    /// What every request has that somebody makes.
-    fn signed(&self, key: &ObjectKey) -> Vec<String> {
+    /// A request as whoever has the key makes it. It is signed here: curl's own signatures differ from version to version, and
+    /// with no version are they right for every key and header.
+    fn signed(
+        &self,
+        key: &ObjectKey,
+        method: &str,
+        target: &str,
+        headers: Vec<(String, String)>,
+    ) -> Vec<String> {
+        let (scheme, rest) = self.endpoint.split_once("://").unwrap_or_default();
+        let (host, root) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        let mut headers: BTreeMap<_, _> = headers.into_iter().collect();
+        for (name, value) in [
+            ("host", host),
+            ("x-amz-content-sha256", UNSIGNED_PAYLOAD),
+            ("x-amz-date", &signature::date(Timestamp::now())),
+        ] {
+            headers.insert(name.to_owned(), value.to_owned());
+        }
+        let target = format!("{root}{target}");
+        let request = Request { method, target: &target, headers: &headers };
+        let authorization = request.authorization(&key.access_key, &key.secret_key);
         let mut lines = self.common();
-        lines.extend([
-            format!("user = {}", quoted(&format!("{}:{}", key.access_key, key.secret_key))),
-            "aws-sigv4 = \"aws:amz:us-east-1:s3\"".to_owned(),
-            // radosgw wants it signed, and this version of curl leaves it out.
-            header("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
-        ]);
+        lines.extend(headers.iter().map(|(name, value)| header(name, value)));
+        lines.extend([header("authorization", &authorization), url(&format!("{scheme}://{host}{target}"))]);
         lines
     }
 
@@ -81,25 +104,20 @@ impl Settings {
 
     /// Makes a bucket, as its user.
     pub(super) fn make_bucket(&self, name: &str, key: &ObjectKey) -> Cmd {
-        let what = vec![
-            url(&self.bucket_url(name)),
-            "request = \"PUT\"".to_owned(),
-            limit(MAKING_LIMIT),
-            told_last(),
-        ];
-        curl(Cmd::changes(CURL), &[self.signed(key), what].concat())
+        let mut lines = self.signed(key, "PUT", &self.bucket_path(name), Vec::new());
+        lines.extend(["request = \"PUT\"".to_owned(), limit(MAKING_LIMIT), told_last()]);
+        curl(Cmd::changes(CURL), &lines)
     }
 
-    /// Lists the objects whose keys come after one. The query stands in the order in which it is signed, and the keys come
-    /// encoded, since XML can't spell them all.
+    /// Lists the objects whose keys come after one. The keys come encoded, since XML can't spell them all.
     pub(super) fn list_objects(&self, bucket: &str, key: &ObjectKey, after: &str) -> Cmd {
         let query = format!(
             "encoding-type=url&list-type=2&max-keys={PAGE}&start-after={}",
             urlencoding::encode(after)
         );
-        let what =
-            vec![url(&format!("{}?{query}", self.bucket_url(bucket))), limit(MAKING_LIMIT), told_last()];
-        curl(Cmd::reads(CURL), &[self.signed(key), what].concat())
+        let mut lines = self.signed(key, "GET", &format!("{}?{query}", self.bucket_path(bucket)), Vec::new());
+        lines.extend([limit(MAKING_LIMIT), told_last()]);
+        curl(Cmd::reads(CURL), &lines)
     }
 
     /// Reads objects: of each its tags, then itself, with the headers before the bodies. Ends at the first that can't be had,
@@ -110,32 +128,42 @@ impl Settings {
         key: &ObjectKey,
         names: impl Iterator<Item = &'a str>,
     ) -> Cmd {
-        let mut lines = self.signed(key);
-        lines.extend(["include", "fail", "fail-early"].into_iter().chain(PATIENCE).map(str::to_owned));
-        for name in names {
-            let object = self.object_url(bucket, name);
-            lines.extend([url(&format!("{object}?tagging=")), url(&object)]);
-        }
-        curl(Cmd::reads(CURL), &lines).limit(LONG).ends_with_us()
+        let requests = names.flat_map(|name| {
+            let object = self.object_path(bucket, name);
+            [format!("{object}?tagging="), object].map(|target| {
+                let mut lines = self.signed(key, "GET", &target, Vec::new());
+                lines.extend(["include", "fail"].into_iter().chain(PATIENCE).map(str::to_owned));
+                lines
+            })
+        });
+        curl(Cmd::reads(CURL), &one_after_the_other(requests)).limit(LONG).ends_with_us()
     }
 
     /// Writes objects, one after the other. Says the status of each in a line.
     pub(super) fn write_objects(&self, bucket: &str, key: &ObjectKey, objects: &[NewObject]) -> Result<Cmd> {
-        let mut lines = vec!["fail-early".to_owned()];
-        for object in objects {
-            lines.extend(self.signed(key));
+        let requests = objects.iter().map(|object| {
+            let target = self.object_path(bucket, &object.key);
+            let mut lines = self.signed(key, "PUT", &target, facts_of(object)?);
             lines.extend(PATIENCE.map(str::to_owned));
-            lines.extend(facts_of(object)?);
             lines.extend(bytes_of(object)?);
-            lines.extend([
-                url(&self.object_url(bucket, &object.key)),
-                format!("write-out = \"\\n{STATUS_MARK}%{{http_code}}\\n\""),
-                "next".to_owned(),
-            ]);
-        }
-        lines.pop();
+            lines.push(format!("write-out = \"\\n{STATUS_MARK}%{{http_code}}\\n\""));
+            Ok(lines)
+        });
+        let requests = requests.collect::<Result<Vec<_>>>()?;
+        let lines = one_after_the_other(requests.into_iter());
         Ok(curl(Cmd::changes(CURL), &lines).limit(LONG).ends_with_us())
     }
+}
+
+/// Several requests to one curl, which ends at the first that fails.
+fn one_after_the_other(requests: impl Iterator<Item = Vec<String>>) -> Vec<String> {
+    let mut lines = vec!["fail-early".to_owned()];
+    for request in requests {
+        lines.extend(request);
+        lines.push("next".to_owned());
+    }
+    lines.pop();
+    lines
 }
 
 fn curl(cmd: Cmd, lines: &[String]) -> Cmd {
@@ -157,8 +185,10 @@ fn told_last() -> String {
     "write-out = \"\\n%{http_code}\"".to_owned()
 }
 
+/// A header. To curl a colon without a value is the absence of one.
 fn header(name: &str, value: &str) -> String {
-    format!("header = {}", quoted(&format!("{name}: {value}")))
+    let line = if value.is_empty() { format!("{name};") } else { format!("{name}: {value}") };
+    format!("header = {}", quoted(&line))
 }
 
 /// Where curl reads an object. What it uploads gets the file's name behind a URL that leads to a folder, as curl sees it; an object
@@ -180,14 +210,14 @@ fn bytes_of(object: &NewObject) -> Result<Vec<String>> {
     Ok(vec!["request = \"PUT\"".to_owned(), format!("data-binary = {}", quoted(&format!("@{file}")))])
 }
 
-/// The headers that say what is known of an object. Storage classes are left out, since each gateway has its
-/// own, and metadata without a value, which curl signs otherwise than the gateway does.
-fn facts_of(object: &NewObject) -> Result<Vec<String>> {
+/// The headers that say what is known of an object. Storage classes are left out, since each gateway has its own.
+fn facts_of(object: &NewObject) -> Result<Vec<(String, String)>> {
     let ObjectFacts { headers, metadata, tags, storage_class: _ } = &object.facts;
     let kept = |name: &str| headers.get(name).map(String::as_str);
     let mut pairs: Vec<(String, String)> = HEADERS
         .iter()
         .filter_map(|(name, sent)| Some(((*sent).to_owned(), kept(name)?.trim().to_owned())))
+        .filter(|(_, value)| !value.is_empty())
         .collect();
     if kept("content-type").is_none_or(|kind| kind.trim().is_empty()) {
         pairs.push(("content-type".to_owned(), "binary/octet-stream".to_owned()));
@@ -199,9 +229,8 @@ fn facts_of(object: &NewObject) -> Result<Vec<String>> {
             .map(|(name, value)| format!("{}={}", urlencoding::encode(name), urlencoding::encode(value)));
         pairs.push(("x-amz-tagging".to_owned(), spelt.collect::<Vec<_>>().join("&")));
     }
-    pairs.retain(|(_, value)| !value.is_empty());
     match pairs.iter().find(|(name, value)| !is_header(name, value)) {
-        None => Ok(pairs.iter().map(|(name, value)| header(name, value)).collect()),
+        None => Ok(pairs),
         Some((name, _)) => Err(StorageError::new(
             ErrorKind::Invalid,
             format!(
@@ -276,10 +305,12 @@ mod tests {
     fn a_key_is_no_path() {
         let settings = settings();
         assert_eq!(settings.bucket_url("b"), "https://gate:8443/rgw/l-b");
-        assert_eq!(
-            settings.object_url("b", "../x//ä ?#[1]"),
-            "https://gate:8443/rgw/l-b/../x//%C3%A4%20%3F%23%5B1%5D"
-        );
+        assert_eq!(settings.object_path("b", "../x//ä ?#[1]"), "/l-b/../x//%C3%A4%20%3F%23%5B1%5D");
+        let lines = settings.signed(&key(), "GET", "/l-b/..", Vec::new());
+        for line in ["path-as-is", "header = \"host: gate:8443\"", "url = \"https://gate:8443/rgw/l-b/..\""] {
+            assert!(lines.iter().any(|other| other == line), "{line}: {lines:?}");
+        }
+        assert!(!lines.iter().any(|line| line.contains("secret")), "{lines:?}");
         for (key, is_held) in [("a/", true), ("..", true), ("a/.", true), ("a", false), ("a/..b", false)] {
             assert_eq!(bytes_of(&object(key)).unwrap().len(), if is_held { 2 } else { 1 }, "{key}");
         }
@@ -298,11 +329,17 @@ mod tests {
         let mut plain = object("k");
         plain.facts.tags.push(("a b".to_owned(), "c&d".to_owned()));
         plain.facts.headers.insert("x-amz-acl".to_owned(), "public-read".to_owned());
-        let lines = facts_of(&plain).unwrap();
+        plain.facts.metadata.insert("empty".to_owned(), " ".to_owned());
+        let wanted = [
+            ("content-type", "binary/octet-stream"),
+            ("x-amz-meta-empty", ""),
+            ("x-amz-tagging", "a%20b=c%26d"),
+        ];
         assert_eq!(
-            lines,
-            ["header = \"content-type: binary/octet-stream\"", "header = \"x-amz-tagging: a%20b=c%26d\""]
+            facts_of(&plain).unwrap(),
+            wanted.map(|(name, value)| (name.to_owned(), value.to_owned()))
         );
+        assert_eq!(header("x-amz-meta-empty", ""), "header = \"x-amz-meta-empty;\"");
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use super::answer::{Answers, read_list};
 use super::keys::Settings;
-use super::parse::{is_missing, read_made};
+use super::parse::{is_status, read_made};
 use super::request::STATUS_MARK;
 use super::store::{ask_gateway, out_of_reach};
 use larder_base::host::{Cmd, HostError};
@@ -32,7 +32,8 @@ pub(super) fn list(
     }
 }
 
-/// One curl reads as many of the objects as are there; behind one that is gone another goes on.
+/// One curl reads as many of the objects as are there; behind one that is gone another goes on, and so it does when the reading
+/// has taken so long that signatures are too old.
 pub(super) fn read(
     cx: &Cx<'_>,
     settings: &Settings,
@@ -52,7 +53,8 @@ pub(super) fn read(
                 let message = format!("the answer of the object gateway ends within the object {subject:?}");
                 return Err(StorageError::new(ErrorKind::Unexpected, message));
             }
-            Err(error) if is_missing(&error) && whole < rest.len() => rest = &rest[whole + 1..],
+            Err(error) if is_status(&error, "404") && whole < rest.len() => rest = &rest[whole + 1..],
+            Err(error) if is_status(&error, "403") && whole > 0 => rest = &rest[whole..],
             Err(error) => {
                 let error = out_of_reach(settings, error);
                 return Err(error.while_doing(format!("reading the object {subject:?}")));
