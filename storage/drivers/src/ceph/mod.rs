@@ -145,6 +145,10 @@ impl Driver for Ceph {
         self.volume_usage(cx, at)
     }
 
+    fn usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
+        self.volume_usages(cx, places)
+    }
+
     fn attach(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
         self.attach_place(cx, at, mode)
     }

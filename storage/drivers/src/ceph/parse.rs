@@ -5,12 +5,15 @@ use larder_base::host::HostError;
 use larder_storage_driver::{ErrorKind, Result, StorageError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::collections::HashMap;
 
 /// An image, or one of its snapshots, in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Row {
     pub(super) image: String,
     pub(super) snapshot: Option<String>,
+    /// Bytes.
+    pub(super) size: u64,
 }
 
 /// One image.
@@ -81,7 +84,7 @@ struct DiskUsage {
 
 #[derive(Deserialize)]
 struct DiskUsageRow {
-    snapshot: Option<String>,
+    name: String,
     provisioned_size: u64,
     used_size: u64,
 }
@@ -119,12 +122,19 @@ pub(super) fn read_snapshots(text: &str) -> Result<Vec<Snapshot>> {
     Ok(own.map(|row| Snapshot { name: row.name, is_protected: row.protected == "true" }).collect())
 }
 
-/// Reads `rbd du --format json` of an image or of one snapshot.
+/// Reads `rbd du --format json`, by the names of images. An image comes after its snapshots.
+pub(super) fn read_usages(text: &str) -> Result<HashMap<String, Usage>> {
+    let mut usages = HashMap::new();
+    for row in read::<DiskUsage>("rbd du", text)?.images {
+        let usage = usages.entry(row.name).or_insert(Usage { used: 0, size: 0 });
+        *usage = Usage { used: usage.used + row.used_size, size: row.provisioned_size };
+    }
+    Ok(usages)
+}
+
+/// The same of an image or of one snapshot.
 pub(super) fn read_usage(text: &str) -> Result<Usage> {
-    let rows = read::<DiskUsage>("rbd du", text)?.images;
-    let own = rows.iter().find(|row| row.snapshot.is_none()).or(rows.first());
-    let own = own.ok_or_else(|| strange("rbd du", text))?;
-    Ok(Usage { used: rows.iter().map(|row| row.used_size).sum(), size: own.provisioned_size })
+    read_usages(text)?.into_values().next().ok_or_else(|| strange("rbd du", text))
 }
 
 /// Reads `ceph df --format json`: the space of the OSD pool `name`.

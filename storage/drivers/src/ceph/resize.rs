@@ -2,7 +2,7 @@
 
 use super::Ceph;
 use super::layout::Spelled;
-use super::parse::{read_info, read_usage};
+use super::parse::{Usage, read_info, read_usage, read_usages};
 use super::run::{run, run_if_there};
 use super::volume::rounded;
 use crate::bounded::within;
@@ -10,6 +10,7 @@ use crate::filesystem::{Filesystem, Resizing, is_mounted};
 use crate::spelling::Part;
 use larder_base::ByteSize;
 use larder_storage_driver::{Cx, ErrorKind, Place, Result, StorageError, VolumeUsage};
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -69,20 +70,46 @@ impl Ceph {
     }
 
     pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
-        let target = self.layout.mount_point(at);
-        if at.volume.has_filesystem() && !at.volume.has_disk() && is_mounted(&target) {
-            return filesystem_usage(&target);
+        if let Some(known) = self.mounted_usage(at) {
+            return known;
         }
         let settings = self.settings();
         let of = self.layout.spelled(at, Part::main(&at.volume));
         let there = |text: Option<String>| text.ok_or_else(|| StorageError::not_found(at));
         if settings.du {
-            let usage = read_usage(&there(run_if_there(cx, &settings.commands.usage(&of))?)?)?;
-            return Ok(VolumeUsage { used_bytes: Some(usage.used), total_bytes: Some(usage.size) });
+            return Ok(occupied(read_usage(&there(run_if_there(cx, &settings.commands.usage(&of))?)?)?));
         }
         let info = read_info(&there(run_if_there(cx, &settings.commands.info(&of))?)?)?;
         Ok(VolumeUsage { used_bytes: None, total_bytes: Some(info.size) })
     }
+
+    pub(super) fn volume_usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
+        let settings = self.settings();
+        let images: HashMap<String, VolumeUsage> = if settings.du {
+            let usages = read_usages(&run(cx, &settings.commands.usage_of_all())?)?;
+            usages.into_iter().map(|(image, usage)| (image, occupied(usage))).collect()
+        } else {
+            let images = self.rows(cx)?.into_iter().filter(|row| row.snapshot.is_none());
+            let size = |size| VolumeUsage { used_bytes: None, total_bytes: Some(size) };
+            images.map(|row| (row.image, size(row.size))).collect()
+        };
+        let usage = |at| match self.mounted_usage(at) {
+            Some(known) => known.ok(),
+            None => images.get(&self.layout.spelled(at, Part::main(&at.volume)).image).copied(),
+        };
+        Ok(places.iter().map(usage).collect())
+    }
+
+    /// Of a filesystem that is mounted: what it says itself.
+    fn mounted_usage(&self, at: &Place) -> Option<Result<VolumeUsage>> {
+        let target = self.layout.mount_point(at);
+        let is_asked = at.volume.has_filesystem() && !at.volume.has_disk() && is_mounted(&target);
+        is_asked.then(|| filesystem_usage(&target))
+    }
+}
+
+fn occupied(usage: Usage) -> VolumeUsage {
+    VolumeUsage { used_bytes: Some(usage.used), total_bytes: Some(usage.size) }
 }
 
 /// Waits until the kernel has heard of a new size.

@@ -11,6 +11,7 @@ use larder_storage_driver::{
     Content, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeSpec, VolumeUsage,
 };
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Marks what a dataset holds, as the peers do with theirs.
@@ -18,6 +19,8 @@ const CONTENT: &str = "larder:content_type";
 /// Remembers `zfs.use_refquota` and `zfs.reserve_space` where a later change of the size needs them.
 const USE_REFQUOTA: &str = "larder:use_refquota";
 const RESERVE_SPACE: &str = "larder:reserve_space";
+/// The columns that tell how full a volume is.
+const USAGE: &str = "used,referenced,quota,refquota,volsize";
 /// The block size of a zvol that nobody gave one.
 const BLOCK_BYTES: u64 = 16 << 10;
 
@@ -266,15 +269,15 @@ impl Zfs {
     }
 
     pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
-        const COLUMNS: &str = "used,referenced,quota,refquota,volsize";
         let dataset = self.layout.spelled(at, Part::main(&at.volume));
-        let text = self.look_at(cx, COLUMNS, &dataset, at)?;
-        let values = parse::values(COLUMNS, &text);
-        let (quota, refquota) = (values.number("quota")?, values.number("refquota")?);
-        // A refquota counts what the volume itself refers to, and no snapshots.
-        let used = values.number(if refquota > 0 { "referenced" } else { "used" })?;
-        let total = values.number("volsize")?.max(quota).max(refquota);
-        Ok(VolumeUsage { used_bytes: Some(used), total_bytes: (total > 0).then_some(total) })
+        usage_in(&self.look_at(cx, USAGE, &dataset, at)?)
+    }
+
+    pub(super) fn volume_usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
+        let text = run(cx, &command::list_volumes_below(&format!("name,{USAGE}"), self.layout.dataset()))?;
+        let lines: HashMap<_, _> = text.lines().filter_map(|line| line.split_once('\t')).collect();
+        let dataset = |at: &Place| self.layout.spelled(at, Part::main(&at.volume));
+        Ok(places.iter().map(|at| usage_in(lines.get(dataset(at).as_str())?).ok()).collect())
     }
 
     /// The columns of a place's dataset; `NotFound` when it is not there.
@@ -284,6 +287,16 @@ impl Zfs {
             _ => failure.into(),
         })
     }
+}
+
+/// Reads the columns [`USAGE`].
+fn usage_in(line: &str) -> Result<VolumeUsage> {
+    let values = parse::values(USAGE, line);
+    let (quota, refquota) = (values.number("quota")?, values.number("refquota")?);
+    // A refquota counts what the volume itself refers to, and no snapshots.
+    let used = values.number(if refquota > 0 { "referenced" } else { "used" })?;
+    let total = values.number("volsize")?.max(quota).max(refquota);
+    Ok(VolumeUsage { used_bytes: Some(used), total_bytes: (total > 0).then_some(total) })
 }
 
 /// A disk's size in whole blocks.
