@@ -41,6 +41,17 @@ fn has_filesystem(at: &Place, part: Part) -> bool {
     at.volume.has_filesystem() && part == Part::Main
 }
 
+/// What a logical volume that shares its blocks becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Becomes {
+    /// Read-only, and inactive unless that is asked for.
+    Snapshot,
+    /// A volume with a device.
+    Active,
+    /// A volume without.
+    Inactive,
+}
+
 impl Lvm {
     pub(super) fn make_volume(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
         self.names.check(at)?;
@@ -56,6 +67,7 @@ impl Lvm {
                 self.make_filesystem(cx, &name, &spec.config)?;
             }
         }
+        self.is_alone(at, &[]);
         Ok(())
     }
 
@@ -121,15 +133,17 @@ impl Lvm {
     }
 
     /// A logical volume that shares its blocks with another.
-    fn share_lv(&self, cx: &Cx<'_>, from: &Found, name: &str, at: &Place, permission: &str) -> Result<()> {
+    fn share_lv(&self, cx: &Cx<'_>, from: &Found, name: &str, at: &Place, becomes: Becomes) -> Result<()> {
+        let permission = if becomes == Becomes::Snapshot { "r" } else { "rw" };
         let mut cmd = change(LVCREATE).args(["--snapshot", "--permission", permission, "--name", name]);
         cmd = cmd.args(["--addtag", &tag(&at.main())]);
         let stays = |tag: &&String| tag.starts_with(MOUNT_TAG) || tag.starts_with(FILESYSTEM_TAG);
         for tag in from.lv.tags.iter().filter(stays) {
             cmd = cmd.args(["--addtag", tag]);
         }
-        let skip = if permission == "r" { "y" } else { "n" };
-        cmd = cmd.args(["--setactivationskip", skip, "--activate", "n"]);
+        let skip = if becomes == Becomes::Snapshot { "y" } else { "n" };
+        let active = if becomes == Becomes::Active { "y" } else { "n" };
+        cmd = cmd.args(["--setactivationskip", skip, "--activate", active]);
         run(cx, &cmd.arg(self.full(&from.lv.name))).map(|_| ())
     }
 
@@ -147,8 +161,9 @@ impl Lvm {
         self.sync(of)?;
         for part in Part::of(&of.volume) {
             let from = look.part(of, *part).ok_or_else(|| StorageError::not_found(of))?;
-            self.share_lv(cx, from, &self.names.lv(&at, *part), &at, "r")?;
+            self.share_lv(cx, from, &self.names.lv(&at, *part), &at, Becomes::Snapshot)?;
         }
+        self.no_longer_alone(of);
         Ok(())
     }
 
@@ -165,20 +180,25 @@ impl Lvm {
             let message = format!("{from} can't be cloned: thick volumes are copied");
             return Err(StorageError::unsupported(Need::Clone, message));
         }
-        let of_snapshots = snapshots.iter().map(|name| (from.at_snapshot(name), at.at_snapshot(name), "r"));
-        let wanted: Vec<_> = of_snapshots.chain([(from.clone(), at.clone(), "rw")]).collect();
+        let of_snapshots = snapshots.iter().map(|name| (from.at_snapshot(name), at.at_snapshot(name)));
+        let wanted: Vec<_> = of_snapshots.chain([(from.clone(), at.clone())]).collect();
         let look = self.look(cx)?;
         self.must_be_free(&look, at)?;
-        for (source, target, _) in &wanted {
+        for (source, target) in &wanted {
             self.names.check(target)?;
             look.main(source).ok_or_else(|| StorageError::not_found(source))?;
         }
         self.make_room(cx, &look)?;
         self.sync(from)?;
-        for (source, target, permission) in &wanted {
+        for (source, target) in &wanted {
             for part in Part::of(&at.volume) {
                 let found = look.part(source, *part).ok_or_else(|| StorageError::not_found(source))?;
-                self.share_lv(cx, found, &self.names.lv(target, *part), target, permission)?;
+                let becomes = match &target.snapshot {
+                    Some(_) => Becomes::Snapshot,
+                    None if has_filesystem(at, *part) => Becomes::Active,
+                    None => Becomes::Inactive,
+                };
+                self.share_lv(cx, found, &self.names.lv(target, *part), target, becomes)?;
             }
         }
         if at.volume.has_filesystem()
@@ -186,16 +206,20 @@ impl Lvm {
         {
             self.renew(cx, &self.names.lv(at, Part::Main), source)?;
         }
-        match spec.size {
-            Some(_) => self.resize_volume(cx, at, spec.size),
-            None => Ok(()),
+        // As large as its source it is already.
+        let source = self.measured(&look, from)?;
+        let is_another =
+            |size: &ByteSize| size.round_up(source.lv.extent).map(ByteSize::as_bytes) != Some(source.lv.size);
+        if let Some(size) = spec.size.filter(is_another) {
+            self.resize_volume(cx, at, Some(size))?;
         }
+        self.is_alone(at, snapshots);
+        Ok(())
     }
 
-    /// Gives the filesystem of a clone an identifier of its own.
+    /// Gives the filesystem of a clone, which is active, an identifier of its own.
     fn renew(&self, cx: &Cx<'_>, name: &str, source: &Found) -> Result<()> {
         let name = [name.to_owned()];
-        self.activate_lvs(cx, true, &name)?;
         let device = self.device(&name[0]);
         filesystem_of(cx, &source.lv, &device)?.renew(cx, &device, &self.scratch(cx))?;
         self.activate_lvs(cx, false, &name)
@@ -252,8 +276,11 @@ impl Lvm {
     }
 
     pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
-        let look = self.look(cx)?;
-        let found = self.measured(&look, at)?;
+        self.usage_in(&self.look(cx)?, at)
+    }
+
+    pub(super) fn usage_in(&self, look: &Look, at: &Place) -> Result<VolumeUsage> {
+        let found = self.measured(look, at)?;
         let target = self.mount_point(at);
         let inside = (has_filesystem(at, found.part) && is_mounted(&target))
             .then(|| rustix::fs::statvfs(&target).ok())
