@@ -38,7 +38,11 @@ fn a_list_with_usage_starts_no_process_for_each_volume_and_an_idle_daemon_none()
         assert_eq!(listed.len(), number, "{driver}");
         let run = commands_run(daemon) - commands;
         if matches!(driver, "dir" | "btrfs") {
-            assert_eq!((run, touched_by_children(daemon)), (0, touched), "{driver}: the list started programs");
+            assert_eq!(
+                (run, touched_by_children(daemon)),
+                (0, touched),
+                "{driver}: the list started programs"
+            );
         } else {
             assert!(run <= 1, "{driver}: a list of {number} volumes ran {run} commands");
             let is_told = |volume: &&serde_json::Value| volume["state"]["usage"]["total"].is_u64();

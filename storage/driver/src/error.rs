@@ -74,6 +74,16 @@ impl StorageError {
         Self { kind, message: message.into(), source: None, undo_failures: Vec::new() }
     }
 
+    /// The request makes no sense, and nothing was changed.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// What should not happen.
+    pub fn unexpected(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unexpected, message)
+    }
+
     /// `what` is not there.
     pub fn not_found(what: impl fmt::Display) -> Self {
         Self::new(ErrorKind::NotFound, format!("{what} not found"))

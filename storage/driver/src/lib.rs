@@ -22,5 +22,5 @@ pub use driver::{Attached, Driver, Mode, PoolUsage, VolumeUsage};
 pub use error::{ErrorKind, Need, Result, StorageError};
 pub use objects::{ObjectAccess, ObjectBucket, ObjectKey, ObjectStore};
 pub use place::{Area, Place};
-pub use stream::{Stream, StreamEnd};
+pub use stream::{Stream, StreamEnd, piped};
 pub use volume::{Content, DEFAULT_BLOCK_SIZE, VolumeId, VolumeKind, VolumeSpec};

@@ -1,9 +1,11 @@
 //! How a technology carries snapshots from one of its pools to another without looking into them.
 
-use crate::{Content, Cx, Place, Result, VolumeSpec};
+use crate::{Content, Cx, Place, Result, StorageError, VolumeSpec};
 use larder_base::Ticket;
 use std::fmt;
 use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 
 /// A technology's own way from one pool to another: `btrfs send`, `zfs send`, `rbd export-diff`. A facet of a
 /// [`Driver`](crate::Driver); the pool layer joins the ends, chooses what is sent on top of what, and copies files where there
@@ -64,4 +66,20 @@ impl StreamEnd {
     pub fn understands(&self, source: &Self) -> bool {
         self.format == source.format && (self.home.is_none() || self.home != source.home)
     }
+}
+
+/// Works at both ends of a pipe at once; gives what came of each. An end must be closed when its work is over, so that neither side
+/// waits for the other for ever.
+pub fn piped<S: Send, R>(
+    send: impl FnOnce(File) -> S + Send,
+    receive: impl FnOnce(File) -> R,
+) -> Result<(S, R)> {
+    let (reader, writer) = io::pipe()?;
+    let (reader, writer) = (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)));
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(move || send(writer));
+        let received = receive(reader);
+        let sent = sending.join().map_err(|_| StorageError::unexpected("the sender of a stream died"))?;
+        Ok((sent, received))
+    })
 }

@@ -1,7 +1,40 @@
-//! The keys that volumes have whatever the driver.
+//! The keys that volumes have whatever the driver, and reading them.
 
 use crate::filesystem::NAMES;
-use larder_storage_driver::{ConfigKey, KeyScope, KeyType};
+use larder_storage_driver::{Config, ConfigKey, KeyScope, KeyType, Result, StorageError, is_true};
+use std::fmt;
+
+/// The value of a key that is set.
+pub(crate) fn value<'a>(config: &'a Config, key: &str) -> Option<&'a str> {
+    config.get(key).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+/// Whether a boolean key that is off by default is on.
+pub(crate) fn is_on(config: &Config, key: &str) -> bool {
+    value(config, key).is_some_and(is_true)
+}
+
+/// What a key says, or `source`, which must say the same where it says something too, or else `default`; and which key said it.
+pub(crate) fn named<'a>(
+    config: &'a Config,
+    key: &'static str,
+    source: Option<&'a str>,
+    default: &'a str,
+) -> Result<(&'static str, &'a str)> {
+    match (value(config, key), source) {
+        (Some(named), Some(source)) if named != source => {
+            Err(wrong("source", source, format!("the same as {key} ({named}), or left out")))
+        }
+        (Some(named), _) => Ok((key, named)),
+        (None, Some(source)) => Ok(("source", source)),
+        (None, None) => Ok((key, default)),
+    }
+}
+
+/// The error of a value that makes no sense.
+pub(crate) fn wrong(key: &str, value: &str, wanted: impl fmt::Display) -> StorageError {
+    StorageError::invalid(format!("invalid value {value:?} of key {key:?}: it must be {wanted}"))
+}
 
 /// A volume's key.
 pub(crate) const fn volume(

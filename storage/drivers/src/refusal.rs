@@ -2,6 +2,7 @@
 
 use larder_base::host::{Cmd, HostError};
 use larder_storage_driver::{Cx, ErrorKind, Result, StorageError};
+use std::fmt;
 
 /// What a technology refuses for.
 pub(crate) trait Refusal: Copy + PartialEq {
@@ -39,6 +40,37 @@ impl<R: Refusal> Failure<R> {
     pub(crate) fn is(&self, refusal: R) -> bool {
         self.refusal == Some(refusal)
     }
+
+    /// The error; what is missing, or whose name is taken, is `subject`.
+    pub(crate) fn of(self, subject: impl fmt::Display) -> StorageError {
+        match self.refusal.map(R::kind) {
+            Some(ErrorKind::NotFound) => StorageError::not_found(subject).because(self.error),
+            Some(ErrorKind::AlreadyExists) => StorageError::already_exists(subject).because(self.error),
+            _ => self.error,
+        }
+    }
+}
+
+/// What came of a command.
+pub(crate) trait Outcome<T, R> {
+    /// What may have been done already, or can't be done yet, is no failure: `None` when it was refused for one of these reasons.
+    fn unless(self, refusals: &[R]) -> Result<Option<T>, Failure<R>>;
+
+    /// What is missing, or whose name is taken, is `subject`.
+    fn of(self, subject: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, R: Refusal> Outcome<T, R> for Result<T, Failure<R>> {
+    fn unless(self, refusals: &[R]) -> Result<Option<T>, Failure<R>> {
+        match self {
+            Err(failure) if refusals.iter().any(|refusal| failure.is(*refusal)) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn of(self, subject: impl fmt::Display) -> Result<T> {
+        self.map_err(|failure| failure.of(subject))
+    }
 }
 
 /// Runs a command; gives its standard output, which must be whole.
@@ -57,14 +89,4 @@ pub(crate) fn run<R: Refusal>(cx: &Cx<'_>, cmd: &Cmd) -> Result<String, Failure<
         None => error.into(),
     };
     Err(Failure { refusal, error })
-}
-
-/// The same of a command that may have been done already, or can't be done yet: neither is a failure. `None` when it was not
-/// done now.
-pub(crate) fn run_unless<R: Refusal>(cx: &Cx<'_>, cmd: &Cmd, refusals: &[R]) -> Result<Option<String>> {
-    match run::<R>(cx, cmd) {
-        Ok(text) => Ok(Some(text)),
-        Err(failure) if refusals.iter().any(|refusal| failure.is(*refusal)) => Ok(None),
-        Err(failure) => Err(failure.into()),
-    }
 }

@@ -1,9 +1,8 @@
-//! What several technologies spell alike: the parts of a volume, the folders of kinds, the areas that are not live, and where
-//! what has a filesystem is mounted.
+//! What several technologies spell alike: what ends the names of disks, the folders of kinds, and the areas that are not live.
 
+use crate::parts::Part;
 use larder_base::Ticket;
-use larder_base::host::FsAct;
-use larder_storage_driver::{Area, Cx, Place, Result, VolumeId, VolumeKind};
+use larder_storage_driver::{Area, Content, Place, Result, StorageError, VolumeId, VolumeKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -12,28 +11,33 @@ pub(crate) const OURS: &str = ".larder";
 /// Nobody but root passes: what is below belongs to whoever a volume is given to.
 pub(crate) const PRIVATE: u32 = 0o700;
 
-/// One of the things that a volume is made of where trees and disks are kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Part {
-    /// A tree of files.
-    Filesystem,
-    /// A disk.
-    Disk,
+/// What ends the names of disks where they stand beside trees of files.
+pub(crate) const DISK: &str = ".block";
+pub(crate) const ISO: &str = ".iso";
+
+/// What ends the name of a part.
+pub(crate) fn suffix(volume: &VolumeId, part: Part) -> &'static str {
+    match (part, volume.content) {
+        (Part::Filesystem, _) => "",
+        (Part::Disk, Content::Iso) => ISO,
+        (Part::Disk, _) => DISK,
+    }
 }
 
-impl Part {
-    /// The parts of a volume, the main part last.
-    pub(crate) fn of(volume: &VolumeId) -> &'static [Self] {
-        match (volume.has_filesystem(), volume.has_disk()) {
-            (true, true) => &[Self::Filesystem, Self::Disk],
-            (_, true) => &[Self::Disk],
-            (_, false) => &[Self::Filesystem],
-        }
-    }
-
-    /// The part that decides whether a volume is there.
-    pub(crate) fn main(volume: &VolumeId) -> Self {
-        if volume.has_disk() { Self::Disk } else { Self::Filesystem }
+/// The opposite of [`suffix`]: what stands before it, and what part of what content has such a name. `has_disk` tells whether a disk
+/// stands beside it.
+pub(crate) fn read_suffix(
+    kind: VolumeKind,
+    name: &str,
+    has_disk: impl FnOnce() -> bool,
+) -> (&str, Content, Part) {
+    match (kind, name.strip_suffix(DISK), name.strip_suffix(ISO)) {
+        (VolumeKind::Container | VolumeKind::Bucket, ..) => (name, Content::Filesystem, Part::Filesystem),
+        (_, Some(disk), _) => (disk, Content::Block, Part::Disk),
+        (VolumeKind::Custom, None, Some(iso)) => (iso, Content::Iso, Part::Disk),
+        (VolumeKind::VirtualMachine, ..) => (name, Content::Block, Part::Filesystem),
+        (VolumeKind::Image, ..) if has_disk() => (name, Content::Block, Part::Filesystem),
+        (VolumeKind::Custom | VolumeKind::Image, ..) => (name, Content::Filesystem, Part::Filesystem),
     }
 }
 
@@ -64,38 +68,12 @@ pub(crate) fn folders(root: &Path) -> Vec<PathBuf> {
     own.chain([OURS.to_owned()]).map(|name| root.join(name)).collect()
 }
 
-/// Makes the folders that are missing.
-pub(crate) fn make_folders(cx: &Cx<'_>, root: &Path) -> Result<()> {
-    if !root.is_dir() {
-        cx.act(&FsAct::MakeDirectory { path: root.to_owned(), mode: 0o711 })?;
-    }
-    let missing = folders(root).into_iter().filter(|path| !path.is_dir());
-    missing.map(|path| FsAct::MakeDirectory { path, mode: PRIVATE }).try_for_each(|act| cx.act(&act))
-}
-
-/// Moves the parts of a place one after the other: the main part last when `to` is live, else first. Tells whether any was there.
-pub(crate) fn move_parts(
-    from: &Place,
-    to: &Place,
-    mut move_one: impl FnMut(Part) -> Result<bool>,
-) -> Result<bool> {
-    let mut parts = Part::of(&from.volume).to_vec();
-    if !to.is_live() {
-        parts.reverse();
-    }
-    parts.into_iter().try_fold(false, |has_moved, part| Ok(move_one(part)? | has_moved))
-}
-
-/// Where the files of a place are mounted: live ones where the peers have them.
-pub(crate) fn mount_point(root: &Path, at: &Place) -> PathBuf {
-    let (kind, entry) = (at.volume.kind, at.volume.entry());
-    match (&at.area, &at.snapshot) {
-        (Area::Live, None) => root.join(folder(kind)).join(entry),
-        (Area::Live, Some(name)) => root.join(snapshots_folder(kind)).join(entry).join(name.as_str()),
-        (area, snapshot) => {
-            let snapshot = snapshot.as_ref().map(|name| format!("@{name}")).unwrap_or_default();
-            root.join(OURS).join(format!("{}{}.{entry}{snapshot}", area_prefix(area), folder(kind)))
-        }
+/// Refuses a place whose name would be longer than what there is for it, with the kind `Invalid`.
+pub(crate) fn must_fit(at: &Place, length: usize, longest: usize) -> Result<()> {
+    let message = |excess| format!("the name of {at} is too long: it must be shorter by {excess} characters");
+    match length.checked_sub(longest) {
+        Some(excess @ 1..) => Err(StorageError::invalid(message(excess))),
+        _ => Ok(()),
     }
 }
 
@@ -124,6 +102,29 @@ pub(crate) fn read_area(name: &str) -> Option<(Area, &str)> {
         _ => return None,
     };
     Some((area, &rest[end + 1..]))
+}
+
+/// Where what an area has of a kind is, below what is a pool's: live things where the peers have them, others flat below ours.
+pub(crate) fn path(area: &Area, kind: VolumeKind, entry: &str) -> String {
+    match area {
+        Area::Live => format!("{}/{entry}", folder(kind)),
+        area => format!("{OURS}/{}{}.{entry}", area_prefix(area), folder(kind)),
+    }
+}
+
+/// The opposite of [`path`].
+pub(crate) fn read_path(path: &str) -> Option<(Area, VolumeKind, &str)> {
+    let (top, name) = path.split_once('/')?;
+    let (area, folder, entry) = match top == OURS {
+        true => {
+            let (area, name) = read_area(name)?;
+            let (folder, entry) = name.split_once('.')?;
+            (area, folder, entry)
+        }
+        false => (Area::Live, top, name),
+    };
+    let kind = kind_of(folder).filter(|_| !entry.contains('/'))?;
+    Some((area, kind, entry))
 }
 
 /// A snapshot whose name is said by `name`, which may tell that it lies in the trash.

@@ -4,10 +4,7 @@ use crate::Pool;
 use crate::copy::{CopyPlan, CopySource};
 use crate::refresh::RefreshPlan;
 use larder_base::SnapshotName;
-use larder_storage_driver::{Cx, ErrorKind, Place, Quota, Result, StorageError, Stream, VolumeSpec};
-use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
+use larder_storage_driver::{Cx, ErrorKind, Place, Quota, Result, StorageError, Stream, VolumeSpec, piped};
 
 /// The two ends of a stream, what goes through it, and what both ends have already.
 struct Carrier<'a> {
@@ -38,14 +35,10 @@ impl Carrier<'_> {
     /// Carries one snapshot or picture of the source to `at`.
     fn carry(&self, cx: &Cx<'_>, from: &Place, at: &Place) -> Result<()> {
         cx.checkpoint()?;
-        let (reader, writer) = io::pipe()?;
-        let (reader, writer) = (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)));
-        let (sent, received) = std::thread::scope(|scope| {
-            let sending = scope.spawn(|| self.from.send(cx, from, self.theirs(), writer));
-            let received = self.to.receive(cx, at, self.ours(), self.spec, reader);
-            let died = |_| Err(StorageError::new(ErrorKind::Unexpected, "the sender of a stream died"));
-            (sending.join().unwrap_or_else(died), received)
-        });
+        let (sent, received) = piped(
+            |into| self.from.send(cx, from, self.theirs(), into),
+            |stream| self.to.receive(cx, at, self.ours(), self.spec, stream),
+        )?;
         match (sent, received) {
             (Ok(()), Ok(())) => Ok(()),
             (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),

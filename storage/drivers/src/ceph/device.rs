@@ -6,7 +6,7 @@ use super::layout::Spelled;
 use crate::bounded::Bounded;
 use crate::filesystem::mounts;
 use larder_base::Cancel;
-use larder_base::host::{Act, FsAct};
+use larder_base::host::Act;
 use larder_storage_driver::{Cx, Result};
 use std::fs;
 use std::io::{self, Write};
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const BUS: &str = "/sys/bus/rbd";
-/// How long the kernel may take to mount, unmount or give a device up.
-const LIMIT: Duration = Duration::from_secs(120);
+/// How long the kernel may take to unmount or give a device up.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// How long somebody who only looks (udev does, at each new device) keeps a device.
 const LOOKERS: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -80,35 +80,9 @@ pub(super) fn mount_points(device: &Path) -> Result<Vec<PathBuf>> {
     Ok(of_it.map(|mounted| mounted.target).collect())
 }
 
-/// Mounts a device; gives up when the kernel does not answer.
-pub(super) fn mount(cx: &Cx<'_>, act: FsAct) -> Result<()> {
-    cx.act(&Bounded { act, limit: LIMIT })
-}
-
-/// Unmounts and removes the mount point; fine when nothing is mounted there.
-pub(super) fn unmount(cx: &Cx<'_>, target: &Path) -> Result<()> {
-    cx.act(&Bounded { act: Unmount { target: target.to_owned() }, limit: LIMIT })
-}
-
 /// Takes a device away.
 pub(super) fn unmap(cx: &Cx<'_>, device: &Mapped) -> Result<()> {
     cx.act(&Bounded { act: Unmap { number: device.number }, limit: LIMIT })
-}
-
-#[derive(Debug, Clone)]
-struct Unmount {
-    target: PathBuf,
-}
-
-impl Act for Unmount {
-    fn describe(&self) -> String {
-        format!("unmount {}", self.target.display())
-    }
-
-    fn apply(&self, cancel: &Cancel) -> io::Result<()> {
-        FsAct::Unmount { target: self.target.clone() }.apply(cancel)?;
-        FsAct::RemoveEmptyDirectory { path: self.target.clone() }.apply(cancel)
-    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -2,16 +2,15 @@
 
 use super::command::Commands;
 use crate::PoolSetup;
+use crate::cluster::{home, identity, name, word};
 use crate::filesystem::Filesystem;
-use crate::keys::{COMMON, ON_DEVICE, RSYNC, joined, pool, pool_fixed, volume};
+use crate::keys::{COMMON, ON_DEVICE, RSYNC, joined, pool, pool_fixed, value, volume, wrong};
 use larder_base::ByteSize;
-use larder_storage_driver::{Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, is_true};
+use larder_storage_driver::{Config, ConfigKey, KeyType, Result, is_true};
 
 /// What the kernel's RBD can have; `layering` is what the peers give.
 const FEATURES: &[&str] =
     &["layering", "striping", "exclusive-lock", "object-map", "fast-diff", "deep-flatten"];
-/// Whose pool the mark names: chosen once, recorded with the pool's keys.
-const IDENTITY: &str = "volatile.pool.identity";
 
 /// All keys.
 pub(super) const CONFIG_KEYS: &[ConfigKey] = &joined::<
@@ -94,23 +93,22 @@ impl Settings {
             config.remove(key);
         }
         let (pool, namespace) = osd_pool(setup)?;
-        let name = |key: &str, default: &str| word(key, value(&setup.config, key).unwrap_or(default));
-        let data_pool = value(&setup.config, "ceph.osd.data_pool_name");
+        let value = |key: &str| value(&setup.config, key);
+        let is_on = |key: &str, default: bool| value(key).map_or(default, is_true);
+        let data_pool = value("ceph.osd.data_pool_name");
         let commands = Commands {
-            cluster: name("ceph.cluster_name", "ceph")?,
-            user: name("ceph.user.name", "admin")?,
+            cluster: name(&setup.config, "ceph.cluster_name", "ceph")?,
+            user: name(&setup.config, "ceph.user.name", "admin")?,
             data_pool: data_pool.map(|pool| word("ceph.osd.data_pool_name", pool)).transpose()?,
-            features: features(value(&setup.config, "ceph.rbd.features").unwrap_or(FEATURES[0]))?,
+            features: features(value("ceph.rbd.features").unwrap_or(FEATURES[0]))?,
             pool,
             namespace,
         };
-        config.insert("source".to_owned(), commands.home());
-        config.insert("ceph.osd.pool_name".to_owned(), commands.home());
-        let identity =
-            config.entry(IDENTITY.to_owned()).or_insert_with(|| uuid::Uuid::new_v4().simple().to_string());
-        let is_on = |key: &str, default: bool| value(&setup.config, key).map_or(default, is_true);
+        for key in ["source", "ceph.osd.pool_name"] {
+            config.insert(key.to_owned(), commands.home());
+        }
         Ok(Self {
-            identity: identity.clone(),
+            identity: identity(&mut config),
             commands,
             placement_groups: count(&setup.config, "ceph.osd.pg_num")?.unwrap_or_else(|| "32".to_owned()),
             copies: count(&setup.config, "ceph.osd.pool_size")?,
@@ -118,54 +116,17 @@ impl Settings {
             reuse: is_on("ceph.osd.force_reuse", false),
             clone_copy: is_on("ceph.rbd.clone_copy", true),
             du: is_on("ceph.rbd.du", true),
-            filesystem: filesystem(value(&setup.config, "volume.block.filesystem")),
-            mount_options: value(&setup.config, "volume.block.mount_options").unwrap_or("discard").to_owned(),
-            default_size: value(&setup.config, "volume.size").and_then(|size| size.parse().ok()),
+            filesystem: Filesystem::of_pool(&setup.config),
+            mount_options: value("volume.block.mount_options").unwrap_or("discard").to_owned(),
+            default_size: value("volume.size").and_then(|size| size.parse().ok()),
             config,
         })
     }
 }
 
-/// The value of a key that is set.
-pub(super) fn value<'a>(config: &'a Config, key: &str) -> Option<&'a str> {
-    config.get(key).map(String::as_str).filter(|value| !value.is_empty())
-}
-
-/// The filesystem that `block.filesystem` names.
-pub(super) fn filesystem(name: Option<&str>) -> Filesystem {
-    name.and_then(Filesystem::named).unwrap_or(Filesystem::Ext4)
-}
-
-fn refuse<T>(key: &str, value: &str, wanted: &str) -> Result<T> {
-    let message = format!("invalid value {value:?} of key {key:?}: it must be {wanted}");
-    Err(StorageError::new(ErrorKind::Invalid, message))
-}
-
-/// A name that can't be mistaken for an option or for several words.
-fn word(key: &str, text: &str) -> Result<String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    match text.starts_with('-') || text.is_empty() || !text.chars().all(is_plain) {
-        true => refuse(key, text, "letters, digits and - _ ."),
-        false => Ok(text.to_owned()),
-    }
-}
-
 /// The OSD pool and the namespace in it.
 fn osd_pool(setup: &PoolSetup) -> Result<(String, Option<String>)> {
-    // The daemon of an older version filled the root in as source.
-    let root = setup.root.display().to_string();
-    let source = value(&setup.config, "source").filter(|source| *source != root);
-    let named = value(&setup.config, "ceph.osd.pool_name");
-    if let (Some(source), Some(named)) = (source, named)
-        && source != named
-    {
-        return refuse("source", source, &format!("the same as ceph.osd.pool_name ({named}), or left out"));
-    }
-    let (key, home) = match (named, source) {
-        (Some(named), _) => ("ceph.osd.pool_name", named),
-        (None, Some(source)) => ("source", source),
-        (None, None) => ("ceph.osd.pool_name", setup.name.as_str()),
-    };
+    let (key, home) = home(setup, "ceph.osd.pool_name")?;
     match home.split_once('/') {
         Some((pool, namespace)) => Ok((word(key, pool)?, Some(word(key, namespace)?))),
         None => Ok((word(key, home)?, None)),
@@ -178,20 +139,20 @@ fn features(text: &str) -> Result<String> {
     if are_known && words.contains(&FEATURES[0]) {
         return Ok(words.join(","));
     }
-    refuse("ceph.rbd.features", text, &format!("{} and any of {}", FEATURES[0], FEATURES[1..].join(", ")))
+    let wanted = format!("{} and any of {}", FEATURES[0], FEATURES[1..].join(", "));
+    Err(wrong("ceph.rbd.features", text, wanted))
 }
 
 fn count(config: &Config, key: &str) -> Result<Option<String>> {
-    match value(config, key) {
-        Some(text) if text.parse::<u32>().is_ok_and(|number| number > 0) => Ok(Some(text.to_owned())),
-        Some(text) => refuse(key, text, "a number from 1"),
-        None => Ok(None),
-    }
+    let Some(text) = value(config, key) else { return Ok(None) };
+    KeyType::Count.check(text).map_err(|wanted| wrong(key, text, wanted))?;
+    Ok(Some(text.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_storage_driver::ErrorKind;
 
     fn settings(keys: &[(&str, &str)]) -> Result<Settings> {
         Settings::of(&PoolSetup::with_keys(keys))

@@ -1,13 +1,13 @@
-//! How a place is spelled as RBD images, and back, and where it is mounted. Live places are where both peers have them; the
-//! other areas begin with `larder.`, where they do not look.
+//! How a place is spelled as RBD images, and back. Live places are where both peers have them; the other areas begin with
+//! `larder.`, where they do not look.
 
 use super::parse::Row;
 use crate::filesystem::Filesystem;
-use crate::spelling::{self, Part};
-use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
+use crate::parts::Part;
+use crate::spelling::{self, DISK, ISO, read_suffix, suffix};
+use larder_storage_driver::{Area, Place, Result, StorageError, VolumeId, VolumeKind};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
 
 /// Begins the name of what is not live.
 const OURS: &str = "larder.";
@@ -19,10 +19,6 @@ const OWN_ZOMBIE: &str = "zombie_larder_";
 const ZOMBIE_SNAPSHOT: &str = "zombie_snapshot_";
 /// Begins the name of a snapshot.
 const SNAPSHOT: &str = "snapshot_";
-const DISK: &str = ".block";
-const ISO: &str = ".iso";
-/// What a folder's name may have at most.
-const LONGEST_NAME: usize = 255;
 
 /// An image, or one of its snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +32,11 @@ impl Spelled {
         Self { image: name.into(), snapshot: None }
     }
 
+    /// Whether the other is the same, or a snapshot of it.
+    pub(super) fn has(&self, other: &Self) -> bool {
+        self == other || (self.snapshot.is_none() && self.image == other.image)
+    }
+
     pub(super) fn at(&self, snapshot: impl Into<String>) -> Self {
         Self { image: self.image.clone(), snapshot: Some(snapshot.into()) }
     }
@@ -44,7 +45,6 @@ impl Spelled {
 /// Spells the places of one pool.
 #[derive(Debug)]
 pub(super) struct Layout {
-    root: PathBuf,
     /// What a new image has: the peers make it a part of its name.
     filesystem: Filesystem,
     /// Images that have another, by their entry; learnt when they are listed.
@@ -58,15 +58,6 @@ fn prefix(kind: VolumeKind) -> &'static str {
         VolumeKind::Image => "image_",
         VolumeKind::Custom => "custom_",
         VolumeKind::Bucket => "bucket_",
-    }
-}
-
-/// What ends the name of a part.
-fn suffix(volume: &VolumeId, part: Part) -> &'static str {
-    match (part, volume.content) {
-        (Part::Filesystem, _) => "",
-        (Part::Disk, Content::Iso) => ISO,
-        (Part::Disk, _) => DISK,
     }
 }
 
@@ -109,13 +100,8 @@ pub(super) fn is_zombie_snapshot(snapshot: &str) -> bool {
 }
 
 impl Layout {
-    pub(super) fn new(root: PathBuf, filesystem: Filesystem) -> Self {
-        Self { root, filesystem, others: Mutex::default() }
-    }
-
-    /// The folder below which everything is mounted.
-    pub(super) fn root(&self) -> &Path {
-        &self.root
+    pub(super) fn new(filesystem: Filesystem) -> Self {
+        Self { filesystem, others: Mutex::default() }
     }
 
     /// Notes which filesystem an image is made with.
@@ -160,20 +146,10 @@ impl Layout {
         }
     }
 
-    /// Where the files of a place are mounted.
-    pub(super) fn mount_point(&self, at: &Place) -> PathBuf {
-        spelling::mount_point(&self.root, at)
-    }
-
-    /// The folders of the mount points, each to be passed by root alone.
-    pub(super) fn folders(&self) -> Vec<PathBuf> {
-        spelling::folders(&self.root)
-    }
-
-    /// Refuses what RBD, or the folder that it is mounted at, can't spell, with the kind `Invalid`.
+    /// Refuses what RBD can't spell, with the kind `Invalid`.
     pub(super) fn check(&self, at: &Place) -> Result<()> {
         let name = at.snapshot.as_ref().map_or(at.volume.name.as_str(), |snapshot| snapshot.as_str());
-        let refuse = |problem: String| Err(StorageError::new(ErrorKind::Invalid, problem));
+        let refuse = |problem: String| Err(StorageError::invalid(problem));
         if name.contains('@') {
             return refuse(format!("{name:?} can't be kept by ceph: @ begins the name of a snapshot"));
         }
@@ -181,13 +157,6 @@ impl Layout {
         if ends_alike && at.snapshot.is_none() && at.volume.kind == VolumeKind::Custom {
             return refuse(format!(
                 "{name:?} can't be used: names that end with {DISK} or {ISO} are of disks"
-            ));
-        }
-        let longest = self.mount_point(at).file_name().map_or(0, std::ffi::OsStr::len);
-        if longest > LONGEST_NAME {
-            return refuse(format!(
-                "{name:?} is too long: it must be shorter by {} bytes",
-                longest - LONGEST_NAME
             ));
         }
         Ok(())
@@ -214,23 +183,8 @@ impl Layout {
             let rest = name.strip_prefix(prefix(kind))?;
             Some((kind, rest))
         })?;
-        let (entry, content, part) = match kind {
-            VolumeKind::Container | VolumeKind::Bucket => (rest, Content::Filesystem, Part::Filesystem),
-            VolumeKind::Custom => match (rest.strip_suffix(DISK), rest.strip_suffix(ISO)) {
-                (Some(disk), _) => (disk, Content::Block, Part::Disk),
-                (None, Some(iso)) => (iso, Content::Iso, Part::Disk),
-                (None, None) => (rest, Content::Filesystem, Part::Filesystem),
-            },
-            VolumeKind::VirtualMachine | VolumeKind::Image => match rest.strip_suffix(DISK) {
-                Some(disk) => (disk, Content::Block, Part::Disk),
-                None if kind == VolumeKind::VirtualMachine
-                    || all.contains(format!("{image}{DISK}").as_str()) =>
-                {
-                    (rest, Content::Block, Part::Filesystem)
-                }
-                None => (rest, Content::Filesystem, Part::Filesystem),
-            },
-        };
+        let has_disk = || all.contains(format!("{image}{DISK}").as_str());
+        let (entry, content, part) = read_suffix(kind, rest, has_disk);
         let entry = if kind == VolumeKind::Image { self.read_image_entry(entry)? } else { entry };
         Some((area, VolumeId::from_entry(kind, content, entry)?, part))
     }

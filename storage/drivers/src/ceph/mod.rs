@@ -17,6 +17,10 @@ mod snapshot;
 mod volume;
 
 use crate::PoolSetup;
+use crate::filesystem::Filesystem;
+use crate::mount_points::MountPoints;
+use crate::parts::{Part, attach_parts, move_parts};
+use crate::refusal::Outcome;
 pub(crate) use command::RBD;
 use keys::{CONFIG_KEYS, Settings};
 use larder_base::{ByteSize, SnapshotName};
@@ -26,6 +30,8 @@ use larder_storage_driver::{
 };
 use layout::Layout;
 use parking_lot::RwLock;
+use parse::Row;
+use run::{ask, change};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -35,6 +41,7 @@ pub struct Ceph {
     setup: PoolSetup,
     settings: RwLock<Arc<Settings>>,
     layout: Layout,
+    mount_points: MountPoints,
     /// The identifier of the cluster; known once the pool is open.
     cluster: OnceLock<String>,
     /// Whether this run made the OSD pool or namespace, which may not be marked yet.
@@ -46,7 +53,8 @@ impl Ceph {
     pub fn new(setup: PoolSetup) -> Result<Self> {
         let settings = Settings::of(&setup)?;
         Ok(Self {
-            layout: Layout::new(setup.root.clone(), settings.filesystem),
+            layout: Layout::new(settings.filesystem),
+            mount_points: MountPoints::below(setup.root.clone()),
             settings: RwLock::new(Arc::new(settings)),
             setup,
             cluster: OnceLock::new(),
@@ -99,7 +107,7 @@ impl Driver for Ceph {
     }
 
     fn close_pool(&self, cx: &Cx<'_>) -> Result<()> {
-        self.release_all(cx)
+        self.release_where(cx, |_| true)
     }
 
     fn destroy_pool(&self, cx: &Cx<'_>) -> Result<()> {
@@ -115,26 +123,39 @@ impl Driver for Ceph {
     }
 
     fn list(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
-        self.rows(cx).map(|rows| self.layout.places(&rows))
+        Ok(self.layout.places(&ask::<Vec<Row>>(cx, &self.settings().commands.list())?))
     }
 
     fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
-        self.create_volume(cx, at, spec)
+        self.check(at)?;
+        let filesystem = Filesystem::wanted(&spec.config).unwrap_or(self.settings().filesystem);
+        self.layout.learn(&at.volume, filesystem);
+        Part::of(&at.volume).iter().try_for_each(|part| self.create_part(cx, at, *part, filesystem, spec))
     }
 
     fn create_clone(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
-        self.clone_volume(cx, at, from, spec)
+        self.check(at)?;
+        Part::of(&at.volume).iter().try_for_each(|part| self.clone_part(cx, at, from, *part))?;
+        self.fit(cx, at, spec)
     }
 
     fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
-        self.move_place(cx, from, to)
+        if to.is_live() {
+            self.check(to)?;
+        }
+        let is_there = |part| self.is_there(cx, &self.layout.spelled(to, part));
+        move_parts(from, to, |part| self.move_part(cx, from, to, part), is_there)
     }
 
     fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        match at.snapshot {
-            None => self.remove_volume(cx, at),
-            Some(_) => self.remove_snapshot(cx, at),
+        for part in Part::of(&at.volume) {
+            let spelled = self.layout.spelled(at, *part);
+            match spelled.snapshot {
+                None => self.remove_part(cx, &spelled)?,
+                Some(_) => self.remove_snapshot(cx, &spelled)?,
+            }
         }
+        Ok(())
     }
 
     fn resize(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
@@ -150,18 +171,34 @@ impl Driver for Ceph {
     }
 
     fn attach(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
-        self.attach_place(cx, at, mode)
+        let mount = |mode| self.mount(cx, at, mode);
+        let show = |mode| self.map(cx, at, Part::Disk, mode);
+        attach_parts(at, mode, mount, show, || self.detach(&cx.uncancellable(), at))
     }
 
     fn detach(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        self.detach_place(cx, at)
+        if at.volume.has_filesystem() {
+            self.unmount(cx, &self.mount_points.of(at))?;
+        }
+        let mut parts = Part::of(&at.volume).iter().map(|part| self.layout.spelled(at, *part));
+        parts.try_for_each(|part| self.release_where(cx, |mapped| mapped.of == part))
     }
 
     fn snapshot(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {
-        self.make_snapshot(cx, of, name)
+        let at = of.at_snapshot(name);
+        self.check(&at)?;
+        self.frozen(cx, of, || {
+            Part::of(&of.volume).iter().try_for_each(|part| self.snapshot_part(cx, &at, *part))
+        })
     }
 
     fn restore(&self, cx: &Cx<'_>, at: &Place, name: &SnapshotName) -> Result<()> {
-        self.roll_back(cx, at, name)
+        // The filesystem of a virtual machine goes back before its disk. The sizes go back too.
+        Part::of(&at.volume).iter().try_for_each(|part| {
+            let snapshot = self.layout.spelled(&at.at_snapshot(name), *part);
+            let image = self.layout.spelled(at, *part);
+            self.release_where(cx, |mapped| mapped.of == image)?;
+            change(cx, &self.settings().commands.roll_back(&snapshot)).of(at.at_snapshot(name))
+        })
     }
 }

@@ -2,9 +2,8 @@
 
 use crate::refusal;
 use larder_base::host::HostError;
-use larder_storage_driver::{ErrorKind, Result, StorageError};
+use larder_storage_driver::{ErrorKind, Result, StorageError, VolumeUsage};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 
 /// An image, or one of its snapshots, in a list.
@@ -37,21 +36,74 @@ pub(super) struct Parent {
     pub(super) snapshot: String,
 }
 
-/// A snapshot of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A snapshot in the list of an image's.
+#[derive(Debug, Deserialize)]
 pub(super) struct Snapshot {
     pub(super) name: String,
-    /// Whether it must be unprotected before it can go: somebody may have cloned it.
-    pub(super) is_protected: bool,
+    protected: String,
+    namespace: Namespace,
 }
 
-/// What an image occupies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Usage {
-    /// Bytes, those of its snapshots included.
-    pub(super) used: u64,
-    /// Bytes of its size.
-    pub(super) size: u64,
+#[derive(Debug, Deserialize)]
+struct Namespace {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl Snapshot {
+    /// Whether it must be unprotected before it can go: somebody may have cloned it.
+    pub(super) fn is_protected(&self) -> bool {
+        self.protected == "true"
+    }
+
+    /// Whether it is there for users, and not for clones alone.
+    pub(super) fn is_for_users(&self) -> bool {
+        self.namespace.kind == "user"
+    }
+}
+
+/// What images with their snapshots, or one of these, occupy.
+#[derive(Debug, Deserialize)]
+pub(super) struct DiskUsage {
+    images: Vec<DiskUsageRow>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DiskUsageRow {
+    name: String,
+    provisioned_size: u64,
+    used_size: u64,
+}
+
+impl DiskUsage {
+    /// By the names of the images. An image comes after its snapshots.
+    pub(super) fn by_image(self) -> HashMap<String, VolumeUsage> {
+        let mut found = HashMap::new();
+        for row in self.images {
+            let usage: &mut VolumeUsage = found.entry(row.name).or_default();
+            let used = usage.used_bytes.unwrap_or(0) + row.used_size;
+            *usage = VolumeUsage { used_bytes: Some(used), total_bytes: Some(row.provisioned_size) };
+        }
+        found
+    }
+}
+
+impl From<DiskUsage> for VolumeUsage {
+    fn from(usage: DiskUsage) -> Self {
+        usage.by_image().into_values().next().unwrap_or_default()
+    }
+}
+
+/// Space of all OSD pools.
+#[derive(Debug, Deserialize)]
+pub(super) struct Space {
+    pools: Vec<PoolRow>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PoolRow {
+    name: String,
+    stats: PoolSpace,
 }
 
 /// Space of an OSD pool.
@@ -64,93 +116,12 @@ pub(super) struct PoolSpace {
     pub(super) available: u64,
 }
 
-#[derive(Deserialize)]
-struct SnapshotRow {
-    name: String,
-    protected: String,
-    namespace: Namespace,
-}
-
-#[derive(Deserialize)]
-struct Namespace {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-struct DiskUsage {
-    images: Vec<DiskUsageRow>,
-}
-
-#[derive(Deserialize)]
-struct DiskUsageRow {
-    name: String,
-    provisioned_size: u64,
-    used_size: u64,
-}
-
-#[derive(Deserialize)]
-struct Space {
-    pools: Vec<PoolRow>,
-}
-
-#[derive(Deserialize)]
-struct PoolRow {
-    name: String,
-    stats: PoolSpace,
-}
-
-/// Reads `rbd ls --long --format json`.
-pub(super) fn read_list(text: &str) -> Result<Vec<Row>> {
-    read("rbd ls", text)
-}
-
-/// Reads `rbd ls --format json`: names.
-pub(super) fn read_names(text: &str) -> Result<Vec<String>> {
-    read("rbd ls", text)
-}
-
-/// Reads `rbd info --format json`.
-pub(super) fn read_info(text: &str) -> Result<Info> {
-    read("rbd info", text)
-}
-
-/// Reads `rbd snap ls --all --format json`; those that only clones see are left out.
-pub(super) fn read_snapshots(text: &str) -> Result<Vec<Snapshot>> {
-    let rows: Vec<SnapshotRow> = read("rbd snap ls", text)?;
-    let own = rows.into_iter().filter(|row| row.namespace.kind == "user");
-    Ok(own.map(|row| Snapshot { name: row.name, is_protected: row.protected == "true" }).collect())
-}
-
-/// Reads `rbd du --format json`, by the names of images. An image comes after its snapshots.
-pub(super) fn read_usages(text: &str) -> Result<HashMap<String, Usage>> {
-    let mut usages = HashMap::new();
-    for row in read::<DiskUsage>("rbd du", text)?.images {
-        let usage = usages.entry(row.name).or_insert(Usage { used: 0, size: 0 });
-        *usage = Usage { used: usage.used + row.used_size, size: row.provisioned_size };
+impl Space {
+    /// That of one.
+    pub(super) fn of(&self, name: &str) -> Result<PoolSpace> {
+        let own = self.pools.iter().find(|pool| pool.name == name);
+        own.map(|pool| pool.stats).ok_or_else(|| StorageError::not_found(format!("the OSD pool {name}")))
     }
-    Ok(usages)
-}
-
-/// The same of an image or of one snapshot.
-pub(super) fn read_usage(text: &str) -> Result<Usage> {
-    read_usages(text)?.into_values().next().ok_or_else(|| strange("rbd du", text))
-}
-
-/// Reads `ceph df --format json`: the space of the OSD pool `name`.
-pub(super) fn read_space(text: &str, name: &str) -> Result<PoolSpace> {
-    let pools = read::<Space>("ceph df", text)?.pools;
-    let own = pools.into_iter().find(|pool| pool.name == name);
-    own.map(|pool| pool.stats).ok_or_else(|| StorageError::not_found(format!("the OSD pool {name}")))
-}
-
-fn read<T: DeserializeOwned>(command: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| strange(command, text).because(error))
-}
-
-fn strange(command: &str, text: &str) -> StorageError {
-    let start: String = text.chars().take(200).collect();
-    StorageError::new(ErrorKind::Unexpected, format!("{command} says what can't be read: {start:?}"))
 }
 
 /// Why a command was refused.
@@ -233,12 +204,10 @@ pub(super) fn refusal(code: Option<i32>, stderr: &str) -> Option<Refusal> {
     }
 }
 
-/// The number in parentheses in a line, or after `errno`; also the names of what `ceph` spells out.
+/// The number in parentheses in a line, or after `errno`. `ceph` ends with an errno too, of which one is 1.
 fn errno_in(line: &str) -> Option<i32> {
-    if let Some(name) = line.strip_prefix("Error E") {
-        let known =
-            [("NOENT", libc::ENOENT), ("PERM", libc::EPERM), ("EXIST", libc::EEXIST), ("BUSY", libc::EBUSY)];
-        return known.iter().find(|(word, _)| name.starts_with(word)).map(|(_, number)| *number);
+    if line.starts_with("Error EPERM") {
+        return Some(libc::EPERM);
     }
     let number = |text: &str, end: char| text.split(end).next().and_then(|number| number.trim().parse().ok());
     let in_brackets = line.split('(').skip(1).find_map(|rest| number(rest, ')'));

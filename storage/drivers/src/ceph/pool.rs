@@ -1,12 +1,11 @@
 //! The pool: an OSD pool, or a namespace in one, with a mark that says whose it is.
 
-use super::layout::is_own_zombie;
-use super::parse::{Refusal, Row, read_list, read_names, read_space};
+use super::layout::{Spelled, is_own_zombie};
+use super::parse::{Refusal, Row, Space};
 use super::remove::Fate;
-use super::run::{run, run_if_there};
+use super::run::{ask, ask_if_there, change, change_if_there, run};
 use super::{Ceph, command, device};
-use crate::spelling;
-use larder_base::host::FsAct;
+use crate::refusal::Outcome;
 use larder_storage_driver::{Cx, ErrorKind, PoolUsage, Result, StorageError};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -44,51 +43,51 @@ impl Ceph {
         if let Some(mark) = self.mark(cx)? {
             return if mark.identity == settings.identity { Ok(()) } else { Err(self.is_somebodys()) };
         }
-        match run_if_there(cx, &commands.names())? {
+        match ask_if_there::<Vec<String>>(cx, &commands.names())? {
             None => {
                 self.has_made.store(true, Ordering::Relaxed);
-                match &commands.namespace {
-                    Some(_) => run(cx, &commands.create_namespace())?,
-                    None => run(cx, &commands.create_pool(&settings.placement_groups))?,
-                };
-                if let Some(copies) = settings.copies.as_ref().filter(|_| commands.namespace.is_none()) {
-                    run(cx, &commands.set_copies(copies))?;
+                match (&commands.namespace, &settings.copies) {
+                    (Some(_), _) => change(cx, &commands.create_namespace())?,
+                    (None, copies) => {
+                        change(cx, &commands.create_pool(&settings.placement_groups))?;
+                        copies.iter().try_for_each(|copies| change(cx, &commands.set_copies(copies)))?;
+                    }
                 }
             }
-            Some(names) if !read_names(&names)?.is_empty() && !settings.reuse => {
+            Some(names) if !names.is_empty() && !settings.reuse => {
                 let message = format!(
                     "the OSD pool {} holds images already: give another, source.recover=true to take over what is \
                      there, or ceph.osd.force_reuse=true to use it beside somebody else",
                     commands.home()
                 );
-                return Err(StorageError::new(ErrorKind::Invalid, message));
+                return Err(StorageError::invalid(message));
             }
             Some(_) => {}
         }
         if commands.namespace.is_none() {
-            run(cx, &commands.prepare_pool())?;
+            change(cx, &commands.prepare_pool())?;
         }
-        self.write_mark(cx, self.has_made.load(Ordering::Relaxed))
+        self.write_mark(cx, self.has_made.load(Ordering::Relaxed)).map(drop)
     }
 
     fn is_somebodys(&self) -> StorageError {
-        let message = format!(
+        StorageError::invalid(format!(
             "the OSD pool {} is in use by another storage pool: give another, or source.recover=true to take it over",
             self.settings().commands.home()
-        );
-        StorageError::new(ErrorKind::Invalid, message)
+        ))
     }
 
     fn mark(&self, cx: &Cx<'_>) -> Result<Option<Mark>> {
-        Ok(run_if_there(cx, &self.settings().commands.read_mark())?.map(|text| Mark::read(&text)))
+        let text = run(cx, &self.settings().commands.read_mark()).unless(&[Refusal::Missing])?;
+        Ok(text.map(|text| Mark::read(&text)))
     }
 
-    fn write_mark(&self, cx: &Cx<'_>, is_made: bool) -> Result<()> {
+    fn write_mark(&self, cx: &Cx<'_>, is_made: bool) -> Result<Mark> {
         let settings = self.settings();
         let cluster = run(cx, &settings.commands.cluster_id())?.trim().to_owned();
         let mark = Mark { identity: settings.identity.clone(), cluster, is_made };
-        run(cx, &settings.commands.write_mark(&mark.write()))?;
-        Ok(())
+        change(cx, &settings.commands.write_mark(&mark.write()))?;
+        Ok(mark)
     }
 
     /// Looks at the mark, and puts right on this machine what a run that was cut off has left.
@@ -96,14 +95,10 @@ impl Ceph {
         let settings = self.settings();
         let mark = match self.mark(cx)? {
             Some(mark) if mark.identity == settings.identity => mark,
-            Some(mark) if settings.recover => {
-                self.write_mark(cx, mark.is_made)?;
-                mark
-            }
+            Some(mark) if settings.recover => self.write_mark(cx, mark.is_made)?,
             Some(_) => return Err(self.is_somebodys()),
-            None if settings.recover && run_if_there(cx, &settings.commands.names())?.is_some() => {
-                self.write_mark(cx, false)?;
-                self.mark(cx)?.ok_or_else(|| StorageError::not_found("the mark of the pool"))?
+            None if settings.recover && change_if_there(cx, &settings.commands.names())? => {
+                self.write_mark(cx, false)?
             }
             None => {
                 let what = format!("the pool {} on the ceph cluster", settings.commands.home());
@@ -111,7 +106,7 @@ impl Ceph {
             }
         };
         self.cluster.get_or_init(|| mark.cluster);
-        spelling::make_folders(cx, self.layout.root())?;
+        self.mount_points.make(cx)?;
         self.thaw(cx)?;
         self.remove_childless(cx)
     }
@@ -140,21 +135,9 @@ impl Ceph {
 
     /// Images that are gone but for their clones, and whose last clone went while nobody looked.
     fn remove_childless(&self, cx: &Cx<'_>) -> Result<()> {
-        let names = read_names(&run(cx, &self.settings().commands.names())?)?;
-        for zombie in names.iter().filter(|name| is_own_zombie(name)) {
-            self.remove_zombie(cx, zombie)?;
-        }
-        Ok(())
-    }
-
-    /// All images and snapshots.
-    pub(super) fn rows(&self, cx: &Cx<'_>) -> Result<Vec<Row>> {
-        read_list(&run(cx, &self.settings().commands.list())?)
-    }
-
-    /// Unmounts and unmaps everything of the pool.
-    pub(super) fn release_all(&self, cx: &Cx<'_>) -> Result<()> {
-        self.release_where(cx, |_| true)
+        let names: Vec<String> = ask(cx, &self.settings().commands.names())?;
+        let mut zombies = names.iter().filter(|name| is_own_zombie(name));
+        zombies.try_for_each(|zombie| self.remove_zombie(cx, zombie))
     }
 
     /// Removes what is ours; the OSD pool or namespace too when it was made for the pool.
@@ -168,49 +151,45 @@ impl Ceph {
         if let Some(mark) = &mark {
             self.cluster.get_or_init(|| mark.cluster.clone());
         }
-        self.release_all(cx)?;
+        self.release_where(cx, |_| true)?;
         let is_made = self.has_made.load(Ordering::Relaxed) || mark.as_ref().is_some_and(|mark| mark.is_made);
         if is_made && commands.namespace.is_none() {
             self.remove_osd_pool(cx)?;
         } else if mark.is_some() || is_made {
             self.remove_images(cx)?;
-            run_if_there(cx, &commands.remove_mark())?;
+            change_if_there(cx, &commands.remove_mark())?;
             if is_made {
-                run_if_there(cx, &commands.remove_namespace())?;
+                change_if_there(cx, &commands.remove_namespace())?;
             }
         }
-        for folder in self.layout.folders() {
-            cx.act(&FsAct::RemoveEmptyDirectory { path: folder })?;
-        }
-        cx.act(&FsAct::RemoveEmptyDirectory { path: self.layout.root().to_owned() })
+        self.mount_points.remove(cx)
     }
 
     fn remove_osd_pool(&self, cx: &Cx<'_>) -> Result<()> {
         let commands = &self.settings().commands;
-        match run(cx, &commands.remove_pool()) {
+        match change(cx, &commands.remove_pool()) {
             Err(failure) if failure.is(Refusal::Forbidden) => {
                 let message = format!(
                     "the cluster does not let the OSD pool {} be deleted: allow it \
                      (ceph config set mon mon_allow_pool_delete true)",
                     commands.pool
                 );
-                Err(StorageError::new(ErrorKind::Unexpected, message).because(StorageError::from(failure)))
+                Err(StorageError::unexpected(message).because(StorageError::from(failure)))
             }
-            Err(failure) if !failure.is(Refusal::Missing) => Err(failure.into()),
-            _ => Ok(()),
+            other => Ok(other.unless(&[Refusal::Missing]).map(drop)?),
         }
     }
 
     /// Removes every image of ours, clones before what they are clones of.
     fn remove_images(&self, cx: &Cx<'_>) -> Result<()> {
         loop {
-            let Some(text) = run_if_there(cx, &self.settings().commands.list())? else { return Ok(()) };
-            let rows = read_list(&text)?;
-            let ours: BTreeSet<&str> = rows.iter().map(|row| row.image.as_str()).collect();
-            let ours: Vec<&str> = ours.into_iter().filter(|image| self.layout.is_ours(image)).collect();
+            let rows: Option<Vec<Row>> = ask_if_there(cx, &self.settings().commands.list())?;
+            let images: BTreeSet<String> = rows.into_iter().flatten().map(|row| row.image).collect();
+            let ours: Vec<String> = images.into_iter().filter(|image| self.layout.is_ours(image)).collect();
             let mut removed = 0;
             for image in &ours {
-                removed += usize::from(self.remove_image(cx, image, true)? == Fate::Gone);
+                let fate = self.remove_image(cx, &Spelled::image(image), true)?;
+                removed += usize::from(fate == Fate::Gone);
             }
             if ours.len() == removed {
                 return Ok(());
@@ -226,7 +205,7 @@ impl Ceph {
     pub(super) fn space(&self, cx: &Cx<'_>) -> Result<PoolUsage> {
         let commands = &self.settings().commands;
         let data = commands.data_pool.as_ref().unwrap_or(&commands.pool);
-        let space = read_space(&run(cx, &commands.space())?, data)?;
+        let space = ask::<Space>(cx, &commands.space())?.of(data)?;
         let total_bytes = space.stored + space.available;
         Ok(PoolUsage { used_bytes: space.stored, total_bytes, ..PoolUsage::default() })
     }

@@ -6,10 +6,10 @@
 
 use super::Ceph;
 use super::layout::{Spelled, is_zombie, is_zombie_snapshot, zombie, zombie_snapshot};
-use super::parse::{Info, Parent, Refusal, read_info, read_snapshots};
-use super::run::{run, run_if_there, run_unless};
-use crate::spelling::Part;
-use larder_storage_driver::{Cx, Place, Result};
+use super::parse::{Info, Parent, Refusal, Snapshot};
+use super::run::{ask_if_there, change, change_if_there};
+use crate::refusal::Outcome;
+use larder_storage_driver::{Cx, Result};
 
 /// What became of an image that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,76 +21,64 @@ pub(super) enum Fate {
 }
 
 impl Ceph {
-    pub(super) fn remove_volume(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for part in Part::of(&at.volume) {
-            let image = self.layout.spelled(at, *part);
-            let Some(info) = self.info(cx, &image)? else { continue };
-            match self.remove_image(cx, &image.image, info.snapshots > 0)? {
-                Fate::Gone => self.remove_parents(cx, info.parent)?,
-                Fate::HasClones => {
-                    let hidden = Spelled::image(zombie());
-                    run(cx, &self.settings().commands.rename(&image, &hidden))?;
-                }
-            }
+    /// Removes an image, or puts it out of sight for its clones.
+    pub(super) fn remove_part(&self, cx: &Cx<'_>, image: &Spelled) -> Result<()> {
+        let commands = &self.settings().commands;
+        let Some(info) = ask_if_there::<Info>(cx, &commands.info(image))? else { return Ok(()) };
+        match self.remove_image(cx, image, info.snapshots > 0)? {
+            Fate::Gone => self.remove_parents(cx, info.parent),
+            Fate::HasClones => Ok(change(cx, &commands.rename(image, &Spelled::image(zombie())))?),
         }
-        Ok(())
-    }
-
-    fn info(&self, cx: &Cx<'_>, image: &Spelled) -> Result<Option<Info>> {
-        let text = run_if_there(cx, &self.settings().commands.info(image))?;
-        text.map(|text| read_info(&text)).transpose()
     }
 
     /// Removes an image with its snapshots, unless it has clones. `has_snapshots` saves a try that would be refused.
-    pub(super) fn remove_image(&self, cx: &Cx<'_>, image: &str, has_snapshots: bool) -> Result<Fate> {
-        self.release(cx, image)?;
+    pub(super) fn remove_image(&self, cx: &Cx<'_>, image: &Spelled, has_snapshots: bool) -> Result<Fate> {
+        self.release_where(cx, |mapped| image.has(&mapped.of))?;
         let commands = &self.settings().commands;
-        let image = Spelled::image(image);
-        let is_gone = || match run(cx, &commands.remove(&image)) {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.is(Refusal::Missing) => Ok(true),
-            Err(failure) if failure.is(Refusal::HasSnapshots) => Ok(false),
-            Err(failure) => Err(larder_storage_driver::StorageError::from(failure)),
+        let is_gone = || -> Result<bool> {
+            let removed = change(cx, &commands.remove(image)).unless(&[Refusal::HasSnapshots]);
+            Ok(removed.unless(&[Refusal::Missing])?.is_none_or(|removed| removed.is_some()))
         };
         if !has_snapshots && is_gone()? {
             return Ok(Fate::Gone);
         }
-        run_if_there(cx, &commands.remove_snapshots(&image))?;
-        if is_gone()? || (self.unprotect(cx, &image)? && is_gone()?) {
+        change_if_there(cx, &commands.remove_snapshots(image))?;
+        if is_gone()? || (self.unprotect_all(cx, image)? && is_gone()?) {
             return Ok(Fate::Gone);
         }
         Ok(Fate::HasClones)
     }
 
     /// Removes the snapshots of an image that a peer protected and nobody cloned. Tells whether there were any.
-    fn unprotect(&self, cx: &Cx<'_>, image: &Spelled) -> Result<bool> {
+    fn unprotect_all(&self, cx: &Cx<'_>, image: &Spelled) -> Result<bool> {
+        let snapshots: Option<Vec<Snapshot>> = ask_if_there(cx, &self.settings().commands.snapshots(image))?;
+        let Some(snapshots) = snapshots else { return Ok(true) };
+        let is_meant = |snapshot: &&Snapshot| snapshot.is_for_users() && snapshot.is_protected();
+        snapshots.iter().filter(is_meant).try_fold(false, |has_removed, snapshot| {
+            Ok(self.unprotect_and_remove(cx, &image.at(&snapshot.name))? | has_removed)
+        })
+    }
+
+    /// Removes a protected snapshot unless somebody cloned it. Tells whether it did.
+    fn unprotect_and_remove(&self, cx: &Cx<'_>, snapshot: &Spelled) -> Result<bool> {
         let commands = &self.settings().commands;
-        let Some(text) = run_if_there(cx, &commands.snapshots(image))? else { return Ok(true) };
-        let mut has_removed = false;
-        for snapshot in read_snapshots(&text)?.iter().filter(|snapshot| snapshot.is_protected) {
-            let snapshot = image.at(&snapshot.name);
-            if run_unless(cx, &commands.unprotect(&snapshot), &[Refusal::Busy, Refusal::Missing])? {
-                run_if_there(cx, &commands.remove_snapshot(&snapshot))?;
-                has_removed = true;
-            }
+        let unprotected = change(cx, &commands.unprotect(snapshot));
+        let is_free = unprotected.unless(&[Refusal::Busy, Refusal::Missing])?.is_some();
+        if is_free {
+            change_if_there(cx, &commands.remove_snapshot(snapshot))?;
         }
-        Ok(has_removed)
+        Ok(is_free)
     }
 
     /// Follows a clone that is gone to what only it kept.
     fn remove_parents(&self, cx: &Cx<'_>, mut parent: Option<Parent>) -> Result<()> {
         let commands = &self.settings().commands;
-        while let Some(of) = parent.take() {
-            let namespace = commands.namespace.as_deref().unwrap_or_default();
-            if of.pool != commands.pool || of.pool_namespace != namespace {
-                return Ok(());
-            }
+        let namespace = commands.namespace.as_deref().unwrap_or_default();
+        let is_ours = |of: &Parent| of.pool == commands.pool && of.pool_namespace == namespace;
+        while let Some(of) = parent.take().filter(is_ours) {
             let image = Spelled::image(&of.image);
             if is_zombie_snapshot(&of.snapshot) {
-                let snapshot = image.at(&of.snapshot);
-                if run_unless(cx, &commands.unprotect(&snapshot), &[Refusal::Busy, Refusal::Missing])? {
-                    run_if_there(cx, &commands.remove_snapshot(&snapshot))?;
-                }
+                self.unprotect_and_remove(cx, &image.at(&of.snapshot))?;
             }
             if is_zombie(&of.image) {
                 parent = self.remove_one_zombie(cx, &image)?;
@@ -101,11 +89,10 @@ impl Ceph {
 
     /// Removes a zombie unless it has clones; what it was cloned from when it is gone.
     fn remove_one_zombie(&self, cx: &Cx<'_>, image: &Spelled) -> Result<Option<Parent>> {
-        let Some(info) = self.info(cx, image)? else { return Ok(None) };
-        match self.remove_image(cx, &image.image, false)? {
-            Fate::Gone => Ok(info.parent),
-            Fate::HasClones => Ok(None),
-        }
+        let info: Option<Info> = ask_if_there(cx, &self.settings().commands.info(image))?;
+        let Some(info) = info else { return Ok(None) };
+        let fate = self.remove_image(cx, image, false)?;
+        Ok(info.parent.filter(|_| fate == Fate::Gone))
     }
 
     /// Removes a zombie unless it has clones, and then what only it kept.
@@ -114,29 +101,15 @@ impl Ceph {
         self.remove_parents(cx, parent)
     }
 
-    pub(super) fn remove_snapshot(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for part in Part::of(&at.volume) {
-            let snapshot = self.layout.spelled(at, *part);
-            self.release_where(cx, |mapped| mapped.of == snapshot)?;
-            self.remove_one_snapshot(cx, &snapshot)?;
-        }
-        Ok(())
-    }
-
     /// Removes a snapshot; one that a peer protected and somebody cloned is only put out of sight.
-    pub(super) fn remove_one_snapshot(&self, cx: &Cx<'_>, snapshot: &Spelled) -> Result<()> {
+    pub(super) fn remove_snapshot(&self, cx: &Cx<'_>, snapshot: &Spelled) -> Result<()> {
+        self.release_where(cx, |mapped| mapped.of == *snapshot)?;
         let commands = &self.settings().commands;
-        match run(cx, &commands.remove_snapshot(snapshot)) {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.is(Refusal::Missing) => Ok(()),
-            Err(failure) if failure.is(Refusal::Busy) => {
-                if run_unless(cx, &commands.unprotect(snapshot), &[Refusal::Busy])? {
-                    return run_if_there(cx, &commands.remove_snapshot(snapshot)).map(drop);
-                }
-                let hidden = Spelled::image(&snapshot.image).at(zombie_snapshot());
-                Ok(run(cx, &commands.rename_snapshot(snapshot, &hidden)).map(drop)?)
-            }
-            Err(failure) => Err(failure.into()),
+        let removed = change(cx, &commands.remove_snapshot(snapshot)).unless(&[Refusal::Missing]);
+        if removed.unless(&[Refusal::Busy])?.is_some() || self.unprotect_and_remove(cx, snapshot)? {
+            return Ok(());
         }
+        let hidden = Spelled::image(&snapshot.image).at(zombie_snapshot());
+        Ok(change(cx, &commands.rename_snapshot(snapshot, &hidden))?)
     }
 }

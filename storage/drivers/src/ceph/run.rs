@@ -1,9 +1,11 @@
 //! Running a command line of ceph.
 
 use super::parse::Refusal;
-use crate::refusal;
+use crate::json;
+use crate::refusal::{self, Outcome};
 use larder_base::host::Cmd;
 use larder_storage_driver::{Cx, Result};
+use serde::de::DeserializeOwned;
 
 /// A command that failed.
 pub(super) type Failure = refusal::Failure<Refusal>;
@@ -13,12 +15,22 @@ pub(super) fn run(cx: &Cx<'_>, cmd: &Cmd) -> Result<String, Failure> {
     refusal::run(cx, cmd)
 }
 
-/// Runs a command whose subject may be gone; `None` when it is.
-pub(super) fn run_if_there(cx: &Cx<'_>, cmd: &Cmd) -> Result<Option<String>> {
-    refusal::run_unless(cx, cmd, &[Refusal::Missing])
+/// Runs a command that says nothing.
+pub(super) fn change(cx: &Cx<'_>, cmd: &Cmd) -> Result<(), Failure> {
+    run(cx, cmd).map(drop)
 }
 
-/// Runs a command that may have been done already, or can't be done yet: neither is a failure. Tells whether it was done now.
-pub(super) fn run_unless(cx: &Cx<'_>, cmd: &Cmd, refusals: &[Refusal]) -> Result<bool> {
-    Ok(refusal::run_unless(cx, cmd, refusals)?.is_some())
+/// Runs a command that answers in JSON.
+pub(super) fn ask<T: DeserializeOwned>(cx: &Cx<'_>, cmd: &Cmd) -> Result<T, Failure> {
+    Ok(json::read(format!("`{cmd}`"), &run(cx, cmd)?)?)
+}
+
+/// The same; `None` when what was asked for is not there.
+pub(super) fn ask_if_there<T: DeserializeOwned>(cx: &Cx<'_>, cmd: &Cmd) -> Result<Option<T>> {
+    Ok(ask(cx, cmd).unless(&[Refusal::Missing])?)
+}
+
+/// Runs a command whose subject may be gone; tells whether it was there.
+pub(super) fn change_if_there(cx: &Cx<'_>, cmd: &Cmd) -> Result<bool> {
+    Ok(change(cx, cmd).unless(&[Refusal::Missing])?.is_some())
 }

@@ -1,11 +1,9 @@
 //! The keys of pools on CephFS, and what they mean.
 
 use crate::PoolSetup;
-use crate::keys::{COMMON, RSYNC, joined, pool, pool_fixed};
-use larder_storage_driver::{Config, ConfigKey, ErrorKind, KeyType, Result, StorageError, is_true};
-
-/// Whose pool the mark names: chosen once, recorded with the pool's keys.
-const IDENTITY: &str = "volatile.pool.identity";
+use crate::cluster::{home, identity, name, word};
+use crate::keys::{COMMON, RSYNC, is_on, joined, pool, pool_fixed};
+use larder_storage_driver::{Config, ConfigKey, KeyType, Result};
 
 /// All keys.
 pub(super) const CONFIG_KEYS: &[ConfigKey] =
@@ -56,20 +54,9 @@ pub(super) struct Settings {
 impl Settings {
     /// Reads the keys. Fails with `Invalid` naming the key.
     pub(super) fn of(setup: &PoolSetup) -> Result<Self> {
-        let value = |key: &str| setup.config.get(key).map(String::as_str).filter(|value| !value.is_empty());
-        let is_on = |key: &str| value(key).is_some_and(is_true);
-        let name = |key: &str, default: &str| word(key, value(key).unwrap_or(default));
-        let source = value("source").filter(|source| **source != setup.root.display().to_string());
-        let (key, home) = match (value("cephfs.path"), source) {
-            (Some(path), _) => ("cephfs.path", path),
-            (None, Some(source)) => ("source", source),
-            (None, None) => ("cephfs.path", setup.name.as_str()),
-        };
-        if source.is_some_and(|source| source != home) {
-            let message =
-                format!("invalid value {source:?} of key \"source\": it must be {home}, or left out");
-            return Err(StorageError::new(ErrorKind::Invalid, message));
-        }
+        let is_on = |key: &str| is_on(&setup.config, key);
+        let name = |key: &str, default: &str| name(&setup.config, key, default);
+        let (key, home) = home(setup, "cephfs.path")?;
         let (filesystem, path) = home.split_once('/').unwrap_or((home, ""));
         let filesystem = word(key, filesystem)?;
         for part in path.split('/').filter(|part| !part.is_empty()) {
@@ -90,10 +77,8 @@ impl Settings {
         for key in ["source", "cephfs.path"] {
             config.insert(key.to_owned(), home.to_owned());
         }
-        let identity =
-            config.entry(IDENTITY.to_owned()).or_insert_with(|| uuid::Uuid::new_v4().simple().to_string());
         Ok(Self {
-            identity: identity.clone(),
+            identity: identity(&mut config),
             cluster: name("cephfs.cluster_name", "ceph")?,
             user: name("cephfs.user.name", "admin")?,
             path: format!("/{}", path.trim_matches('/')),
@@ -106,21 +91,10 @@ impl Settings {
     }
 }
 
-/// A name that can't be mistaken for an option, for several words or for a way up.
-fn word(key: &str, text: &str) -> Result<String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let is_good =
-        text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') && text.chars().all(is_plain);
-    if is_good {
-        return Ok(text.to_owned());
-    }
-    let message = format!("invalid value {text:?} of key {key:?}: it must be letters, digits and - _ .");
-    Err(StorageError::new(ErrorKind::Invalid, message))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_storage_driver::ErrorKind;
 
     fn settings(keys: &[(&str, &str)]) -> Result<Settings> {
         Settings::of(&PoolSetup::with_keys(keys))

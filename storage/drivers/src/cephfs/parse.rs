@@ -1,6 +1,7 @@
 //! What `ceph` says of filesystems. Pure: text in, types out.
 
-use larder_storage_driver::{ErrorKind, Result, StorageError};
+use crate::json;
+use larder_storage_driver::Result;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -10,13 +11,8 @@ struct Filesystem {
 
 /// Reads `ceph fs ls --format json`: their names.
 pub(super) fn read_filesystems(text: &str) -> Result<Vec<String>> {
-    let read: Result<Vec<Filesystem>, _> = serde_json::from_str(text.trim());
-    let strange = |error| {
-        let start: String = text.chars().take(200).collect();
-        StorageError::new(ErrorKind::Unexpected, format!("ceph fs ls says what can't be read: {start:?}"))
-            .because(error)
-    };
-    Ok(read.map_err(strange)?.into_iter().map(|filesystem| filesystem.name).collect())
+    let filesystems: Vec<Filesystem> = json::read("ceph fs ls", text)?;
+    Ok(filesystems.into_iter().map(|filesystem| filesystem.name).collect())
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The keys of pools on radosgw, and what they mean.
 
 use crate::PoolSetup;
-use crate::keys::{pool, pool_fixed, volume};
-use larder_storage_driver::{Config, ConfigKey, ErrorKind, KeyType, Result, StorageError};
+use crate::cluster::{identity, name};
+use crate::keys::{pool, pool_fixed, value, volume, wrong};
+use larder_storage_driver::{Config, ConfigKey, KeyType, Result, StorageError};
 use std::path::PathBuf;
 
 const ENDPOINT: &str = "cephobject.radosgw.endpoint";
@@ -10,8 +11,6 @@ const CERTIFICATE: &str = "cephobject.radosgw.endpoint_cert_file";
 const CLUSTER: &str = "cephobject.cluster_name";
 const USER: &str = "cephobject.user.name";
 const PREFIX: &str = "cephobject.bucket.name_prefix";
-/// What tells this pool's users at the gateway from those of other pools: chosen once, recorded with the pool's keys.
-const IDENTITY: &str = "volatile.pool.identity";
 
 /// All keys. A bucket has no other than its size: radosgw takes no snapshots, and knows no owners of files.
 pub(super) const CONFIG_KEYS: &[ConfigKey] = &[
@@ -38,6 +37,7 @@ pub(super) const CONFIG_KEYS: &[ConfigKey] = &[
 pub(super) struct Settings {
     /// As they are recorded.
     pub(super) config: Config,
+    /// What tells this pool's users at the gateway from those of other pools.
     pub(super) identity: String,
     pub(super) cluster: String,
     pub(super) user: String,
@@ -52,33 +52,32 @@ pub(super) struct Settings {
 impl Settings {
     /// Reads the keys. Fails with `Invalid` naming the key.
     pub(super) fn of(setup: &PoolSetup) -> Result<Self> {
-        let value = |key: &str| setup.config.get(key).map(String::as_str).filter(|value| !value.is_empty());
+        let value = |key: &str| value(&setup.config, key);
         let root = setup.root.display().to_string();
         if let Some(source) = value("source").filter(|source| **source != root) {
-            return Err(invalid("source", source, "left out: the buckets are at the gateway"));
+            return Err(wrong("source", source, "left out: the buckets are at the gateway"));
         }
         let endpoint = value(ENDPOINT).map(checked_endpoint).transpose()?.unwrap_or_default();
         let prefix = value(PREFIX).unwrap_or_default();
         if !prefix.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
             || prefix.starts_with(['-', '.'])
         {
-            return Err(invalid(
+            return Err(wrong(
                 PREFIX,
                 prefix,
                 "lower-case letters, digits, dashes and dots, a letter or digit first",
             ));
         }
-        let (cluster, user) = (value(CLUSTER).unwrap_or("ceph"), value(USER).unwrap_or("admin"));
+        let cluster = name(&setup.config, CLUSTER, "ceph")?;
+        let user = name(&setup.config, USER, "admin")?;
         let mut config = setup.config.clone();
         config.remove("source");
-        config.insert(CLUSTER.to_owned(), word(CLUSTER, cluster)?);
-        config.insert(USER.to_owned(), word(USER, user)?);
-        let identity =
-            config.entry(IDENTITY.to_owned()).or_insert_with(|| uuid::Uuid::new_v4().simple().to_string());
+        config.insert(CLUSTER.to_owned(), cluster.clone());
+        config.insert(USER.to_owned(), user.clone());
         Ok(Self {
-            identity: identity.clone(),
-            cluster: cluster.to_owned(),
-            user: user.to_owned(),
+            identity: identity(&mut config),
+            cluster,
+            user,
             configuration: setup.ceph_conf.clone(),
             endpoint,
             certificate: value(CERTIFICATE).map(PathBuf::from),
@@ -93,18 +92,13 @@ impl Settings {
             return Ok(());
         }
         let message = format!("the key {ENDPOINT:?} is missing: give the URL of the object gateway");
-        Err(StorageError::new(ErrorKind::Invalid, message))
+        Err(StorageError::invalid(message))
     }
-}
-
-fn invalid(key: &str, value: &str, wanted: &str) -> StorageError {
-    let message = format!("invalid value {value:?} of key {key:?}: it must be {wanted}");
-    StorageError::new(ErrorKind::Invalid, message)
 }
 
 /// `http://` or `https://`, a host, and a path where the gateway is not at the root.
 fn checked_endpoint(text: &str) -> Result<String> {
-    let refused = || invalid(ENDPOINT, text, "a URL such as https://gateway.example:8443");
+    let refused = || wrong(ENDPOINT, text, "a URL such as https://gateway.example:8443");
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or_else(refused)?;
     let host = rest.split('/').next().unwrap_or_default();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/[]".contains(c);
@@ -114,16 +108,10 @@ fn checked_endpoint(text: &str) -> Result<String> {
     }
 }
 
-/// A name that can't be mistaken for an option or for several words.
-fn word(key: &str, text: &str) -> Result<String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let is_good = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(is_plain);
-    if is_good { Ok(text.to_owned()) } else { Err(invalid(key, text, "letters, digits and - _ .")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_storage_driver::ErrorKind;
 
     fn settings(keys: &[(&str, &str)]) -> Result<Settings> {
         Settings::of(&PoolSetup::with_keys(keys))

@@ -3,6 +3,7 @@
 use crate::spelling::PRIVATE;
 use larder_base::Cancel;
 use larder_base::host::{Act, FsAct};
+use larder_storage_driver::{Cx, Result};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,13 @@ pub(crate) struct Mounted {
     pub(crate) source: String,
     /// Whether nothing may be written through it.
     pub(crate) read_only: bool,
+}
+
+impl Mounted {
+    /// Whether it is a filesystem on a device.
+    pub(crate) fn is_of_device(&self) -> bool {
+        self.source.starts_with("/dev/")
+    }
 }
 
 /// Reads `/proc/self/mountinfo`: mount point and options are the fifth and sixth field, type and source the first two after
@@ -79,6 +87,8 @@ impl Act for Mount {
 #[derive(Debug, Clone)]
 pub(crate) struct Unmount {
     pub(crate) targets: Vec<PathBuf>,
+    /// Whether who still has a file open there keeps it until he closes it, and holds nobody up; else that is refused.
+    pub(crate) detaches: bool,
 }
 
 impl Act for Unmount {
@@ -89,11 +99,21 @@ impl Act for Unmount {
 
     fn apply(&self, cancel: &Cancel) -> io::Result<()> {
         for target in &self.targets {
-            unmount(target)?;
+            match self.detaches {
+                true => unmount(target)?,
+                false => FsAct::Unmount { target: target.clone() }.apply(cancel)?,
+            }
             FsAct::RemoveEmptyDirectory { path: target.clone() }.apply(cancel)?;
         }
         Ok(())
     }
+}
+
+/// Unmounts what `is_meant` picks of all that is mounted on this machine.
+pub(crate) fn unmount_where(cx: &Cx<'_>, is_meant: impl Fn(&Mounted) -> bool) -> Result<()> {
+    let meant = mounts()?.into_iter().filter(is_meant);
+    let targets: Vec<PathBuf> = meant.map(|mounted| mounted.target).collect();
+    if targets.is_empty() { Ok(()) } else { cx.act(&Unmount { targets, detaches: true }) }
 }
 
 /// Writes back all that a mounted filesystem has in memory.
@@ -114,7 +134,7 @@ impl Act for WriteBack {
 
 const TRIES: u32 = 5;
 
-/// Unmounts everything at a mount point. Who still has a file open there keeps it until he closes it: that holds nobody up.
+/// Unmounts everything at a mount point; what somebody still has open there is detached.
 fn unmount(target: &Path) -> io::Result<()> {
     use rustix::io::Errno;
     use rustix::mount::UnmountFlags;
@@ -169,7 +189,8 @@ garbage
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("mount point");
         fs::create_dir(&target).unwrap();
-        let unmount = Unmount { targets: vec![target.clone(), folder.path().join("absent")] };
+        let targets = vec![target.clone(), folder.path().join("absent")];
+        let unmount = Unmount { targets, detaches: true };
         unmount.apply(&Cancel::never()).unwrap();
         assert!(!target.exists());
     }

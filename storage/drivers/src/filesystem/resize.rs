@@ -1,6 +1,6 @@
 //! Another size for a filesystem. A device grows before its filesystem, and shrinks after it: every prefix is valid.
 
-use super::{BLKID, Filesystem, LIMIT, check_ext4};
+use super::{BLKID, Filesystem, LIMIT, OnDevice, check_ext4, is_mounted};
 use larder_base::ByteSize;
 use larder_base::host::{Cmd, Tool};
 use larder_storage_driver::{Cx, ErrorKind, Need, Result, StorageError};
@@ -10,20 +10,7 @@ const RESIZE2FS: Tool = Tool { name: "resize2fs", package: "e2fsprogs" };
 const XFS_GROWFS: Tool = Tool { name: "xfs_growfs", package: "xfsprogs" };
 const BTRFS: Tool = Tool { name: "btrfs", package: "btrfs-progs" };
 
-/// A device with a filesystem, and where it is mounted if it is.
-#[derive(Debug)]
-pub(crate) struct Resizing<'a> {
-    /// What is on the device.
-    pub(crate) filesystem: Filesystem,
-    /// The device.
-    pub(crate) device: &'a Path,
-    /// Where it is mounted for its user.
-    pub(crate) mounted: Option<&'a Path>,
-    /// Where it may be mounted for a moment.
-    pub(crate) scratch: &'a Path,
-}
-
-impl Resizing<'_> {
+impl OnDevice {
     /// Brings filesystem and device from `old` to `new` bytes; `set` gives the device its new size.
     pub(crate) fn resize(
         &self,
@@ -50,13 +37,13 @@ impl Resizing<'_> {
         match self.filesystem {
             // It also grows while it is not mounted, but wants a check then, which takes as long as it has blocks and makes a
             // `lost+found` where there is none.
-            Filesystem::Ext4 => self.where_mounted(cx, |_| {
-                cx.run(&Cmd::changes(RESIZE2FS).arg(self.device).limit(LIMIT)).map(|_| ())
+            Filesystem::Ext4 => self.where_mounted(cx, "", |_| {
+                cx.run(&Cmd::changes(RESIZE2FS).arg(&self.device).limit(LIMIT)).map(|_| ())
             }),
-            Filesystem::Xfs => self.where_mounted(cx, |at| {
+            Filesystem::Xfs => self.where_mounted(cx, "", |at| {
                 cx.run(&Cmd::changes(XFS_GROWFS).arg("-d").arg(at).limit(LIMIT)).map(|_| ())
             }),
-            Filesystem::Btrfs => self.where_mounted(cx, |at| {
+            Filesystem::Btrfs => self.where_mounted(cx, "", |at| {
                 let cmd = Cmd::changes(BTRFS).args(["filesystem", "resize", "max"]).arg(at);
                 cx.run(&cmd.limit(LIMIT)).map(|_| ())
             }),
@@ -70,12 +57,12 @@ impl Resizing<'_> {
                 let message = format!("it can't shrink to {size}: xfs only grows");
                 return Err(StorageError::unsupported(Need::Shrink, message));
             }
-            Filesystem::Ext4 if self.mounted.is_some() => {
+            Filesystem::Ext4 if is_mounted(&self.target) => {
                 let message = format!("it can't shrink to {size} while it is in use: stop its users first");
                 return Err(StorageError::new(ErrorKind::InUse, message));
             }
-            Filesystem::Ext4 => least_ext4(cx, self.device)?,
-            Filesystem::Btrfs => self.where_mounted(cx, |at| {
+            Filesystem::Ext4 => least_ext4(cx, &self.device)?,
+            Filesystem::Btrfs => self.where_mounted(cx, "", |at| {
                 let cmd = Cmd::reads(BTRFS).args(["inspect-internal", "min-dev-size"]).arg(at);
                 number(&cx.run(&cmd)?.stdout, "")
             })?,
@@ -88,29 +75,21 @@ impl Resizing<'_> {
         Ok(())
     }
 
-    /// Makes the filesystem `size` bytes long. What [`Resizing::check_shrink`] refuses must not come here.
+    /// Makes the filesystem `size` bytes long. What [`OnDevice::check_shrink`] refuses must not come here.
     fn shrink(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
         match self.filesystem {
             Filesystem::Ext4 => {
-                check_ext4(cx, self.device)?;
+                check_ext4(cx, &self.device)?;
                 let kibibytes = format!("{}K", size.as_bytes() / 1024);
-                cx.run(&Cmd::changes(RESIZE2FS).arg(self.device).arg(kibibytes).limit(LIMIT)).map(|_| ())
+                cx.run(&Cmd::changes(RESIZE2FS).arg(&self.device).arg(kibibytes).limit(LIMIT)).map(|_| ())
             }
-            Filesystem::Btrfs => self.where_mounted(cx, |at| {
+            Filesystem::Btrfs => self.where_mounted(cx, "", |at| {
                 let bytes = size.as_bytes().to_string();
                 let cmd = Cmd::changes(BTRFS).args(["filesystem", "resize", &bytes]).arg(at);
                 cx.run(&cmd.limit(LIMIT)).map(|_| ())
             }),
             Filesystem::Xfs => self.check_shrink(cx, size),
         }
-    }
-
-    /// Works where the filesystem is mounted; for a moment at the scratch folder when it is not.
-    fn where_mounted<T>(&self, cx: &Cx<'_>, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-        if let Some(at) = self.mounted {
-            return work(at);
-        }
-        self.filesystem.at_scratch(cx, self.device, self.scratch, "", work)
     }
 }
 

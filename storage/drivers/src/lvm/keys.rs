@@ -3,7 +3,7 @@
 use super::names::Names;
 use crate::PoolSetup;
 use crate::filesystem::Filesystem;
-use crate::keys::{COMMON, ON_DEVICE, RSYNC, SOURCE, joined, pool_fixed, volume_fixed};
+use crate::keys::{COMMON, ON_DEVICE, RSYNC, SOURCE, joined, named, pool_fixed, volume_fixed};
 use crate::source::Source;
 use larder_base::ByteSize;
 use larder_storage_driver::{
@@ -101,20 +101,13 @@ impl Settings {
 
     /// The spelling of the pool's volumes.
     pub(super) fn names(&self, setup: &PoolSetup, source: &Source) -> Result<Names> {
-        let own = text(&self.config, "lvm.vg_name");
-        let (key, vg) = match (source, own) {
-            (Source::Existing(name), Some(own)) if *name != own => {
-                let message = format!("lvm.vg_name is {own:?}, but the source is the volume group {name:?}");
-                return Err(StorageError::new(ErrorKind::Invalid, message));
-            }
-            (Source::Existing(name), _) => ("source", name.clone()),
-            (_, Some(own)) => ("lvm.vg_name", own),
-            (_, None) => ("lvm.vg_name", setup.name.to_string()),
+        let existing = match source {
+            Source::Existing(name) => Some(name.as_str()),
+            Source::File { .. } | Source::Device(_) => None,
         };
-        check_name(key, &vg)?;
-        let filesystem = text(&self.config, "volume.block.filesystem");
-        let filesystem = filesystem.and_then(|name| Filesystem::named(&name)).unwrap_or(Filesystem::Ext4);
-        Ok(Names { vg, filesystem })
+        let (key, vg) = named(&self.config, "lvm.vg_name", existing, setup.name.as_str())?;
+        check_name(key, vg)?;
+        Ok(Names { vg: vg.to_owned(), filesystem: Filesystem::of_pool(&self.config) })
     }
 }
 

@@ -130,11 +130,6 @@ impl Lvm {
         }
     }
 
-    /// Where something is mounted for a moment; one for each piece of work.
-    fn scratch(&self, cx: &Cx<'_>) -> PathBuf {
-        self.root.join(OURS).join("scratch").join(cx.ticket().to_string())
-    }
-
     /// Activates or deactivates those that are not so yet, in one command.
     fn activate(&self, cx: &Cx<'_>, active: bool, parts: &[&Found]) -> Result<()> {
         let others = parts.iter().filter(|found| found.lv.is_active != active);

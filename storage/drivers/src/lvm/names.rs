@@ -5,7 +5,8 @@
 
 use super::report::Lv;
 use crate::filesystem::{self, Filesystem};
-use crate::spelling::folder;
+use crate::parts;
+use crate::spelling::{DISK, ISO, folder, read_suffix};
 use larder_base::SnapshotName;
 use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
 use sha2::{Digest, Sha256};
@@ -13,8 +14,6 @@ use std::collections::HashSet;
 
 const OURS: &str = "larder_";
 const TAG: &str = "larder_place=";
-const DISK: &str = ".block";
-const ISO: &str = ".iso";
 const HASH_DIGITS: usize = 32;
 /// The device-mapper's limit for `<volume group>-<volume>` with dashes doubled.
 const LONGEST_DEVICE_NAME: usize = 127;
@@ -200,21 +199,7 @@ fn read_live(name: &str, all: &HashSet<String>) -> Option<(Place, Part)> {
     let (kind, rest) = VolumeKind::ALL
         .into_iter()
         .find_map(|kind| Some((kind, name.strip_prefix(folder(kind))?.strip_prefix('_')?)))?;
-    let (rest, content, part) = match kind {
-        VolumeKind::Container | VolumeKind::Bucket => (rest, Content::Filesystem, Part::Main),
-        VolumeKind::Custom => match (rest.strip_suffix(DISK), rest.strip_suffix(ISO)) {
-            (Some(disk), _) => (disk, Content::Block, Part::Main),
-            (None, Some(iso)) => (iso, Content::Iso, Part::Main),
-            (None, None) => (rest, Content::Filesystem, Part::Main),
-        },
-        VolumeKind::VirtualMachine | VolumeKind::Image => match rest.strip_suffix(DISK) {
-            Some(disk) => (disk, Content::Block, Part::Disk),
-            None if kind == VolumeKind::VirtualMachine || all.contains(&format!("{name}{DISK}")) => {
-                (rest, Content::Block, Part::Main)
-            }
-            None => (rest, Content::Filesystem, Part::Main),
-        },
-    };
+    let (rest, content, part) = read_suffix(kind, rest, || all.contains(&format!("{name}{DISK}")));
     let (entry, snapshot) = match separated(rest) {
         Some((entry, snapshot)) => {
             (unescaped(entry)?, Some(unescaped(snapshot)?.parse::<SnapshotName>().ok()?))
@@ -226,6 +211,7 @@ fn read_live(name: &str, all: &HashSet<String>) -> Option<(Place, Part)> {
         _ => entry.as_str(),
     };
     let volume = VolumeId::from_entry(kind, content, entry)?;
+    let part = if part == parts::Part::Disk && volume.has_two_parts() { Part::Disk } else { Part::Main };
     Some((Place { area: Area::Live, volume, snapshot }, part))
 }
 

@@ -1,6 +1,7 @@
 //! What `lvs` and `vgs` say, as types. Pure: text in, types out.
 
-use larder_storage_driver::{ErrorKind, Result, StorageError};
+use crate::json;
+use larder_storage_driver::Result;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -96,8 +97,7 @@ pub(super) fn read_vgs(text: &str) -> Result<Vec<Vg>> {
 }
 
 fn sections<S: DeserializeOwned>(command: &str, text: &str) -> Result<Vec<S>> {
-    let read = serde_json::from_str::<Report<S>>(text);
-    read.map(|report| report.report).map_err(|error| strange(command, text).because(error))
+    Ok(json::read::<Report<S>>(command, text)?.report)
 }
 
 fn lv(row: LvRow) -> Result<Lv> {
@@ -130,12 +130,7 @@ fn tags(text: &str) -> Vec<String> {
 }
 
 fn number(column: &str, text: &str) -> Result<u64> {
-    text.parse().map_err(|_| strange(column, text))
-}
-
-fn strange(what: &str, text: &str) -> StorageError {
-    let start: String = text.chars().take(200).collect();
-    StorageError::new(ErrorKind::Unexpected, format!("LVM says of {what} what can't be read: {start:?}"))
+    text.parse().map_err(|_| json::strange(format!("LVM, asked for {column},"), text))
 }
 
 #[cfg(test)]

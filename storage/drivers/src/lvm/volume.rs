@@ -5,15 +5,16 @@ use super::keys::{stripes, text};
 use super::names::{Found, Part, tag};
 use super::pool::bytes;
 use super::report::Lv;
-use super::{Look, Lvm, PRIVATE};
-use crate::filesystem::{Filesystem, PrepareRoot, Resizing, is_mounted, is_writable};
+use super::{Look, Lvm};
+use crate::filesystem::{Filesystem, OnDevice, is_mounted, is_writable, usage};
+use crate::parts::must_grow;
 use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Config, Content, Cx, ErrorKind, Mode, Need, Place, Result, StorageError, VolumeSpec,
     VolumeUsage,
 };
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The filesystem beside a virtual machine's disk, as the peers make it.
 const BESIDE_DISK: ByteSize = ByteSize::from_mebibytes(100);
@@ -64,7 +65,9 @@ impl Lvm {
                 self.make_lv(cx, at, *part, spec)?;
             }
             if has_filesystem(at, *part) {
-                self.make_filesystem(cx, &name, &spec.config)?;
+                let (device, scratch) = (self.device(&name), self.mount_point(at));
+                let filesystem = self.wanted_filesystem(&spec.config);
+                filesystem.make(cx, device, scratch, &spec.config, self.is_thin())?;
             }
         }
         self.is_alone(at, &[]);
@@ -99,16 +102,7 @@ impl Lvm {
     }
 
     fn wanted_filesystem(&self, config: &Config) -> Filesystem {
-        let wanted = text(config, "block.filesystem").and_then(|name| Filesystem::named(&name));
-        wanted.unwrap_or(self.names.filesystem)
-    }
-
-    fn make_filesystem(&self, cx: &Cx<'_>, name: &str, config: &Config) -> Result<()> {
-        let filesystem = self.wanted_filesystem(config);
-        let options = text(config, "block.create_options").unwrap_or_default();
-        let device = self.device(name);
-        filesystem.make(cx, &device, &options, self.is_thin())?;
-        cx.act(&PrepareRoot::new(device, filesystem.as_str(), self.scratch(cx), config))
+        Filesystem::wanted(config).unwrap_or(self.names.filesystem)
     }
 
     /// Lets a thin pool's metadata grow before it is full, as far as the volume group has room.
@@ -204,7 +198,7 @@ impl Lvm {
         if at.volume.has_filesystem()
             && let Some(source) = look.main(from)
         {
-            self.renew(cx, &self.names.lv(at, Part::Main), source)?;
+            self.renew(cx, at, source)?;
         }
         // As large as its source it is already.
         let source = self.measured(&look, from)?;
@@ -218,11 +212,20 @@ impl Lvm {
     }
 
     /// Gives the filesystem of a clone, which is active, an identifier of its own.
-    fn renew(&self, cx: &Cx<'_>, name: &str, source: &Found) -> Result<()> {
-        let name = [name.to_owned()];
-        let device = self.device(&name[0]);
-        filesystem_of(cx, &source.lv, &device)?.renew(cx, &device, &self.scratch(cx))?;
+    fn renew(&self, cx: &Cx<'_>, at: &Place, source: &Found) -> Result<()> {
+        let name = [self.names.lv(at, Part::Main)];
+        self.on_device(cx, at, self.device(&name[0]), &source.lv)?.renew(cx)?;
         self.activate_lvs(cx, false, &name)
+    }
+
+    /// The filesystem of a place; one that a peer made is asked.
+    fn on_device(&self, cx: &Cx<'_>, at: &Place, device: PathBuf, lv: &Lv) -> Result<OnDevice> {
+        let target = self.mount_point(at);
+        let tagged = lv.tags.iter().find_map(|tag| Filesystem::named(tag.strip_prefix(FILESYSTEM_TAG)?));
+        match tagged {
+            Some(filesystem) => Ok(OnDevice { filesystem, device, target }),
+            None => OnDevice::found(cx, device, target),
+        }
     }
 
     pub(super) fn attach_volume(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
@@ -234,9 +237,7 @@ impl Lvm {
         for found in parts {
             let device = self.device(&found.lv.name);
             if has_filesystem(at, found.part) {
-                let target = self.mount_point(at);
-                self.mount(cx, at, main, &target, mode)?;
-                attached.directory = Some(target);
+                attached.directory = Some(self.mount(cx, at, main, mode)?);
             } else {
                 attached.disk = Some(device);
             }
@@ -244,24 +245,21 @@ impl Lvm {
         Ok(attached)
     }
 
-    fn mount(&self, cx: &Cx<'_>, at: &Place, main: &Found, target: &Path, mode: Mode) -> Result<()> {
-        if is_mounted(target) {
+    fn mount(&self, cx: &Cx<'_>, at: &Place, main: &Found, mode: Mode) -> Result<PathBuf> {
+        let target = self.mount_point(at);
+        if is_mounted(&target) {
             // Left by a run that was cut off, or in use by an instance that goes on.
-            if mode == Mode::ReadOnly || is_writable(target) {
-                return Ok(());
+            if mode == Mode::ReadOnly || is_writable(&target) {
+                return Ok(target);
             }
-            cx.act(&FsAct::Unmount { target: target.to_owned() })?;
+            cx.act(&FsAct::Unmount { target })?;
         }
-        if !target.is_dir() {
-            cx.act(&FsAct::MakeDirectory { path: target.to_owned(), mode: PRIVATE })?;
-        }
-        let device = self.device(&main.lv.name);
-        let filesystem = filesystem_of(cx, &main.lv, &device)?;
+        let on_device = self.on_device(cx, at, self.device(&main.lv.name), &main.lv)?;
         let options = match at.snapshot.is_some() && self.is_thin() {
-            true => filesystem.snapshot_options().to_owned(),
+            true => on_device.filesystem.snapshot_options().to_owned(),
             false => mount_options(&main.lv),
         };
-        filesystem.mount(cx, &device, target, &options, mode)
+        on_device.mount(cx, &options, mode)
     }
 
     pub(super) fn detach_volume(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
@@ -283,9 +281,8 @@ impl Lvm {
         let found = self.measured(look, at)?;
         let target = self.mount_point(at);
         let inside = (has_filesystem(at, found.part) && is_mounted(&target))
-            .then(|| rustix::fs::statvfs(&target).ok())
-            .flatten()
-            .map(|found| (found.f_blocks - found.f_bfree) * found.f_frsize);
+            .then(|| usage(&target).ok()?.used_bytes)
+            .flatten();
         Ok(VolumeUsage {
             used_bytes: inside.or_else(|| written(&found.lv)),
             total_bytes: Some(found.lv.size),
@@ -304,14 +301,8 @@ impl Lvm {
         }
         let was_active = found.lv.is_active;
         self.activate(cx, true, &[found])?;
-        let (device, target, scratch) = (self.device(&found.lv.name), self.mount_point(at), self.scratch(cx));
-        let resizing = Resizing {
-            filesystem: filesystem_of(cx, &found.lv, &device)?,
-            device: &device,
-            mounted: is_mounted(&target).then_some(target.as_path()),
-            scratch: &scratch,
-        };
-        let resized = resizing.resize(cx, found.lv.size, size.as_bytes(), || {
+        let on_device = self.on_device(cx, at, self.device(&found.lv.name), &found.lv)?;
+        let resized = on_device.resize(cx, found.lv.size, size.as_bytes(), || {
             if size.as_bytes() < found.lv.size {
                 self.reduce(cx, found, size)
             } else {
@@ -330,13 +321,9 @@ impl Lvm {
     }
 
     fn resize_disk(&self, cx: &Cx<'_>, found: &Found, size: ByteSize) -> Result<()> {
-        match size.as_bytes().cmp(&found.lv.size) {
-            std::cmp::Ordering::Equal => Ok(()),
-            std::cmp::Ordering::Greater => self.extend(cx, found, size),
-            std::cmp::Ordering::Less => {
-                let message = format!("{} can't shrink to {size}: a disk only grows", found.place);
-                Err(StorageError::unsupported(Need::Shrink, message))
-            }
+        match must_grow(&found.place, found.lv.size, size.as_bytes())? {
+            true => self.extend(cx, found, size),
+            false => Ok(()),
         }
     }
 
@@ -354,12 +341,6 @@ fn mount_tag(options: &str) -> Result<String> {
     }
     let message = format!("block.mount_options can't be {options:?}: use options with commas between them");
     Err(StorageError::new(ErrorKind::Invalid, message))
-}
-
-/// The filesystem of a logical volume; one that a peer made is asked.
-fn filesystem_of(cx: &Cx<'_>, lv: &Lv, device: &Path) -> Result<Filesystem> {
-    let tagged = lv.tags.iter().find_map(|tag| Filesystem::named(tag.strip_prefix(FILESYSTEM_TAG)?));
-    tagged.map_or_else(|| Filesystem::on(cx, device), Ok)
 }
 
 fn mount_options(lv: &Lv) -> String {

@@ -62,6 +62,14 @@ impl Source {
         Ok(if is_device(path) { Self::Device(path.to_owned()) } else { Self::Existing(source.to_owned()) })
     }
 
+    /// The file or device.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, .. } | Self::Device(path) => Some(path),
+            Self::Existing(_) => None,
+        }
+    }
+
     /// Writes down what was decided: the file and its size.
     pub(crate) fn record(&self, config: &mut Config) {
         if let Self::File { path, size } = self {

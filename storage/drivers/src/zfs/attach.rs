@@ -1,52 +1,33 @@
 //! Making volumes and snapshots usable on this machine.
 
 use super::parse::Refusal;
-use super::run::{run, run_if_there};
+use super::run::{change, run_if_there};
 use super::{Zfs, command, disk};
-use crate::filesystem::{Mount, Unmount, mounts};
-use crate::spelling::Part;
-use larder_storage_driver::{Attached, Cx, Mode, Place, Result, StorageError};
+use crate::filesystem::{Mount, unmount_where};
+use crate::parts::Part;
+use crate::refusal::Outcome;
+use larder_storage_driver::{Cx, Mode, Place, Result, StorageError};
 use std::io;
 use std::path::PathBuf;
 
 impl Zfs {
-    pub(super) fn attach_parts(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
-        self.attach_each(cx, at, mode).inspect_err(|_| {
-            // All or nothing: what is attached of it is taken back. What can't be is no harm: the next user finds it.
-            let _ = self.detach_parts(&cx.uncancellable(), at);
-        })
-    }
-
-    fn attach_each(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
-        let mut attached = Attached::default();
-        for part in Part::of(&at.volume) {
-            match part {
-                Part::Filesystem => attached.directory = Some(self.mount(cx, at, mode)?),
-                Part::Disk => attached.disk = Some(self.show(cx, at, Part::Disk)?),
-            }
-        }
-        Ok(attached)
-    }
-
-    fn mount(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<PathBuf> {
-        let target = self.layout.mount_point(at);
-        let dataset = self.layout.spelled(at, Part::Filesystem);
-        let read_only = at.snapshot.is_some() || mode == Mode::ReadOnly;
+    /// Mounts the files of a place.
+    pub(super) fn mount(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<PathBuf> {
         let mount = Mount {
-            source: dataset,
-            target: target.clone(),
+            source: self.layout.spelled(at, Part::Filesystem),
+            target: self.mount_points.of(at),
             kind: "zfs".to_owned(),
             options: String::new(),
-            read_only,
+            read_only: mode == Mode::ReadOnly,
         };
         match cx.host().act(&mount, cx.cancel()) {
-            Ok(()) => Ok(target),
+            Ok(()) => Ok(mount.target),
             Err(error) if error.io_kind() == Some(io::ErrorKind::NotFound) => {
                 Err(StorageError::not_found(at))
             }
             // No filesystem, perhaps, but a zvol with one on it.
             Err(error) => match self.mount_options_of_zvol(cx, at)? {
-                Some(options) => self.mount_zvol(cx, at, mode, options),
+                Some(options) => self.mount_zvol(cx, at, mode, &options),
                 None => Err(error.into()),
             },
         }
@@ -65,34 +46,19 @@ impl Zfs {
             }
             None => (spelled.clone(), command::set(&spelled, &[shown])),
         };
-        let mut outcome = run(cx, &cmd);
-        if outcome.as_ref().is_err_and(|failure| failure.is(Refusal::Exists)) {
+        if change(cx, &cmd).unless(&[Refusal::Exists]).of(at)?.is_none() {
             // The view that a run which was cut off has left.
             run_if_there(cx, &command::destroy(&dataset))?;
-            outcome = run(cx, &cmd);
+            change(cx, &cmd).of(at)?;
         }
-        match outcome {
-            Err(failure) if failure.is(Refusal::Missing) => Err(StorageError::not_found(at)),
-            Err(failure) => Err(failure.into()),
-            Ok(_) => disk::wait_for(cx, &dataset),
-        }
+        disk::wait_for(cx, &dataset)
     }
 
-    pub(super) fn detach_parts(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for part in Part::of(&at.volume).iter().rev() {
-            let is_zvol = match part {
-                Part::Disk => true,
-                Part::Filesystem => {
-                    let source = self.mounted_at(&self.layout.mount_point(at))?;
-                    self.unmount_all_of(cx, at, Part::Filesystem)?;
-                    source.is_some_and(|source| source.starts_with("/dev/"))
-                }
-            };
-            if is_zvol {
-                self.hide(cx, at, *part)?;
-            }
-        }
-        Ok(())
+    /// Takes back what [`Zfs::mount`] did.
+    pub(super) fn unmount(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        let is_zvol = self.is_zvol_mounted(at)?;
+        self.unmount_all_of(cx, at, Part::Filesystem)?;
+        if is_zvol { self.hide(cx, at, Part::Filesystem) } else { Ok(()) }
     }
 
     /// Takes a zvol's node away again, after all that was written to it.
@@ -114,12 +80,7 @@ impl Zfs {
         let is_of =
             |source: &str| source == dataset || source.split_once('@').is_some_and(|(of, _)| of == dataset);
         // A filesystem on a zvol is known by its place.
-        let own = (part == Part::Filesystem).then(|| self.layout.mount_point(at));
-        let targets: Vec<PathBuf> = mounts()?
-            .into_iter()
-            .filter(|mounted| is_of(&mounted.source) || Some(&mounted.target) == own.as_ref())
-            .map(|mounted| mounted.target)
-            .collect();
-        if targets.is_empty() { Ok(()) } else { cx.act(&Unmount { targets }) }
+        let own = (part == Part::Filesystem).then(|| self.mount_points.of(at));
+        unmount_where(cx, |mounted| is_of(&mounted.source) || Some(&mounted.target) == own.as_ref())
     }
 }

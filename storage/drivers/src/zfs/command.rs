@@ -101,9 +101,9 @@ pub(super) fn destroy_deferred(snapshots: &str) -> Cmd {
     changes("destroy").args(["-d", snapshots]).limit(LONG)
 }
 
-/// Back to a snapshot. `over_newer` removes the newer ones; fails when one of these has clones.
-pub(super) fn rollback(snapshot: &str, over_newer: bool) -> Cmd {
-    changes("rollback").args(over_newer.then_some("-r")).arg(snapshot).limit(LONG)
+/// Back to a snapshot. Removes the newer ones; fails when one of these has clones.
+pub(super) fn rollback(snapshot: &str) -> Cmd {
+    changes("rollback").args(["-r", snapshot]).limit(LONG)
 }
 
 /// Sets properties, all at once.

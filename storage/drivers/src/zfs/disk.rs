@@ -1,7 +1,7 @@
 //! The device nodes of zvols. A disk has one only while it is attached: else the host would read what a guest wrote (its
 //! partitions, its volume groups), and a pool with thousands of disks would open slowly.
 
-use larder_storage_driver::{Cx, ErrorKind, Result, StorageError};
+use larder_storage_driver::{Cx, Result, StorageError};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub(super) fn wait_for(cx: &Cx<'_>, dataset: &str) -> Result<PathBuf> {
         }
         if began.elapsed() > LIMIT {
             let message = format!("the disk {dataset} did not appear below /dev within {LIMIT:?}");
-            return Err(StorageError::new(ErrorKind::Unexpected, message));
+            return Err(StorageError::unexpected(message));
         }
         std::thread::sleep(POLL);
     }

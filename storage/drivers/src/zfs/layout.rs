@@ -1,11 +1,12 @@
-//! How a place is spelled as a dataset, and back, and where it is mounted. Live places are where both peers have them; the
-//! other areas are flat below `.larder`, where they do not look.
+//! How a place is spelled as a dataset, and back. Live places are where both peers have them; the other areas are flat below
+//! `.larder`, where they do not look.
 
-use super::parse::{Kind, Row};
-use crate::spelling::{self, OURS, Part, Spelled, area_prefix, folder, kind_of, read_area, trashed_snapshot};
-use larder_storage_driver::{Area, Content, ErrorKind, Place, Result, StorageError, VolumeId, VolumeKind};
+use super::parse::Row;
+use crate::parts::Part;
+use crate::spelling::{self, ISO, OURS, Spelled};
+use crate::spelling::{area_prefix, folder, path, read_path, read_suffix, suffix, trashed_snapshot};
+use larder_storage_driver::{Area, Content, Place, Result, StorageError, VolumeId, VolumeKind};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 /// What zfs allows for a name with its snapshot.
 const LONGEST_NAME: usize = 255;
@@ -20,45 +21,34 @@ const VIEW: &str = "view.";
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     dataset: String,
-    root: PathBuf,
 }
 
-/// A part's name in its kind's dataset.
+/// A part's name in its kind's dataset. A custom disk has nothing at its end: it can't stand beside a filesystem of its name.
 fn entry(volume: &VolumeId, part: Part) -> String {
-    let suffix = match volume.content {
-        Content::Iso => ".iso",
-        Content::Block if part == Part::Disk && volume.has_two_parts() => ".block",
-        Content::Block | Content::Filesystem => "",
-    };
-    format!("{}{suffix}", volume.entry())
+    let is_plain = volume.kind == VolumeKind::Custom && volume.content == Content::Block;
+    format!("{}{}", volume.entry(), if is_plain { "" } else { suffix(volume, part) })
 }
 
 /// The volume and part that a dataset in a kind's dataset is; `mark` is what its content property says.
-fn read_entry(kind: VolumeKind, entry: &str, is: Kind, mark: Option<Content>) -> Option<(VolumeId, Part)> {
-    let (content, part, name) = match (kind, is) {
-        (VolumeKind::VirtualMachine, Kind::Filesystem) => (Content::Block, Part::Filesystem, entry),
-        (VolumeKind::VirtualMachine, _) => (Content::Block, Part::Disk, entry.strip_suffix(".block")?),
-        (VolumeKind::Container | VolumeKind::Bucket, _) => (Content::Filesystem, Part::Filesystem, entry),
-        (VolumeKind::Image, Kind::Filesystem) => {
-            (mark.unwrap_or(Content::Filesystem), Part::Filesystem, entry)
-        }
-        (VolumeKind::Image, _) => match entry.strip_suffix(".block") {
-            Some(name) => (Content::Block, Part::Disk, name),
-            None => (Content::Filesystem, Part::Filesystem, entry),
-        },
-        (VolumeKind::Custom, Kind::Filesystem) => (Content::Filesystem, Part::Filesystem, entry),
-        (VolumeKind::Custom, _) => match (mark, entry.strip_suffix(".iso")) {
-            (Some(Content::Filesystem), _) => (Content::Filesystem, Part::Filesystem, entry),
-            (Some(Content::Iso) | None, Some(name)) => (Content::Iso, Part::Disk, name),
-            _ => (Content::Block, Part::Disk, entry),
-        },
+fn read_entry(
+    kind: VolumeKind,
+    entry: &str,
+    is_disk: bool,
+    mark: Option<Content>,
+) -> Option<(VolumeId, Part)> {
+    let (name, content, part) = match (kind, mark, entry.strip_suffix(ISO)) {
+        (VolumeKind::Custom, ..) if !is_disk => (entry, Content::Filesystem, Part::Filesystem),
+        (VolumeKind::Custom, Some(Content::Filesystem), _) => (entry, Content::Filesystem, Part::Filesystem),
+        (VolumeKind::Custom, None | Some(Content::Iso), Some(name)) => (name, Content::Iso, Part::Disk),
+        (VolumeKind::Custom, ..) => (entry, Content::Block, Part::Disk),
+        _ => read_suffix(kind, entry, || mark == Some(Content::Block)),
     };
     Some((VolumeId::from_entry(kind, content, name)?, part))
 }
 
 impl Layout {
-    pub(super) fn new(dataset: String, root: PathBuf) -> Self {
-        Self { dataset, root }
+    pub(super) fn new(dataset: String) -> Self {
+        Self { dataset }
     }
 
     /// The dataset below which everything is.
@@ -69,11 +59,6 @@ impl Layout {
     /// The zpool that it is in.
     pub(super) fn zpool(&self) -> &str {
         self.dataset.split('/').next().unwrap_or_default()
-    }
-
-    /// The folder below which everything is mounted.
-    pub(super) fn root(&self) -> &Path {
-        &self.root
     }
 
     /// The dataset of what is not live.
@@ -88,11 +73,7 @@ impl Layout {
 
     /// The dataset of a part of a volume, whatever snapshot `at` names: the one spelling of it.
     pub(super) fn part(&self, at: &Place, part: Part) -> String {
-        let (folder, entry) = (folder(at.volume.kind), entry(&at.volume, part));
-        match &at.area {
-            Area::Live => format!("{}/{folder}/{entry}", self.dataset),
-            area => format!("{}/{}{folder}.{entry}", self.ours(), area_prefix(area)),
-        }
+        format!("{}/{}", self.dataset, path(&at.area, at.volume.kind, &entry(&at.volume, part)))
     }
 
     /// The dataset or snapshot of a part of a place. A snapshot can't leave its dataset: in the trash it is called so.
@@ -121,47 +102,27 @@ impl Layout {
 
     /// Whether a dataset is a volume that is gone but for its clones.
     pub(super) fn is_gone(&self, dataset: &str) -> bool {
-        self.below_ours(dataset).is_some_and(|name| name.starts_with(GONE))
+        dataset.starts_with(&format!("{}/{GONE}", self.ours()))
     }
 
     /// Whether a dataset is one through which a snapshot is read.
     pub(super) fn is_view(&self, dataset: &str) -> bool {
-        self.below_ours(dataset).is_some_and(|name| name.starts_with(VIEW))
-    }
-
-    fn below_ours<'a>(&self, dataset: &'a str) -> Option<&'a str> {
-        dataset.strip_prefix(&self.dataset)?.strip_prefix('/')?.strip_prefix(OURS)?.strip_prefix('/')
-    }
-
-    /// Where the files of a place are mounted.
-    pub(super) fn mount_point(&self, at: &Place) -> PathBuf {
-        spelling::mount_point(&self.root, at)
-    }
-
-    /// The folders of the mount points that are known by name, each to be passed by root alone.
-    pub(super) fn folders(&self) -> Vec<PathBuf> {
-        spelling::folders(&self.root)
+        dataset.starts_with(&format!("{}/{VIEW}", self.ours()))
     }
 
     /// Refuses what zfs can't spell in every area, with the kind `Invalid`.
     pub(super) fn must_be_spellable(&self, at: &Place) -> Result<()> {
         let snapshot = at.snapshot.as_ref().map_or("", |name| name.as_str());
         let name = entry(&at.volume, Part::main(&at.volume));
-        let refuse = |problem: String| Err(StorageError::new(ErrorKind::Invalid, problem));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if let Some(odd) = name.chars().chain(snapshot.chars()).find(|c| !is_plain(*c)) {
-            return refuse(format!(
+            return Err(StorageError::invalid(format!(
                 "{at} can't be kept by zfs because of {odd:?}: only letters, digits and - _ . : are allowed"
-            ));
+            )));
         }
         let folder = folder(at.volume.kind);
         let longest = format!("{}/staging.{SOME_TICKET}.{folder}.{name}@snapshot-{snapshot}", self.ours());
-        match longest.len().checked_sub(LONGEST_NAME) {
-            Some(excess @ 1..) => refuse(format!(
-                "the name of {at} is too long for zfs: it must be shorter by {excess} characters"
-            )),
-            _ => Ok(()),
-        }
+        spelling::must_fit(at, longest.len(), LONGEST_NAME)
     }
 
     /// All places among the rows of a list. What no place is spelled as is left out.
@@ -173,22 +134,14 @@ impl Layout {
     fn volumes<'a>(&self, rows: &[Row<'a>]) -> BTreeMap<&'a str, Spelled> {
         let names: BTreeSet<&str> = rows.iter().map(|row| row.name).collect();
         let mut volumes = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.kind != Kind::Snapshot) {
+        for row in rows.iter().filter(|row| !row.name.contains('@')) {
             let below = row.name.strip_prefix(&self.dataset).and_then(|name| name.strip_prefix('/'));
-            let Some((folder, rest)) = below.and_then(|name| name.split_once('/')) else { continue };
-            let (area, folder, entry) = if folder == OURS {
-                let Some((area, name)) = read_area(rest) else { continue };
-                let Some((folder, entry)) = name.split_once('.') else { continue };
-                (area, folder, entry)
-            } else {
-                (Area::Live, folder, rest)
-            };
-            let Some(kind) = kind_of(folder).filter(|_| !entry.contains('/')) else { continue };
+            let Some((area, kind, entry)) = below.and_then(read_path) else { continue };
             // The small filesystem of a machine's image of a peer's bears no mark.
             let has_disk =
                 kind == VolumeKind::Image && names.contains(format!("{}.block", row.name).as_str());
             let mark = if has_disk { Some(Content::Block) } else { row.content };
-            if let Some((volume, part)) = read_entry(kind, entry, row.kind, mark) {
+            if let Some((volume, part)) = read_entry(kind, entry, row.is_disk, mark) {
                 volumes.insert(row.name, (area, volume, part));
             }
         }
@@ -207,13 +160,16 @@ fn read_tag(area: &Area, volume: &VolumeId, tag: &str) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mount_points::MountPoints;
     use larder_base::{KeptId, ProjectName, Ticket};
+    use larder_storage_driver::ErrorKind;
     use proptest::prelude::*;
     use std::collections::HashMap;
+    use std::path::PathBuf;
     use uuid::Uuid;
 
     fn layout() -> Layout {
-        Layout::new("tank/larder".to_owned(), "/pool".into())
+        Layout::new("tank/larder".to_owned())
     }
 
     fn area() -> impl Strategy<Value = Area> {
@@ -262,26 +218,26 @@ mod tests {
     }
 
     /// What a list shows of a place: its parts, and those of the volume that a snapshot is in.
-    fn shown(layout: &Layout, at: &Place) -> Vec<(String, Kind)> {
+    fn shown(layout: &Layout, at: &Place) -> Vec<(String, bool)> {
         let mut rows = Vec::new();
         for part in Part::of(&at.volume) {
             let spelled = layout.spelled(at, *part);
-            let kind = if *part == Part::Disk { Kind::Volume } else { Kind::Filesystem };
+            let is_disk = *part == Part::Disk;
             match spelled.split_once('@') {
                 Some((dataset, _)) => {
-                    rows.push((dataset.to_owned(), kind));
-                    rows.push((spelled.clone(), Kind::Snapshot));
+                    rows.push((dataset.to_owned(), is_disk));
+                    rows.push((spelled.clone(), false));
                 }
-                None => rows.push((spelled, kind)),
+                None => rows.push((spelled, is_disk)),
             }
         }
         rows
     }
 
-    fn read(layout: &Layout, shown: &[(String, Kind)], content: Content) -> Vec<Place> {
-        let row = |(name, kind): &'_ (String, Kind)| Row {
+    fn read(layout: &Layout, shown: &[(String, bool)], content: Content) -> Vec<Place> {
+        let row = |(name, is_disk): &'_ (String, bool)| Row {
             name: name.clone().leak(),
-            kind: *kind,
+            is_disk: *is_disk,
             content: Some(content),
         };
         layout.places(&shown.iter().map(row).collect::<Vec<_>>())
@@ -305,10 +261,11 @@ mod tests {
         #[test]
         fn different_places_are_spelled_differently(places in proptest::collection::vec(place(), 2..20)) {
             let layout = layout();
+            let folders = MountPoints::below("/pool".into());
             let mut spelled: HashMap<(String, PathBuf), Place> = HashMap::new();
             for at in places {
                 let part = Part::main(&at.volume);
-                let key = (layout.spelled(&at, part), layout.mount_point(&at));
+                let key = (layout.spelled(&at, part), folders.of(&at));
                 if let Some(other) = spelled.insert(key, at.clone()) {
                     // Only what can't be there at once may share a name: the same name with another content.
                     let same = entry(&other.volume, part) == entry(&at.volume, part) && other.snapshot == at.snapshot;
@@ -322,7 +279,7 @@ mod tests {
             let layout = layout();
             let snapshot = format!("custom/default_v@{tag}");
             for below in [name.clone(), format!(".larder/{name}"), snapshot] {
-                let _ = read(&layout, &[(format!("tank/larder/{below}"), Kind::Filesystem)], Content::Filesystem);
+                let _ = read(&layout, &[(format!("tank/larder/{below}"), false)], Content::Filesystem);
             }
         }
     }
@@ -386,7 +343,7 @@ mod tests {
             "tank/larder/.larder/staging.odd.custom.default_v",
             gone.as_str(),
         ];
-        let rows: Vec<_> = names.iter().map(|name| ((*name).to_owned(), Kind::Filesystem)).collect();
+        let rows: Vec<_> = names.iter().map(|name| ((*name).to_owned(), false)).collect();
         assert_eq!(read(&layout, &rows, Content::Filesystem), vec![]);
         assert!(
             layout.is_gone(&gone) && !layout.is_gone("tank/larder/.larder/view.x") && !layout.is_view(&gone)

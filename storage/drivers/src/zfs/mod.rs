@@ -22,14 +22,19 @@ mod volume;
 pub(crate) use command::ZFS;
 
 use crate::PoolSetup;
+use crate::keys::is_on;
+use crate::mount_points::MountPoints;
+use crate::parts::{Part, attach_parts, move_parts};
+use crate::refusal::Outcome;
 use crate::source::Source;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
-    Restore, Result, Shrink, SnapshotKind, Stream, VolumeSpec, VolumeUsage,
+    Restore, Result, Shrink, SnapshotKind, StorageError, Stream, VolumeSpec, VolumeUsage,
 };
 use layout::Layout;
 use parking_lot::Mutex;
+use run::{change, run};
 use std::path::Path;
 
 /// What it keeps.
@@ -39,6 +44,7 @@ const CONTENTS: &[Content] = &[Content::Filesystem, Content::Block, Content::Iso
 #[derive(Debug)]
 pub struct Zfs {
     layout: Layout,
+    mount_points: MountPoints,
     source: Source,
     config: Mutex<Config>,
 }
@@ -48,7 +54,8 @@ impl Zfs {
     pub fn new(setup: PoolSetup) -> Result<Self> {
         let source = Source::of(&setup)?;
         let dataset = pool::dataset_of(&setup, &source)?;
-        Ok(Self { layout: Layout::new(dataset, setup.root), source, config: Mutex::new(setup.config) })
+        let (layout, mount_points) = (Layout::new(dataset), MountPoints::below(setup.root));
+        Ok(Self { layout, mount_points, source, config: Mutex::new(setup.config) })
     }
 }
 
@@ -105,27 +112,35 @@ impl Driver for Zfs {
     }
 
     fn list(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
-        let text = run::run(cx, &command::list_below(parse::ROW, self.layout.dataset()))?;
+        let text = run(cx, &command::list_below(parse::ROW, self.layout.dataset()))?;
         Ok(self.layout.places(&parse::rows(&text)))
     }
 
     fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
-        self.create_volume(cx, at, spec)
+        self.layout.must_be_spellable(at)?;
+        Part::of(&at.volume).iter().try_for_each(|part| self.create_part(cx, at, *part, spec))
     }
 
     fn create_clone(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
-        self.copy_natively(cx, at, from, spec)
+        self.layout.must_be_spellable(at)?;
+        self.copy_natively(cx, [at, from], spec)
     }
 
     fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
-        self.rename_parts(cx, from, to)
+        self.layout.must_be_spellable(to)?;
+        if from.snapshot.is_some() && from.volume != to.volume {
+            let message = format!("{from} can't become {to}: a snapshot stays with its volume");
+            return Err(StorageError::invalid(message));
+        }
+        let is_there = |part| volume::is_there(cx, &self.layout.spelled(to, part));
+        move_parts(from, to, |part| self.rename_part(cx, from, to, part), is_there)
     }
 
     fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        match at.snapshot {
-            Some(_) => self.remove_snapshot(cx, at),
-            None => self.remove_volume(cx, at),
-        }
+        Part::of(&at.volume).iter().try_for_each(|part| match at.snapshot {
+            Some(_) => self.remove_snapshot(cx, at, *part),
+            None => self.remove_part(cx, at, *part),
+        })
     }
 
     fn resize(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
@@ -141,18 +156,26 @@ impl Driver for Zfs {
     }
 
     fn attach(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
-        self.attach_parts(cx, at, mode)
+        let mount = |mode| self.mount(cx, at, mode);
+        let show = |_| self.show(cx, at, Part::Disk);
+        attach_parts(at, mode, mount, show, || self.detach(&cx.uncancellable(), at))
     }
 
     fn detach(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        self.detach_parts(cx, at)
+        Part::of(&at.volume).iter().rev().try_for_each(|part| match part {
+            Part::Disk => self.hide(cx, at, Part::Disk),
+            Part::Filesystem => self.unmount(cx, at),
+        })
     }
 
     fn delegate(&self, cx: &Cx<'_>, at: &Place, config: &Config, namespace: &Path) -> Result<()> {
-        match keys::is_on(config, "zfs.delegate") {
-            true => self.delegate_volume(cx, at, namespace),
-            false => Ok(()),
+        if !is_on(config, "zfs.delegate") {
+            return Ok(());
         }
+        let dataset = self.layout.part(at, Part::Filesystem);
+        change(cx, &command::set(&dataset, &[("zoned", "on".to_owned())]))?;
+        let zoned = change(cx, &command::zone(namespace, &dataset));
+        Ok(zoned.unless(&[parse::Refusal::Exists]).map(drop)?)
     }
 
     fn snapshot(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {
@@ -170,10 +193,11 @@ impl Driver for Zfs {
         name: &SnapshotName,
         config: &Config,
     ) -> Result<bool> {
-        if !keys::is_on(config, "zfs.remove_snapshots") {
+        if !is_on(config, "zfs.remove_snapshots") {
             return Ok(false);
         }
-        self.must_be_free_of_clones(cx, &at.at_snapshot(name)).map(|()| true)
+        let at = at.at_snapshot(name);
+        restore::must_have_no_clones(&at, &self.younger(cx, &at)?).map(|()| true)
     }
 
     fn stream(&self) -> Option<&dyn Stream> {

@@ -5,19 +5,12 @@ use larder_base::host::HostError;
 use larder_storage_driver::{Content, ErrorKind, Result, StorageError};
 use std::collections::HashMap;
 
-/// What a row of a list is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Filesystem,
-    Volume,
-    Snapshot,
-}
-
 /// A row of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row<'a> {
+    /// Of a dataset, or of a snapshot.
     pub(super) name: &'a str,
-    pub(super) kind: Kind,
+    pub(super) is_disk: bool,
     /// What the content property says, ours or a peer's.
     pub(super) content: Option<Content>,
 }
@@ -32,41 +25,33 @@ pub(super) fn rows(text: &str) -> Vec<Row<'_>> {
 
 fn row(line: &str) -> Option<Row<'_>> {
     let mut columns = line.split('\t');
-    let name = columns.next()?;
-    let kind = match columns.next()? {
-        "filesystem" => Kind::Filesystem,
-        "volume" => Kind::Volume,
-        "snapshot" => Kind::Snapshot,
-        _ => return None,
-    };
+    let (name, kind) = (columns.next()?, columns.next()?);
     let content = columns.find_map(|mark| mark.parse().ok());
-    Some(Row { name, kind, content })
+    Some(Row { name, is_disk: kind == "volume", content })
 }
 
 /// The values of the properties of one dataset, by their names.
 #[derive(Debug)]
-pub(super) struct Values<'a>(HashMap<&'a str, &'a str>);
+pub(super) struct Values(HashMap<String, String>);
 
 /// Reads a line of `zfs list -Hp -o COLUMNS DATASET`.
-pub(super) fn values<'a>(columns: &'a str, line: &'a str) -> Values<'a> {
-    Values(columns.split(',').zip(line.trim_end_matches('\n').split('\t')).collect())
+pub(super) fn values(columns: &str, line: &str) -> Values {
+    let values = line.trim_end_matches('\n').split('\t').map(str::to_owned);
+    Values(columns.split(',').map(str::to_owned).zip(values).collect())
 }
 
-impl<'a> Values<'a> {
+impl Values {
     /// A value; `None` where there is none (`-`, `none`).
-    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
-        self.0.get(name).copied().filter(|value| !matches!(*value, "-" | "none" | ""))
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !matches!(*value, "-" | "none" | ""))
     }
 
     /// A number; 0 where there is none.
     pub(super) fn number(&self, name: &str) -> Result<u64> {
         let Some(text) = self.text(name) else { return Ok(0) };
-        text.parse().map_err(|_| {
-            StorageError::new(
-                ErrorKind::Unexpected,
-                format!("zfs tells {text:?} as {name}, which is no number"),
-            )
-        })
+        let strange =
+            || StorageError::unexpected(format!("zfs tells {text:?} as {name}, which is no number"));
+        text.parse().map_err(|_| strange())
     }
 
     /// Whether a property of ours is on.
@@ -77,21 +62,22 @@ impl<'a> Values<'a> {
 
 /// A snapshot that stands in the way of another, or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SnapshotRow<'a> {
-    pub(super) dataset: &'a str,
+pub(super) struct SnapshotRow {
+    pub(super) dataset: String,
     /// What follows the `@`.
-    pub(super) tag: &'a str,
+    pub(super) tag: String,
     /// What was cloned from it.
-    pub(super) clones: Vec<&'a str>,
+    pub(super) clones: Vec<String>,
 }
 
 /// Reads `zfs list -Hp -d 1 -t snapshot -s createtxg -o name,clones DATASET...`.
-pub(super) fn snapshots(text: &str) -> Vec<SnapshotRow<'_>> {
+pub(super) fn snapshots(text: &str) -> Vec<SnapshotRow> {
     let read = |line| {
         let (name, clones) = str::split_once(line, '\t')?;
         let (dataset, tag) = name.split_once('@')?;
-        let clones = clones.split(',').filter(|clone| !matches!(*clone, "" | "-")).collect();
-        Some(SnapshotRow { dataset, tag, clones })
+        let clones = clones.split(',').filter(|clone| !matches!(*clone, "" | "-"));
+        let (dataset, tag) = (dataset.to_owned(), tag.to_owned());
+        Some(SnapshotRow { dataset, tag, clones: clones.map(str::to_owned).collect() })
     };
     text.lines().filter_map(read).collect()
 }
@@ -182,17 +168,17 @@ mod tests {
         let rows = rows(printed!("list-places.txt"));
         assert_eq!(rows.len(), 25);
         let row = |name: &str| *rows.iter().find(|row| row.name == name).unwrap();
-        let is = |name, kind, content| assert_eq!(row(name), Row { name, kind, content });
-        is("tank/larder/custom/default_v1", Kind::Filesystem, Some(Content::Filesystem));
-        is("tank/larder/custom/default_v1@snapshot-s0", Kind::Snapshot, Some(Content::Filesystem));
-        is("tank/larder/custom/default_b1", Kind::Volume, Some(Content::Block));
-        is("tank/larder/custom/default_cd.iso", Kind::Volume, Some(Content::Iso));
-        is("tank/larder/containers/c1", Kind::Filesystem, None);
+        let is = |name, is_disk, content| assert_eq!(row(name), Row { name, is_disk, content });
+        is("tank/larder/custom/default_v1", false, Some(Content::Filesystem));
+        is("tank/larder/custom/default_v1@snapshot-s0", false, Some(Content::Filesystem));
+        is("tank/larder/custom/default_b1", true, Some(Content::Block));
+        is("tank/larder/custom/default_cd.iso", true, Some(Content::Iso));
+        is("tank/larder/containers/c1", false, None);
     }
 
     #[test]
     fn a_list_shows_places_and_nothing_else() {
-        let layout = super::super::layout::Layout::new("tank/larder".to_owned(), "/pool".into());
+        let layout = super::super::layout::Layout::new("tank/larder".to_owned());
         let places: Vec<String> =
             layout.places(&rows(printed!("list-places.txt"))).iter().map(ToString::to_string).collect();
         assert_eq!(

@@ -5,67 +5,48 @@
 //! snapshots is left.
 
 use super::parse::Refusal;
-use super::run::{Failure, run, run_if_there};
+use super::run::{change, run, run_if_there};
 use super::{Zfs, command};
-use crate::spelling::Part;
+use crate::parts::Part;
+use crate::refusal::Outcome;
 use larder_storage_driver::{Cx, Place, Result};
 use std::collections::BTreeSet;
 
 impl Zfs {
-    pub(super) fn remove_volume(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for part in Part::of(&at.volume) {
-            let dataset = self.layout.part(at, *part);
-            let has_gone_parent = self.has_gone_parent(cx, &dataset)?;
-            self.unmount_all_of(cx, at, *part)?;
-            if has_gone_parent.is_some() {
-                self.remove_dataset(cx, &dataset)?;
-            }
-            // Absent: removed by a call that was cut off before its parent was.
-            if has_gone_parent.unwrap_or(true) {
-                self.remove_childless(cx)?;
-            }
+    pub(super) fn remove_part(&self, cx: &Cx<'_>, at: &Place, part: Part) -> Result<()> {
+        let dataset = self.layout.part(at, part);
+        // Absent: removed by a call that was cut off, perhaps before what it was cloned from was.
+        let origin = run(cx, &command::list("origin", &[&dataset])).unless(&[Refusal::Missing])?;
+        self.unmount_all_of(cx, at, part)?;
+        if origin.is_some() {
+            self.remove_dataset(cx, &dataset)?;
         }
-        Ok(())
-    }
-
-    /// Whether a dataset is a clone of something that is gone but for its clones; `None` when it is absent.
-    fn has_gone_parent(&self, cx: &Cx<'_>, dataset: &str) -> Result<Option<bool>> {
-        match run(cx, &command::list("origin", &[dataset])) {
-            Ok(text) => {
-                let origin = text.trim_end().split('@').next().unwrap_or_default();
-                Ok(Some(self.layout.is_gone(origin)))
-            }
-            Err(failure) if failure.is(Refusal::Missing) => Ok(None),
-            Err(failure) => Err(failure.into()),
-        }
+        let has_gone_parent = origin.is_none_or(|origin| self.layout.is_gone(&origin));
+        if has_gone_parent { self.remove_childless(cx) } else { Ok(()) }
     }
 
     fn remove_dataset(&self, cx: &Cx<'_>, dataset: &str) -> Result<()> {
-        match run(cx, &command::destroy_all(dataset)) {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.is(Refusal::Missing) => Ok(()),
+        match change(cx, &command::destroy_all(dataset)) {
             Err(failure) if failure.is(Refusal::HasClones) => {
-                none_is_fine(run(cx, &command::destroy_deferred(&format!("{dataset}@%"))))?;
-                Ok(run(cx, &command::rename(dataset, &self.layout.gone())).map(drop)?)
+                run_if_there(cx, &command::destroy_deferred(&format!("{dataset}@%")))?;
+                Ok(change(cx, &command::rename(dataset, &self.layout.gone()))?)
             }
-            Err(failure) => Err(failure.into()),
+            other => Ok(other.unless(&[Refusal::Missing]).map(drop)?),
         }
     }
 
-    pub(super) fn remove_snapshot(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        for part in Part::of(&at.volume) {
-            let spelled = self.layout.spelled(at, *part);
-            self.unmount_all_of(cx, at, *part)?;
-            match run(cx, &command::destroy(&spelled)) {
-                Err(failure) if failure.is(Refusal::HasClones) => self.hide_snapshot(cx, &spelled)?,
-                other => none_is_fine(other)?,
-            }
+    /// Removes a part of a snapshot.
+    pub(super) fn remove_snapshot(&self, cx: &Cx<'_>, at: &Place, part: Part) -> Result<()> {
+        let spelled = self.layout.spelled(at, part);
+        self.unmount_all_of(cx, at, part)?;
+        match change(cx, &command::destroy(&spelled)) {
+            Err(failure) if failure.is(Refusal::HasClones) => self.hide_snapshot(cx, &spelled),
+            other => Ok(other.unless(&[Refusal::Missing]).map(drop)?),
         }
-        Ok(())
     }
 
     fn hide_snapshot(&self, cx: &Cx<'_>, spelled: &str) -> Result<()> {
-        run(cx, &command::destroy_deferred(spelled))?;
+        change(cx, &command::destroy_deferred(spelled))?;
         let dataset = spelled.split('@').next().unwrap_or_default();
         let hidden = format!("{dataset}@gone-{}", uuid::Uuid::new_v4().simple());
         // Its last clone may have gone just now.
@@ -81,7 +62,7 @@ impl Zfs {
                 return Ok(());
             }
             for dataset in childless {
-                none_is_fine(run(cx, &command::destroy(&dataset)))?;
+                run_if_there(cx, &command::destroy(&dataset))?;
             }
         }
     }
@@ -107,7 +88,7 @@ impl Zfs {
             if tag.is_some_and(|tag| tag.starts_with("copy-") || tag.starts_with("gone-"))
                 && *deferred == "off"
             {
-                none_is_fine(run(cx, &command::destroy_deferred(name)))?;
+                run_if_there(cx, &command::destroy_deferred(name))?;
             }
         }
         if rows.iter().any(|(name, _)| self.layout.is_gone(name)) {
@@ -115,12 +96,5 @@ impl Zfs {
         } else {
             Ok(())
         }
-    }
-}
-
-fn none_is_fine(outcome: Result<String, Failure>) -> Result<()> {
-    match outcome {
-        Err(failure) if !failure.is(Refusal::Missing) => Err(failure.into()),
-        _ => Ok(()),
     }
 }

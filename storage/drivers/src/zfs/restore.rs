@@ -1,30 +1,23 @@
 //! Going back to a snapshot, in place.
 
 use super::parse::{self, SnapshotRow};
-use super::run::run;
+use super::run::{change, run};
 use super::{Zfs, command};
-use crate::spelling::Part;
+use crate::parts::Part;
+use crate::refusal::Outcome;
 use larder_base::ByteSize;
 use larder_storage_driver::{Cx, ErrorKind, Need, Place, Result, StorageError};
 
 impl Zfs {
     pub(super) fn roll_back(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        let text = self.snapshots_of(cx, at)?;
-        let rows = parse::snapshots(&text);
-        let mut rollbacks = Vec::new();
-        for part in Part::of(&at.volume) {
-            let younger = self.younger(at, *part, &rows)?;
-            must_be_newest(at, &younger)?;
-            must_have_no_clones(at, &younger)?;
-            // What else is younger lies in the trash.
-            let rollback = command::rollback(&self.layout.spelled(at, *part), !younger.is_empty());
-            rollbacks.push((*part, rollback));
-        }
+        let younger = self.younger(cx, at)?;
+        must_be_newest(at, &younger)?;
+        must_have_no_clones(at, &younger)?;
         let old_size = self.size_of_zvol(cx, at)?;
-        // All was looked at before the first part goes back.
-        for (part, rollback) in rollbacks {
-            self.unmount_all_of(cx, &at.main(), part)?;
-            run(cx, &rollback)?;
+        // All was looked at before the first part goes back. What is younger lies in the trash.
+        for part in Part::of(&at.volume) {
+            self.unmount_all_of(cx, &at.main(), *part)?;
+            change(cx, &command::rollback(&self.layout.spelled(at, *part)))?;
         }
         // The size of a zvol goes back too. That of a disk is the pool's affair.
         match old_size {
@@ -38,47 +31,29 @@ impl Zfs {
         if at.volume.has_disk() {
             return Ok(None);
         }
-        let text = self.look_at(cx, "volsize", &self.layout.part(at, Part::Filesystem), at)?;
-        let bytes = parse::values("volsize", &text).number("volsize")?;
+        let values = self.look_at(cx, "volsize", &self.layout.part(at, Part::Filesystem), at)?;
+        let bytes = values.number("volsize")?;
         Ok((bytes > 0).then(|| ByteSize::from_bytes(bytes)))
     }
 
-    /// Refuses when something was cloned from the volume since the snapshot: a clone can't be pulled away from under its
-    /// users, and the rollback would have to.
-    pub(super) fn must_be_free_of_clones(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        let text = self.snapshots_of(cx, at)?;
-        let rows = parse::snapshots(&text);
-        for part in Part::of(&at.volume) {
-            must_have_no_clones(at, &self.younger(at, *part, &rows)?)?;
-        }
-        Ok(())
-    }
-
-    fn snapshots_of(&self, cx: &Cx<'_>, at: &Place) -> Result<String> {
+    /// The snapshots of all parts of a volume that are younger than one of it.
+    pub(super) fn younger(&self, cx: &Cx<'_>, than: &Place) -> Result<Vec<SnapshotRow>> {
         let datasets: Vec<String> =
-            Part::of(&at.volume).iter().map(|part| self.layout.part(at, *part)).collect();
-        run(cx, &command::list_snapshots("name,clones", &datasets)).map_err(|failure| match failure.refusal {
-            Some(parse::Refusal::Missing) => StorageError::not_found(at.main()),
-            _ => failure.into(),
-        })
-    }
-
-    /// The snapshots of a part that are younger than `at`.
-    fn younger<'a>(
-        &self,
-        at: &Place,
-        part: Part,
-        rows: &'a [SnapshotRow<'a>],
-    ) -> Result<Vec<&'a SnapshotRow<'a>>> {
-        let spelled = self.layout.spelled(at, part);
-        let (dataset, tag) = spelled.split_once('@').unwrap_or((&spelled, ""));
-        let own: Vec<_> = rows.iter().filter(|row| row.dataset == dataset).collect();
-        let position = own.iter().position(|row| row.tag == tag);
-        position.map(|position| own[position + 1..].to_vec()).ok_or_else(|| StorageError::not_found(at))
+            Part::of(&than.volume).iter().map(|part| self.layout.part(than, *part)).collect();
+        let text = run(cx, &command::list_snapshots("name,clones", &datasets)).of(than.main())?;
+        let (rows, mut younger) = (parse::snapshots(&text), Vec::new());
+        for (part, dataset) in Part::of(&than.volume).iter().zip(datasets) {
+            let spelled = self.layout.spelled(than, *part);
+            let mut own = rows.iter().filter(|row| row.dataset == dataset);
+            let is_it = |row: &&SnapshotRow| spelled.ends_with(&format!("@{}", row.tag));
+            own.by_ref().find(is_it).ok_or_else(|| StorageError::not_found(than))?;
+            younger.extend(own.cloned());
+        }
+        Ok(younger)
     }
 }
 
-fn must_be_newest(at: &Place, younger: &[&SnapshotRow<'_>]) -> Result<()> {
+fn must_be_newest(at: &Place, younger: &[SnapshotRow]) -> Result<()> {
     match younger.iter().find_map(|row| row.tag.strip_prefix("snapshot-")) {
         None => Ok(()),
         Some(name) => {
@@ -90,7 +65,9 @@ fn must_be_newest(at: &Place, younger: &[&SnapshotRow<'_>]) -> Result<()> {
     }
 }
 
-fn must_have_no_clones(at: &Place, younger: &[&SnapshotRow<'_>]) -> Result<()> {
+/// Refuses when something was cloned from the volume since the snapshot: a clone can't be pulled away from under its users, and
+/// the rollback would have to.
+pub(super) fn must_have_no_clones(at: &Place, younger: &[SnapshotRow]) -> Result<()> {
     match younger.iter().find_map(|row| row.clones.first()) {
         None => Ok(()),
         Some(clone) => {

@@ -6,19 +6,20 @@
 //! written. No property is sent, and every property that matters is set: nothing is ever mounted where it was elsewhere.
 //! Sources: `zfs-send(8)`, `zfs-receive(8)`, `zfs-promote(8)`.
 
-use super::command::{self, Property};
-use super::parse::{self, Refusal};
-use super::run::{Failure, run};
+use super::command;
+use super::parse::Refusal;
+use super::run::change;
 use super::volume::properties;
 use super::{CONTENTS, Zfs, block_mode, keys};
-use crate::spelling::Part;
+use crate::keys::is_on;
+use crate::parts::Part;
+use crate::refusal::Outcome;
 use larder_base::Ticket;
-use larder_base::host::{Cmd, Input};
+use larder_base::host::Input;
 use larder_storage_driver::{
-    Area, Content, Cx, ErrorKind, Need, Place, Result, StorageError, Stream, StreamEnd, VolumeSpec,
+    Area, Content, Cx, Need, Place, Result, StorageError, Stream, StreamEnd, VolumeSpec,
 };
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// The snapshot as which the volume itself arrives; no place is spelled so.
@@ -26,66 +27,16 @@ const ARRIVED: &str = "arrived";
 /// What a picture is called.
 const PICTURE: &str = "picture";
 
-/// Sends what `send` writes to `receive`. Either end fails when the other does.
-pub(super) fn joined(cx: &Cx<'_>, send: Cmd, receive: Cmd) -> Result<(), Failure> {
-    let (reader, writer) = std::io::pipe().map_err(StorageError::from)?;
-    let (reader, writer) = (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)));
-    let send = send.output_to(Arc::new(writer));
-    let receive = receive.input(Input::File(Arc::new(reader)));
-    let (sent, received) = std::thread::scope(|scope| {
-        // Each end is closed with its command, so that neither side waits for the other for ever.
-        let sending = scope.spawn(move || {
-            let sent = run(cx, &send);
-            drop(send);
-            sent
-        });
-        let received = run(cx, &receive);
-        drop(receive);
-        (sending.join(), received)
-    });
-    received?;
-    sent.map_err(|_| StorageError::new(ErrorKind::Unexpected, "sending panicked"))??;
-    Ok(())
-}
-
 fn can_not(problem: String) -> StorageError {
     StorageError::unsupported(Need::Stream, problem)
 }
 
 impl Zfs {
-    /// Receives one part, with the properties that `spec` wants when it is new.
-    fn receive_part(
-        &self,
-        cx: &Cx<'_>,
-        at: &Place,
-        part: Part,
-        base: Option<&Place>,
-        spec: &VolumeSpec,
-        from: &Arc<File>,
-    ) -> Result<()> {
-        let dataset = self.layout.part(at, part);
-        let snapshot = match &at.snapshot {
-            Some(_) => self.layout.spelled(at, part),
-            None => format!("{dataset}@{ARRIVED}"),
-        };
-        let is_new = base.is_none_or(|base| base.area != at.area);
-        let properties: Vec<Property> = if is_new { properties(at, part, spec)? } else { Vec::new() };
-        let origin = base.filter(|_| is_new).map(|base| self.layout.spelled(base, part));
-        let cmd = command::receive(&snapshot, origin.as_deref(), &properties);
-        run(cx, &cmd.input(Input::File(Arc::clone(from)))).map_err(|failure| match failure.refusal {
-            Some(Refusal::OtherType) => {
-                can_not(format!("{at} can't be received: only one of the two is on a zvol"))
-            }
-            _ => failure.into(),
-        })?;
-        if base.is_none() { self.must_have_block_size(cx, at, part, spec) } else { Ok(()) }
-    }
-
     /// A zvol has the block size of what was sent, for ever.
     fn must_have_block_size(&self, cx: &Cx<'_>, at: &Place, part: Part, spec: &VolumeSpec) -> Result<()> {
-        let Some(wanted) = keys::block_size(spec)? else { return Ok(()) };
-        let text = self.look_at(cx, "volblocksize", &self.layout.part(at, part), at)?;
-        match parse::values("volblocksize", &text).number("volblocksize")? {
+        let Some(wanted) = keys::block_size(spec) else { return Ok(()) };
+        let values = self.look_at(cx, "volblocksize", &self.layout.part(at, part), at)?;
+        match values.number("volblocksize")? {
             found if found == 0 || found == wanted => Ok(()),
             found => Err(can_not(format!("{at} can't be received: it has blocks of {found} bytes"))),
         }
@@ -94,7 +45,7 @@ impl Zfs {
     /// Makes what has arrived the volume that `spec` wants.
     fn settle(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
         for part in Part::of(&at.volume) {
-            run(cx, &command::destroy(&format!("{}@{ARRIVED}", self.layout.part(at, *part))))?;
+            change(cx, &command::destroy(&format!("{}@{ARRIVED}", self.layout.part(at, *part))))?;
         }
         match spec.size {
             _ if block_mode::is_wanted(spec) => {
@@ -107,9 +58,9 @@ impl Zfs {
             _ => self.must_have_room(cx, at)?,
         }
         let is_zvol = at.volume.has_disk() || block_mode::is_wanted(spec);
-        if is_zvol && keys::is_on(&spec.config, "zfs.reserve_space") {
+        if is_zvol && is_on(&spec.config, "zfs.reserve_space") {
             let reserved = [("refreservation", "auto".to_owned())];
-            run(cx, &command::set(&self.layout.part(at, Part::main(&at.volume)), &reserved))?;
+            change(cx, &command::set(&self.layout.part(at, Part::main(&at.volume)), &reserved))?;
         }
         Ok(())
     }
@@ -117,14 +68,13 @@ impl Zfs {
     /// The snapshots that will go over to a volume count under its quota, and so do those among them that nobody wants.
     fn must_have_room(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         const COLUMNS: &str = "used,quota,origin";
-        let text = self.look_at(cx, COLUMNS, &self.layout.part(at, Part::main(&at.volume)), at)?;
-        let values = parse::values(COLUMNS, &text);
+        let values = self.look_at(cx, COLUMNS, &self.layout.part(at, Part::main(&at.volume)), at)?;
         let (used, quota) = (values.number("used")?, values.number("quota")?);
         let Some((old, _)) = values.text("origin").and_then(|origin| origin.split_once('@')) else {
             return Ok(());
         };
         let theirs = self.look_at(cx, "used", old, &at.within(Area::Live))?;
-        let all = used + parse::values("used", &theirs).number("used")?;
+        let all = used + theirs.number("used")?;
         match quota {
             1.. if all > quota => {
                 Err(can_not(format!("{at} has no room for its older snapshots for a moment")))
@@ -145,9 +95,11 @@ impl Stream for Zfs {
     }
 
     fn identity(&self, cx: &Cx<'_>, snapshot: &Place) -> Result<Option<String>> {
-        let guid = |part: &Part| self.look_at(cx, "guid", &self.layout.spelled(snapshot, *part), snapshot);
-        let guids: Vec<String> = Part::of(&snapshot.volume).iter().map(guid).collect::<Result<_>>()?;
-        Ok(Some(guids.concat()))
+        let guid = |part: &Part| {
+            self.look_at(cx, "guid", &self.layout.spelled(snapshot, *part), snapshot)?.number("guid")
+        };
+        let guids: Vec<u64> = Part::of(&snapshot.volume).iter().map(guid).collect::<Result<_>>()?;
+        Ok(Some(format!("{guids:?}")))
     }
 
     fn picture_place(&self, of: &Place, ticket: &Ticket) -> Place {
@@ -166,14 +118,13 @@ impl Stream for Zfs {
         for part in Part::of(&from.volume) {
             let base = base.map(|base| self.layout.spelled(base, *part));
             let cmd = command::send(base.as_deref(), &self.layout.spelled(from, *part));
-            run(cx, &cmd.output_to(Arc::clone(&into)))?;
+            change(cx, &cmd.output_to(Arc::clone(&into)))?;
         }
         Ok(())
     }
 
-    fn begin(&self, _: &Cx<'_>, at: &Place, _: Option<&Place>, spec: &VolumeSpec) -> Result<()> {
-        self.layout.must_be_spellable(at)?;
-        keys::block_size(spec).map(drop)
+    fn begin(&self, _: &Cx<'_>, at: &Place, _: Option<&Place>, _: &VolumeSpec) -> Result<()> {
+        self.layout.must_be_spellable(at)
     }
 
     fn receive(
@@ -185,8 +136,22 @@ impl Stream for Zfs {
         from: File,
     ) -> Result<()> {
         let from = Arc::new(from);
+        let is_new = base.is_none_or(|base| base.area != at.area);
         for part in Part::of(&at.volume) {
-            self.receive_part(cx, at, *part, base, spec, &from)?;
+            let spelled = match &at.snapshot {
+                Some(_) => self.layout.spelled(at, *part),
+                None => format!("{}@{ARRIVED}", self.layout.part(at, *part)),
+            };
+            let properties = if is_new { properties(at, *part, spec) } else { Vec::new() };
+            let origin = base.filter(|_| is_new).map(|base| self.layout.spelled(base, *part));
+            let cmd = command::receive(&spelled, origin.as_deref(), &properties);
+            let received = change(cx, &cmd.input(Input::File(Arc::clone(&from))));
+            received.unless(&[Refusal::OtherType])?.ok_or_else(|| {
+                can_not(format!("{at} can't be received: only one of the two is on a zvol"))
+            })?;
+            if base.is_none() {
+                self.must_have_block_size(cx, at, *part, spec)?;
+            }
         }
         drop(from);
         if at.snapshot.is_none() { self.settle(cx, at, spec) } else { Ok(()) }

@@ -1,13 +1,16 @@
 //! Places read back from what they are spelled as.
 
 use super::*;
+use crate::mount_points::MountPoints;
 use larder_base::Ticket;
 use larder_base::{KeptId, ProjectName};
+use larder_storage_driver::{Content, ErrorKind};
 use proptest::prelude::*;
+use std::path::PathBuf;
 use uuid::Uuid;
 
 fn layout() -> Layout {
-    Layout::new("/pool".into(), Filesystem::Ext4)
+    Layout::new(Filesystem::Ext4)
 }
 
 fn area() -> impl Strategy<Value = Area> {
@@ -83,7 +86,7 @@ proptest! {
 
     #[test]
     fn different_places_are_spelled_and_mounted_differently(places in proptest::collection::vec(place(), 2..20)) {
-        let layout = layout();
+        let (layout, mount_points) = (layout(), MountPoints::below("/pool".into()));
         let mut spelled: HashMap<Spelled, Place> = HashMap::new();
         let mut mounted: HashMap<PathBuf, Place> = HashMap::new();
         for at in places {
@@ -95,7 +98,7 @@ proptest! {
                     prop_assert!(other == at || is_image, "{other:?} and {at:?}");
                 }
             }
-            if at.volume.has_filesystem() && let Some(other) = mounted.insert(layout.mount_point(&at), at.clone()) {
+            if at.volume.has_filesystem() && let Some(other) = mounted.insert(mount_points.of(&at), at.clone()) {
                 let same_name = other.volume.entry() == at.volume.entry() && other.volume.kind == at.volume.kind;
                 prop_assert!(same_name && other.snapshot == at.snapshot && other.area == at.area, "{other:?} and {at:?}");
             }
