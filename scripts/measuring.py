@@ -181,8 +181,8 @@ class Server:
         return pathlib.Path(folder) / f"storage-pools/{pool}/custom/default_{name}"
 
     def copy_volume(self, source, name, config=None, pool=POOL):
-        """A copy on the pool of a volume there, or on `pool`."""
-        source = {"type": "copy", "name": source, "pool": pool}
+        """A copy on the pool of a volume there, or on `pool`, without its snapshots."""
+        source = {"type": "copy", "name": source, "pool": pool, "volume_only": True}
         self.change("POST", self.volume(), {"name": name, "config": config or {}, "source": source})
 
 
