@@ -1,5 +1,5 @@
 //! What every other part of Larder is written in terms of: checked names, sizes with units,
-//! fingerprints, time, progress, cancellation, and the [`host`] seam through which commands and
+//! fingerprints, signatures, time, progress, cancellation, and the [`host`] seam through which commands and
 //! changing system calls pass.
 //!
 //! Nothing here decides anything: no policy, no knowledge of pools, images or HTTP.
@@ -10,6 +10,7 @@ pub mod fingerprint;
 pub mod host;
 pub mod name;
 pub mod progress;
+pub mod signature;
 pub mod size;
 pub mod ticket;
 

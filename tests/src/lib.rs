@@ -16,7 +16,7 @@ pub use connection::{Connection, PART, between};
 pub use drivers::{drivers, number, pool_config, setting, with_each_driver};
 pub use http::{Reply, request};
 pub use images::{ImageServer, TestImage, form, tar};
-pub use radosgw::Gateway;
+pub use radosgw::{Gateway, GatewayWorld, REMOTE_BUCKETS};
 pub use s3::{Answer, Pair, S3, host_of};
 pub use server::{Larderd, program, require, skip};
 pub use tar::{Tar, files_in};

@@ -1,8 +1,9 @@
 //! A real Ceph object gateway with a cluster of its own, which `scripts/radosgw` starts where it is installed.
 
 use crate::images::{MISSING, script};
-use crate::server::skip;
-use serde_json::Value;
+use crate::s3::{Pair, S3};
+use crate::server::{Larderd, skip};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -121,5 +122,88 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let home = self.folder.path().join("cluster").display().to_string();
         run(&[&script("radosgw").display().to_string(), "stop", &home], &[]);
+    }
+}
+
+/// The buckets of a [`GatewayWorld`].
+pub const REMOTE_BUCKETS: &str = "/1.0/storage-pools/remote/buckets";
+
+/// A daemon with a pool at the gateway whose buckets' names begin with `prefix`, so that tests don't meet.
+#[derive(Debug)]
+pub struct GatewayWorld {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// The daemon.
+    pub daemon: Larderd,
+    /// What the names of its buckets begin with at the gateway.
+    pub prefix: &'static str,
+}
+
+impl GatewayWorld {
+    /// One at the gateway that the tests share; says that `test` is skipped where there is none.
+    ///
+    /// # Panics
+    /// When gateway or daemon don't start.
+    pub fn new(test: &str, prefix: &'static str) -> Option<Self> {
+        Some(Self::at(Gateway::shared(test)?, prefix))
+    }
+
+    /// One at a gateway that no other test uses.
+    ///
+    /// # Panics
+    /// When gateway or daemon don't start.
+    pub fn of_its_own(test: &str, prefix: &'static str) -> Option<Self> {
+        Some(Self::at(Arc::new(Gateway::start(test)?), prefix))
+    }
+
+    fn at(gateway: Arc<Gateway>, prefix: &'static str) -> Self {
+        let daemon = Larderd::start_with(&gateway.environment());
+        let world = Self { gateway, daemon, prefix };
+        world.make_pool("remote");
+        world
+    }
+
+    /// Makes another pool there.
+    ///
+    /// # Panics
+    /// When that is refused.
+    pub fn make_pool(&self, name: &str) {
+        let config = json!({
+            "cephobject.radosgw.endpoint": self.gateway.url(), "cephobject.bucket.name_prefix": self.prefix,
+        });
+        let pool = json!({ "name": name, "driver": "cephobject", "config": config });
+        self.daemon.change("POST", "/1.0/storage-pools", &pool);
+    }
+
+    /// Makes a bucket; its admin key.
+    ///
+    /// # Panics
+    /// When that is refused.
+    pub fn bucket(&self, name: &str, size: &str) -> Pair {
+        let body = json!({ "name": name, "config": { "size": size } });
+        Pair::of(&self.daemon.change("POST", REMOTE_BUCKETS, &body))
+    }
+
+    /// Somebody with a key, at the gateway.
+    pub fn s3(&self, pair: &Pair) -> S3 {
+        S3::at(&self.gateway.url(), pair.clone())
+    }
+
+    /// Where an object is at the gateway; the key is encoded.
+    pub fn object(&self, bucket: &str, key: &str) -> String {
+        format!("{}{bucket}/{key}", self.prefix)
+    }
+
+    /// What the gateway has of this world: users and buckets.
+    ///
+    /// # Panics
+    /// When that can't be told.
+    pub fn at_the_gateway(&self) -> (Vec<String>, Vec<String>) {
+        let pool = self.daemon.read("/1.0/storage-pools/remote");
+        let identity = pool["config"]["volatile.pool.identity"].as_str().unwrap_or_default().to_owned();
+        (
+            self.gateway.names(&["user", "list"], &identity),
+            self.gateway.names(&["bucket", "list"], self.prefix),
+        )
     }
 }

@@ -1,7 +1,11 @@
-//! The S3 endpoint of a running daemon, spoken to with `curl`, which signs requests by itself.
+//! The S3 endpoint of a running daemon, spoken to with `curl`. What it sends is signed here, since its own signatures are not right
+//! for every key.
 
 use crate::server::Larderd;
+use jiff::Timestamp;
+use larder_base::signature::{self, Request, UNSIGNED_PAYLOAD};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 
 /// A pair of access key and secret key.
@@ -28,6 +32,8 @@ pub struct S3 {
     pub url: String,
     /// The key pair; without one requests are not signed.
     pub pair: Option<Pair>,
+    /// More headers, by their names in lower case.
+    pub headers: BTreeMap<String, String>,
     /// More arguments for curl.
     pub more: Vec<String>,
 }
@@ -60,18 +66,25 @@ impl S3 {
     pub fn open(daemon: &Larderd, pair: Pair) -> Self {
         let config = json!({ "core.storage_buckets_address": "127.0.0.1:0", "core.storage_buckets_plaintext": "true" });
         daemon.change("PATCH", "/1.0", &json!({ "config": config }));
-        Self { url: endpoint(daemon), pair: Some(pair), more: Vec::new() }
+        Self::at(&endpoint(daemon), pair)
     }
 
     /// Speaks to another server with a key pair.
     pub fn at(url: &str, pair: Pair) -> Self {
-        Self { url: url.to_owned(), pair: Some(pair), more: Vec::new() }
+        Self { url: url.to_owned(), pair: Some(pair), headers: BTreeMap::new(), more: Vec::new() }
     }
 
     /// The same endpoint with another key pair.
     #[must_use]
     pub fn with(&self, pair: Pair) -> Self {
         Self { pair: Some(pair), ..self.clone() }
+    }
+
+    /// The same with another header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.insert(name.to_owned(), value.to_owned());
+        self
     }
 
     /// The same with another argument for curl.
@@ -114,22 +127,39 @@ impl S3 {
         #[expect(clippy::disallowed_methods, reason = "the test runs the client as a person would")]
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--max-time", "60", "--write-out", "\n%{http_code}"]);
-        if let Some(pair) = &self.pair {
-            command.args(["--aws-sigv4", "aws:amz:us-east-1:s3"]);
-            command.arg("--user").arg(format!("{}:{}", pair.access, pair.secret));
-            // S3 asks for it, and not every curl sends it.
-            command.args(["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]);
+        command.args(["--path-as-is", "--globoff"]);
+        for (name, value) in self.signed(method, path) {
+            command.arg("--header").arg(format!("{name}: {value}"));
         }
-        // A file: what curl reads from a pipe it sends without a length, and what it posts it signs as a form.
+        // A file: what curl reads from a pipe it sends without a length.
         let file = tempfile::NamedTempFile::new().unwrap_or_else(|error| panic!("no file: {error}"));
         std::fs::write(file.path(), body).unwrap_or_else(|error| panic!("no file: {error}"));
         match method {
             "HEAD" => command.arg("--head"),
+            // To what looks like a folder curl uploads a file of the file's name.
+            "PUT" if is_like_a_folder(path) => {
+                command.args(["--request", "PUT", "--data-binary"]).arg(format!("@{}", file.path().display()))
+            }
             "PUT" => command.arg("--upload-file").arg(file.path()),
             _ => command.args(["--request", method]),
         };
         command.args(&self.more).arg(format!("{}/{path}", self.url)).stdin(Stdio::null());
         command.output().unwrap_or_else(|error| panic!("curl did not start: {error}"))
+    }
+
+    /// The headers of a request, with its signature.
+    fn signed(&self, method: &str, path: &str) -> BTreeMap<String, String> {
+        let mut headers = self.headers.clone();
+        headers.entry("content-type".to_owned()).or_insert_with(|| "binary/octet-stream".to_owned());
+        let Some(pair) = &self.pair else { return headers };
+        let host = self.url.split("://").nth(1).unwrap_or_default();
+        headers.insert("host".to_owned(), host.to_owned());
+        headers.insert("x-amz-content-sha256".to_owned(), UNSIGNED_PAYLOAD.to_owned());
+        headers.insert("x-amz-date".to_owned(), signature::date(Timestamp::now()));
+        let request = Request { method, target: &format!("/{path}"), headers: &headers };
+        let authorization = request.authorization(&pair.access, &pair.secret);
+        headers.insert("authorization".to_owned(), authorization);
+        headers
     }
 
     /// Puts an object, which must succeed.
@@ -150,6 +180,10 @@ impl S3 {
         assert_eq!(answer.status, 200, "GET {path}: {}", answer.text());
         answer.body
     }
+}
+
+fn is_like_a_folder(path: &str) -> bool {
+    path.contains('/') && matches!(path.rsplit('/').next(), Some("" | "." | ".."))
 }
 
 /// Where the daemon's endpoint is, found in the URL of a bucket that is made for asking.

@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+/// How long an operation may take in a guest, which is slow.
+const OPERATION_LIMIT: Duration = Duration::from_secs(900);
+/// The status of an operation that goes on.
+const RUNNING: u64 = 103;
+
 /// Where a program of this workspace was built.
 ///
 /// # Panics
@@ -234,10 +239,14 @@ impl Larderd {
             200 | 201 => Ok(reply.metadata()),
             202 => {
                 let operation = reply.json()["operation"].as_str().unwrap_or_default().to_owned();
-                let ended = self.get(&format!("{operation}/wait")).metadata();
-                match ended["status_code"].as_u64() {
-                    Some(200) => Ok(ended["metadata"].clone()),
-                    _ => Err(ended["err"].as_str().unwrap_or("no error text").to_owned()),
+                let deadline = Instant::now() + OPERATION_LIMIT;
+                loop {
+                    let seen = self.get(&format!("{operation}/wait?timeout=60")).metadata();
+                    match seen["status_code"].as_u64() {
+                        Some(200) => return Ok(seen["metadata"].clone()),
+                        Some(RUNNING) if Instant::now() < deadline => {}
+                        _ => return Err(seen["err"].as_str().unwrap_or("no error text").to_owned()),
+                    }
                 }
             }
             status => Err(format!("{status}: {}", reply.error())),

@@ -194,7 +194,7 @@ fn a_backup_brings_every_object_back() {
     let admin = make_bucket(&daemon, &json!({ "name": "bucket", "config": { "size": "10MiB" } }));
     let s3 = S3::open(&daemon, admin);
     let large = vec![9; 300 << 10];
-    s3.clone().and("--header").and("x-amz-meta-who: me").put("bucket/dir/one", b"1");
+    s3.clone().header("x-amz-meta-who", "me").put("bucket/dir/one", b"1");
     s3.put("bucket/large", &large);
     let path = format!("{BUCKETS}/bucket");
     daemon.change("POST", &format!("{path}/backups"), &json!({ "name": "b0" }));

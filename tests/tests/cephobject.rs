@@ -2,70 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::{Gateway, Larderd, Pair, RealClient, S3};
+use larder_tests::{GatewayWorld as World, Larderd, Pair, REMOTE_BUCKETS as BUCKETS, RealClient, S3};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// A daemon with a pool at the gateway whose buckets' names begin with `prefix`, so that tests don't meet.
-struct World {
-    gateway: Arc<Gateway>,
-    daemon: Larderd,
-    prefix: &'static str,
-}
-
-impl World {
-    fn new(test: &str, prefix: &'static str) -> Option<Self> {
-        Some(Self::at(Gateway::shared(test)?, prefix))
-    }
-
-    /// One at a gateway that no other test uses.
-    fn of_its_own(test: &str, prefix: &'static str) -> Option<Self> {
-        Some(Self::at(Arc::new(Gateway::start(test)?), prefix))
-    }
-
-    fn at(gateway: Arc<Gateway>, prefix: &'static str) -> Self {
-        let daemon = Larderd::start_with(&gateway.environment());
-        let world = Self { gateway, daemon, prefix };
-        world.make_pool("remote");
-        world
-    }
-
-    fn make_pool(&self, name: &str) {
-        let config = json!({
-            "cephobject.radosgw.endpoint": self.gateway.url(), "cephobject.bucket.name_prefix": self.prefix,
-        });
-        let pool = json!({ "name": name, "driver": "cephobject", "config": config });
-        self.daemon.change("POST", "/1.0/storage-pools", &pool);
-    }
-
-    /// Makes a bucket; its admin key.
-    fn bucket(&self, name: &str, size: &str) -> Pair {
-        let body = json!({ "name": name, "config": { "size": size } });
-        Pair::of(&self.daemon.change("POST", BUCKETS, &body))
-    }
-
-    /// Somebody with a key, at the gateway.
-    fn s3(&self, pair: &Pair) -> S3 {
-        S3::at(&self.gateway.url(), pair.clone())
-    }
-
-    fn object(&self, bucket: &str, key: &str) -> String {
-        format!("{}{bucket}/{key}", self.prefix)
-    }
-
-    /// What the gateway has of this world: users and buckets.
-    fn at_the_gateway(&self) -> (Vec<String>, Vec<String>) {
-        let pool = self.daemon.read("/1.0/storage-pools/remote");
-        let identity = pool["config"]["volatile.pool.identity"].as_str().unwrap().to_owned();
-        (
-            self.gateway.names(&["user", "list"], &identity),
-            self.gateway.names(&["bucket", "list"], self.prefix),
-        )
-    }
-}
-
-const BUCKETS: &str = "/1.0/storage-pools/remote/buckets";
 
 #[test]
 fn a_bucket_lives_its_life_at_the_gateway() {
@@ -213,13 +152,11 @@ fn what_the_gateway_can_not_is_refused_before_anything_changes() {
     let other = "/1.0/storage-pools/default/buckets";
     let pools = "/1.0/storage-pools";
     let snapshot = format!("{BUCKETS}/b-1/snapshots");
-    let backup = format!("{BUCKETS}/b-1/backups");
     let restored = format!("{BUCKETS}/b-1");
     let key = json!({ "name": "x", "driver": "cephobject", "config": { "cephobject.radosgw.endpoint": "gateway" } });
     let nowhere = json!({ "name": "x", "driver": "cephobject", "config": { "cephobject.radosgw.endpoint": "http://127.0.0.1:1" } });
     for (method, path, body, code) in [
         ("POST", snapshot.as_str(), json!({ "name": "s0" }), 400),
-        ("POST", &backup, json!({ "name": "k0" }), 400),
         ("PUT", &restored, json!({ "restore": "s0" }), 400),
         ("POST", BUCKETS, json!({ "name": "copy", "source": { "name": "b-1" } }), 400),
         ("POST", BUCKETS, json!({ "name": "copy", "source": { "name": "here", "pool": "default" } }), 400),
@@ -310,6 +247,13 @@ fn drive(client: &RealClient<'_>, world: &World, bucket: &str) {
     s3.put(&world.object(bucket, "k"), b"x");
     assert!(client.run(&["storage", "bucket", "key", "list", "remote", bucket]).contains(&name));
     assert!(client.run(&["storage", "bucket", "key", "show", "remote", bucket, &name]).contains("admin"));
+    let file = world.daemon.scratch().join(format!("{bucket}.tar.gz")).display().to_string();
+    client.run(&["storage", "bucket", "export", "remote", bucket, &file]);
+    let back = format!("{bucket}-back");
+    client.run(&["storage", "bucket", "import", "remote", &file, &back]);
+    let key = world.daemon.read(&format!("{BUCKETS}/{back}/keys/admin"));
+    assert_eq!(world.s3(&Pair::of(&key)).get(&world.object(&back, "k")), b"x");
+    client.run(&["storage", "bucket", "delete", "remote", &back]);
     client.run(&["storage", "bucket", "key", "delete", "remote", bucket, &name]);
     assert_eq!(s3.send("GET", &world.object(bucket, "k"), b"").status, 403);
     client.run(&["storage", "bucket", "delete", "remote", bucket]);

@@ -44,7 +44,7 @@ fn allowed_arrows() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
             ],
         ),
         ("larder-client", &["larder-api"]),
-        ("larder-tests", &[]),
+        ("larder-tests", &["larder-base"]),
     ];
     arrows.iter().map(|(from, to)| (*from, to.iter().copied().collect())).collect()
 }

@@ -4,8 +4,7 @@ use super::glue::{App, Body, Upload, about, accepted, blocking, download, header
 use super::volumes::{Found, find_custom, place};
 use super::{ApiError, Query, Reply, families};
 use crate::service::{
-    BackupImport, ImportKind, NewBackup, Result, Service, ServiceError, Task, bucket_name, must_serve_here,
-    url,
+    BackupImport, ImportKind, NewBackup, Result, Service, ServiceError, Task, bucket_name, url,
 };
 use axum::body::Body as HttpBody;
 use axum::extract::{Path, State};
@@ -357,10 +356,9 @@ pub(crate) async fn import_bucket(
     let (wanted, given) = (query.clone(), name.clone());
     let (open, project, folder) = blocking(&app, move |service| {
         let (open, project) = (service.open_pool(&pool)?, service.bucket_project(&wanted.project)?);
-        must_serve_here(&open)?;
         if let Some(name) = &given {
             // Before the upload; once more after it.
-            service.bucket_name_must_be_free(name.as_str())?;
+            service.bucket_name_must_be_free(&open, &project, name)?;
         }
         Ok((open, project, service.directories().backups()))
     })

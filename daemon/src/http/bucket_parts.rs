@@ -93,7 +93,6 @@ pub(crate) async fn post_backup(
     headers: HeaderMap,
     body: Body<StorageVolumeBackupsPost>,
 ) -> Reply {
-    must_serve_here(&app, &at).await?;
     backups::post(app, volume(at), query, headers, body).await
 }
 

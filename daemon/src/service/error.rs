@@ -90,6 +90,17 @@ impl From<StorageError> for ServiceError {
     }
 }
 
+/// For what a pool has done on its behalf, whose failure it undoes and hands back.
+impl From<ServiceError> for StorageError {
+    fn from(error: ServiceError) -> Self {
+        let kind = match error.kind {
+            Kind::Internal => ErrorKind::Unexpected,
+            _ => ErrorKind::Invalid,
+        };
+        Self::new(kind, error.message)
+    }
+}
+
 impl From<larder_base::NameError> for ServiceError {
     fn from(error: larder_base::NameError) -> Self {
         Self::bad(error.to_string())

@@ -10,7 +10,7 @@ use larder_base::{ByteSize, ProjectName, VolumeName};
 use larder_catalog::Cause;
 use larder_catalog::documents::{Snapshot, Volume, VolumeState};
 use larder_storage_driver::{
-    Config, Content, ErrorKind, KeyScope, Place, StorageError, VolumeId, VolumeKind, VolumeSpec, check_config,
+    Config, Content, KeyScope, Place, StorageError, VolumeId, VolumeKind, VolumeSpec, check_config,
 };
 use larder_storage_pool::{EmptyFill, Fill, Intent};
 use std::cell::Cell;
@@ -59,9 +59,8 @@ impl Service {
                     Ok(())
                 }
                 Err(error) => {
-                    let told = StorageError::new(ErrorKind::Invalid, error.message.clone());
-                    refusal.set(Some(error));
-                    Err(told)
+                    refusal.set(Some(error.clone()));
+                    Err(error.into())
                 }
             };
         if let Err(error) = self.with_cx(task, |cx| pool.pool.create_agreed(cx, &spec, &EmptyFill, &agree)) {

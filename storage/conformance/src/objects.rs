@@ -1,6 +1,8 @@
 //! What a technology with an object store must do under [`Pool`]: behaviour trials, and stories with a fault at every changing
 //! step. Its buckets have no staging, so the caller around the pool plays the catalog's part here.
 
+mod transfers;
+
 use crate::share::{self, Share};
 use crate::{Outcome, chain, ensure};
 use larder_base::host::{Fault, FaultHost, FaultMode, Host, SystemHost};
@@ -14,6 +16,7 @@ use libtest_mimic::{Failed, Trial};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use transfers::{a_key_that_may_only_read_reads_alone, object, objects_come_back_as_they_were_put};
 use uuid::Uuid;
 
 /// An object store on this machine.
@@ -56,6 +59,7 @@ type Story =
 const STORIES: &[Story] = &[
     ("create_a_bucket", |_| Ok(()), |world, cx| world.create(cx, &bucket(1), access(2))),
     ("change_keys_and_size", with_a_bucket, |world, cx| world.change(cx, &bucket(1), changed())),
+    ("create_a_filled_bucket", |_| Ok(()), |world, cx| world.fill(cx, &bucket(1), access(2))),
     ("destroy_a_bucket", with_a_bucket, |world, cx| world.destroy(cx, &bucket(1))),
 ];
 
@@ -68,6 +72,8 @@ const BEHAVIOURS: &[Behaviour] = &[
     ("a_taken_access_key_is_refused_and_nothing_is_left", a_taken_access_key_is_refused_and_nothing_is_left),
     ("a_taken_name_is_refused_and_the_first_stays", a_taken_name_is_refused_and_the_first_stays),
     ("an_access_key_goes_from_key_to_key", an_access_key_goes_from_key_to_key),
+    ("objects_come_back_as_they_were_put", objects_come_back_as_they_were_put),
+    ("a_key_that_may_only_read_reads_alone", a_key_that_may_only_read_reads_alone),
 ];
 
 /// All trials of one object store, named `lab::trial`.
@@ -160,16 +166,36 @@ impl<'a> World<'a> {
         access: ObjectAccess,
     ) -> Result<(), StorageError> {
         self.record(bucket, Recorded::Creating);
-        match self.pool.create_bucket(cx, bucket, &access) {
+        let made = self.pool.create_bucket(cx, bucket, &access);
+        self.is_made(bucket, access, made)
+    }
+
+    /// The same of a bucket that is made with objects in it.
+    fn fill(&mut self, cx: &Cx<'_>, bucket: &ObjectBucket, access: ObjectAccess) -> Result<(), StorageError> {
+        let folder = tempfile::tempdir()?;
+        let objects = [object(folder.path(), "a/")?, object(folder.path(), "../up")?];
+        let filler = ObjectKey { name: "/filler".to_owned(), ..key("filler", true, 1) };
+        self.record(bucket, Recorded::Creating);
+        let made = self.pool.create_filled_bucket(cx, bucket, &access, &filler, |cx, store| {
+            objects.iter().try_for_each(|one| {
+                store.write_objects(cx, &bucket.volume, &filler, std::slice::from_ref(one))
+            })
+        });
+        self.is_made(bucket, access, made)
+    }
+
+    fn is_made(
+        &mut self,
+        bucket: &ObjectBucket,
+        access: ObjectAccess,
+        made: Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        match &made {
             Ok(()) => self.record(bucket, Recorded::Agreed(access)),
-            Err(error) => {
-                if error.undo_failures().is_empty() {
-                    self.catalog.remove(&bucket.mark);
-                }
-                return Err(error);
-            }
+            Err(error) if error.undo_failures().is_empty() => drop(self.catalog.remove(&bucket.mark)),
+            Err(_) => {}
         }
-        Ok(())
+        made
     }
 
     fn change(&mut self, cx: &Cx<'_>, bucket: &ObjectBucket, new: ObjectAccess) -> Result<(), StorageError> {

@@ -20,7 +20,7 @@ pub use config::{Config, ConfigKey, KeyScope, KeyType, check_config, is_true};
 pub use cx::Cx;
 pub use driver::{Attached, Driver, Mode, PoolUsage, VolumeUsage};
 pub use error::{ErrorKind, Need, Result, StorageError};
-pub use objects::{ObjectAccess, ObjectBucket, ObjectKey, ObjectStore};
+pub use objects::{NewObject, ObjectAccess, ObjectBucket, ObjectFacts, ObjectKey, ObjectStore, StoredObject};
 pub use place::{Area, Place};
 pub use stream::{Stream, StreamEnd, piped};
 pub use volume::{Content, DEFAULT_BLOCK_SIZE, VolumeId, VolumeKind, VolumeSpec};

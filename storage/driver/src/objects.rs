@@ -3,12 +3,15 @@
 use crate::{Cx, Result, VolumeId};
 use larder_base::ByteSize;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
 use uuid::Uuid;
 
 /// A technology's own object store: radosgw. A facet of a [`Driver`](crate::Driver), for pools that hold such buckets and
 /// nothing else; [`Driver::list`](crate::Driver::list) and [`Driver::usage`](crate::Driver::usage) tell of the buckets as of
-/// live volumes.
+/// live volumes. Objects are listed, read and written as whoever has one of the bucket's keys does.
 ///
 /// As with volumes **every verb is safe to repeat**, and one that fails may have acted in part. The pool above undoes; what a
 /// crash interrupts is finished from what the catalog says of the bucket.
@@ -31,6 +34,77 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
 
     /// Destroys a bucket with its objects and keys. Ok when absent. Touches nothing that was made under another mark.
     fn destroy(&self, cx: &Cx<'_>, bucket: &ObjectBucket) -> Result<()>;
+
+    /// How large an object may be that is written.
+    fn largest_object(&self) -> ByteSize;
+
+    /// The keys of a bucket's current objects that come after `after` in the store's order: some thousand at most, none at the
+    /// end.
+    fn list_objects(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &VolumeId,
+        key: &ObjectKey,
+        after: &str,
+    ) -> Result<Vec<String>>;
+
+    /// Reads objects, one after the other, as streams. Each is whole; what is gone meanwhile is left out.
+    fn read_objects(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &VolumeId,
+        key: &ObjectKey,
+        names: &[String],
+        take: &mut dyn FnMut(&StoredObject, &mut dyn Read) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Writes objects, each in place of what has its key. Fails with `Invalid` when one is described in a way that the store does
+    /// not know.
+    fn write_objects(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &VolumeId,
+        key: &ObjectKey,
+        objects: &[NewObject],
+    ) -> Result<()>;
+}
+
+/// What is known of an object beside its bytes, as backups keep it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ObjectFacts {
+    /// Headers that are sent back with it, by their names in lower case: `content-type`, `cache-control` and their like.
+    pub headers: BTreeMap<String, String>,
+    /// The user's metadata, names without their prefix.
+    pub metadata: BTreeMap<String, String>,
+    /// Its tags.
+    pub tags: Vec<(String, String)>,
+    /// The storage class it was put into, if it is not the usual one.
+    pub storage_class: Option<String>,
+}
+
+/// An object as a store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Its key.
+    pub key: String,
+    /// How many bytes it has.
+    pub size: u64,
+    /// When it was put, in seconds of the Unix epoch; 0 when nobody knows.
+    pub modified: u64,
+    /// What else is known.
+    pub facts: ObjectFacts,
+}
+
+/// An object that is to be put into a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewObject {
+    /// Its key.
+    pub key: String,
+    /// The file with its bytes.
+    pub file: PathBuf,
+    /// What else is known.
+    pub facts: ObjectFacts,
 }
 
 /// A bucket in an object store.

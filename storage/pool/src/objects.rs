@@ -5,7 +5,7 @@ use crate::Pool;
 use crate::locks::LockMode;
 use crate::undo::scope;
 use larder_storage_driver::{
-    Cx, ErrorKind, Need, ObjectAccess, ObjectBucket, ObjectStore, Result, StorageError,
+    Cx, ErrorKind, Need, ObjectAccess, ObjectBucket, ObjectKey, ObjectStore, Result, StorageError,
 };
 
 impl Pool {
@@ -32,6 +32,34 @@ impl Pool {
             store.create(cx, bucket, access)
         });
         made.map_err(|error| error.while_doing(format!("creating the {}", bucket.volume)))
+    }
+
+    /// Makes a bucket with what `fill` puts into it, whole or not at all. Until it is full nobody gets in but `filler`, an admin's
+    /// key that goes then; that the others are free is found out before. The caller has written down that it is being made.
+    pub fn create_filled_bucket(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &ObjectBucket,
+        access: &ObjectAccess,
+        filler: &ObjectKey,
+        fill: impl FnOnce(&Cx<'_>, &dyn ObjectStore) -> Result<()>,
+    ) -> Result<()> {
+        let store = self.store()?;
+        store.check(&bucket.volume)?;
+        let _lock = self.lock(cx, &bucket.volume, LockMode::Exclusive)?;
+        let alone = ObjectAccess { size: None, keys: vec![filler.clone()] };
+        let mut all = access.clone();
+        all.keys.insert(0, filler.clone());
+        let made = scope(cx, |undo| {
+            undo.push("destroy the bucket", |cx| twice(|| store.destroy(cx, bucket)));
+            cx.checkpoint()?;
+            store.create(cx, bucket, &all)?;
+            store.change(cx, bucket, &alone)?;
+            fill(cx, store)?;
+            cx.checkpoint()?;
+            store.change(cx, bucket, access)
+        });
+        made.map_err(|error| error.while_doing(format!("filling the {}", bucket.volume)))
     }
 
     /// Gives a bucket other keys or another size: all of `new`, or `old` as before. The caller has written down that it is being

@@ -1,8 +1,8 @@
 //! One kept connection: a request out, a reply in, nothing kept of it but what is asked for.
 
 use crate::Failure;
-use crate::signing::{signature, signing_key, sorted_query};
 use jiff::Timestamp;
+use larder_base::signature::{date as date_of, signature, signing_key, sorted_query};
 use serde::Deserialize;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,8 +10,6 @@ use std::time::Duration;
 
 /// Long enough for a server that syncs.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The hash of what isn't hashed.
-pub(crate) const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 /// Access key and secret.
 #[derive(Debug, Clone, Deserialize)]
@@ -173,7 +171,7 @@ impl Connection {
 
 impl Signer {
     fn headers(&mut self, method: &str, target: &str, host: &str, hash: &str) -> String {
-        let date = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let date = date_of(Timestamp::now());
         if self.day != date[..8] {
             date[..8].clone_into(&mut self.day);
             self.key = signing_key(&self.secret, &self.day);

@@ -9,9 +9,9 @@
 #![expect(clippy::print_stdout, reason = "it answers there")]
 
 mod connection;
-mod signing;
 
-use connection::{Connection, Pair, UNSIGNED};
+use connection::{Connection, Pair};
+use larder_base::signature::UNSIGNED_PAYLOAD;
 use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -171,7 +171,11 @@ impl Requests {
         share(self.connections, self.count, open, |connection, number, seen| {
             let target = self.target.replace("{n}", &(self.first + number).to_string());
             // Hashed for each request, as a client would.
-            let hash = if self.signs_body { hex::encode(Sha256::digest(&body)) } else { UNSIGNED.to_owned() };
+            let hash = if self.signs_body {
+                hex::encode(Sha256::digest(&body))
+            } else {
+                UNSIGNED_PAYLOAD.to_owned()
+            };
             let reply = connection.call(&self.method, &target, &body, &hash, self.keeps)?;
             if !(200..300).contains(&reply.status) {
                 return Err(format!("{} {target}: {}", self.method, reply.status).into());

@@ -5,14 +5,12 @@
 
 #[path = "../../examples/serve/folder.rs"]
 mod folder;
-#[path = "../../examples/load/signing.rs"]
-mod signing;
 
 use folder::{Configuration, Folder};
 use jiff::{SignedDuration, Timestamp};
+use larder_base::signature::{self, Request, signature, signature_of, signing_key, sorted_query};
 use larder_s3::{Endpoint, Options, Peer};
 use sha2::{Digest, Sha256};
-use signing::{signature, signature_of, signing_key, sorted_query};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -132,25 +130,16 @@ impl Call {
     }
 
     fn date(&self) -> String {
-        (Timestamp::now() + self.skew).strftime("%Y%m%dT%H%M%SZ").to_string()
+        signature::date(Timestamp::now() + self.skew)
     }
 
     /// Signs by header.
     pub(crate) fn sign(mut self, key: &str, secret: &str) -> Self {
-        let date = self.date();
         let payload = hex::encode(Sha256::digest(&self.body));
-        self.headers.insert("x-amz-date".to_owned(), date.clone());
+        self.headers.insert("x-amz-date".to_owned(), self.date());
         self.headers.entry("x-amz-content-sha256".to_owned()).or_insert(payload);
-        let names = self.headers.keys().cloned().collect::<Vec<_>>().join(";");
-        let lines: String = self.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
-        let payload = &self.headers["x-amz-content-sha256"];
-        let canonical =
-            format!("{}\n{path}\n{}\n{lines}\n{names}\n{payload}", self.method, sorted_query(query));
-        let signature = signature(&signing_key(secret, &date[..8]), &date, &canonical);
-        let scope = format!("{key}/{}/us-east-1/s3/aws4_request", &date[..8]);
-        let authorization =
-            format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={names}, Signature={signature}");
+        let request = Request { method: self.method, target: &self.target, headers: &self.headers };
+        let authorization = request.authorization(key, secret);
         self.headers.insert("authorization".to_owned(), authorization);
         self
     }

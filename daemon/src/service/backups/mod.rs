@@ -3,6 +3,7 @@
 
 mod bucket;
 mod disk;
+mod elsewhere;
 mod import;
 mod instance;
 mod instance_manifest;

@@ -5,8 +5,7 @@ use super::survey::{self, damaged};
 use crate::service::{Result, ServiceError};
 use larder_base::Cancel;
 use larder_storage_buckets::{Bucket, BucketError, Content, Entry, Put, Query, Record};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use larder_storage_driver::ObjectFacts;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -20,16 +19,6 @@ const RECORD: &str = "LARDER.object";
 /// How many keys are listed, and how many bytes read, at once.
 const PAGE: usize = 1000;
 const CHUNK: usize = 256 << 10;
-
-/// What of an object goes along with its bytes.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Known {
-    headers: BTreeMap<String, String>,
-    metadata: BTreeMap<String, String>,
-    tags: Vec<(String, String)>,
-    storage_class: Option<String>,
-}
 
 /// Writes the manifest and all current objects. Each object is whole; what comes or goes meanwhile may be in or not.
 pub(super) fn write(bucket: &Bucket, manifest: &Path, output: &File, cancel: &Cancel) -> Result<()> {
@@ -65,17 +54,30 @@ fn append(tar: &mut tar::Builder<&File>, bucket: &Bucket, key: &str) -> Result<(
             "the object {key:?} is encrypted with a key that its client keeps, so it can't be exported: copy a snapshot of the bucket instead"
         )));
     }
-    let known = serde_json::to_vec(&Known { headers, metadata, tags, storage_class })
+    let facts = ObjectFacts { headers, metadata, tags, storage_class };
+    let modified = u64::try_from(version.modified.as_second()).unwrap_or(0);
+    append_object(tar, key, &facts, (content.size(), modified), Bytes { content, at: 0 })
+}
+
+/// Appends one object: what is known of it, its size and time, and its bytes.
+pub(super) fn append_object(
+    tar: &mut tar::Builder<&File>,
+    key: &str,
+    facts: &ObjectFacts,
+    (size, modified): (u64, u64),
+    bytes: impl Read,
+) -> Result<()> {
+    let known = serde_json::to_vec(facts)
         .map_err(|error| ServiceError::internal(format!("an object can't be described: {error}")))?;
     let path = format!("{OBJECTS}{key}");
     tar.append_pax_extensions([("path", path.as_bytes()), (RECORD, known.as_slice())])?;
     let mut header = tar::Header::new_ustar();
     header.set_path(SHORT_NAME)?;
     header.set_mode(0o600);
-    header.set_size(content.size());
-    header.set_mtime(u64::try_from(version.modified.as_second()).unwrap_or(0));
+    header.set_size(size);
+    header.set_mtime(modified);
     header.set_cksum();
-    Ok(tar.append(&header, Bytes { content, at: 0 })?)
+    Ok(tar.append(&header, bytes)?)
 }
 
 /// An object's bytes as a stream.
@@ -98,30 +100,41 @@ impl Read for Bytes {
 
 /// Puts all objects of a backup into a bucket, where they belong to `owner`.
 pub(super) fn read(bucket: &Bucket, file: &Path, owner: &str, cancel: &Cancel) -> Result<()> {
+    for_each(file, cancel, |key, facts, size, bytes| {
+        let mut incoming = bucket.receive(size)?;
+        pass_on(bytes, |part| Ok(incoming.write(part)?))?;
+        let ObjectFacts { headers, metadata, tags, storage_class } = facts;
+        let owner = owner.to_owned();
+        let record = Record { owner, headers, metadata, tags, storage_class, ..Record::default() };
+        bucket.put(incoming.finish(), Put { key, record, ..Put::default() })?;
+        Ok(())
+    })
+}
+
+/// Passes the bytes of an object on, part by part.
+pub(super) fn pass_on(bytes: &mut dyn Read, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match bytes.read(&mut buffer).map_err(|error| damaged(&error))? {
+            0 => return Ok(()),
+            count => write(&buffer[..count])?,
+        }
+    }
+}
+
+/// Gives all objects of a backup: key, what is known, size and bytes.
+pub(super) fn for_each(
+    file: &Path,
+    cancel: &Cancel,
+    mut take: impl FnMut(String, ObjectFacts, u64, &mut dyn Read) -> Result<()>,
+) -> Result<()> {
     let mut tar = tar::Archive::new(survey::open(file, cancel)?);
     for entry in tar.entries().map_err(|error| damaged(&error))? {
         let mut entry = entry.map_err(|error| damaged(&error))?;
         let path = entry.path_bytes().into_owned();
         let Some(key) = key_of(&path)?.filter(|_| entry.header().entry_type().is_file()) else { continue };
-        let known = known(&mut entry)?;
-        let mut incoming = bucket.receive(entry.size())?;
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            let count = entry.read(&mut buffer).map_err(|error| damaged(&error))?;
-            if count == 0 {
-                break;
-            }
-            incoming.write(&buffer[..count])?;
-        }
-        let record = Record {
-            owner: owner.to_owned(),
-            headers: known.headers,
-            metadata: known.metadata,
-            tags: known.tags,
-            storage_class: known.storage_class,
-            ..Record::default()
-        };
-        bucket.put(incoming.finish(), Put { key, record, ..Put::default() })?;
+        let (facts, size) = (known(&mut entry)?, entry.size());
+        take(key, facts, size, &mut entry)?;
     }
     Ok(())
 }
@@ -142,9 +155,9 @@ fn key_of(path: &[u8]) -> Result<Option<String>> {
     }
 }
 
-fn known(entry: &mut tar::Entry<'_, impl Read>) -> Result<Known> {
+fn known(entry: &mut tar::Entry<'_, impl Read>) -> Result<ObjectFacts> {
     let Some(records) = entry.pax_extensions().map_err(|error| damaged(&error))? else {
-        return Ok(Known::default());
+        return Ok(ObjectFacts::default());
     };
     for record in records {
         let record = record.map_err(|error| damaged(&error))?;
@@ -153,7 +166,7 @@ fn known(entry: &mut tar::Entry<'_, impl Read>) -> Result<Known> {
                 .map_err(|error| ServiceError::bad(format!("the backup's {RECORD} can't be read: {error}")));
         }
     }
-    Ok(Known::default())
+    Ok(ObjectFacts::default())
 }
 
 #[cfg(test)]

@@ -68,6 +68,8 @@ pub(super) struct Survey {
     pub(super) members: u64,
     /// Bytes of the files below the folders that are wanted.
     pub(super) file_bytes: u64,
+    /// Bytes of the largest object that is wanted.
+    pub(super) largest_object: u64,
     /// The disks that are wanted and there, with their sizes.
     pub(super) disks: BTreeMap<String, u64>,
 }
@@ -157,6 +159,7 @@ impl Look<'_> {
             return Err(ServiceError::bad("the backup has an object that is no plain file"));
         }
         self.found.members += 1;
+        self.found.largest_object = self.found.largest_object.max(size);
         self.found.file_bytes = self.found.file_bytes.saturating_add(size);
         self.fits()
     }

@@ -4,16 +4,29 @@
 //! that is being created or deleted, a bucket that is being changed. What a failure or a crash leaves unfinished is found by
 //! that: a creation is taken back, a deletion goes on, and a bucket that was being changed is made what the catalog says.
 
-use super::{KeyPair, Planned, quota_of};
+use super::{KeyPair, NewBucket, Planned, quota_of};
 use crate::service::crash::{Point, point};
 use crate::service::pools::OpenPool;
 use crate::service::store::{VolumeRecord, cause_of, storage_id};
 use crate::service::volumes::{VolumeChange, action};
-use crate::service::{Kind, Requestor, Result, Service, Task};
+use crate::service::{Kind, Requestor, Result, Service, ServiceError, Task};
 use larder_base::{ByteSize, PoolName};
-use larder_catalog::documents::{Agreement, Pool as PoolDocument, Volume, VolumeState};
-use larder_storage_driver::{Driver, ErrorKind, ObjectAccess, ObjectBucket, Place, StorageError};
+use larder_catalog::documents::{Agreement, BucketRole, Pool as PoolDocument, Volume, VolumeState};
+use larder_storage_driver::{
+    Cx, Driver, ErrorKind, ObjectAccess, ObjectBucket, ObjectKey, ObjectStore, Place, StorageError, VolumeId,
+};
 use larder_storage_pool::Pool;
+
+/// The key that a bucket is filled with; no key of a bucket can be called so.
+const FILLER: &str = "/filler";
+
+/// A bucket's objects, for whoever has the key.
+#[derive(Debug)]
+pub(in crate::service) struct Opened<'a> {
+    pub(in crate::service) store: &'a dyn ObjectStore,
+    pub(in crate::service) bucket: VolumeId,
+    pub(in crate::service) key: ObjectKey,
+}
 
 /// Where the buckets of a pool are that are not kept here.
 #[derive(Debug)]
@@ -54,6 +67,22 @@ impl Service {
         access_of(volume, &keys)
     }
 
+    /// A bucket as whoever has one of its keys reaches it.
+    pub(in crate::service) fn opened_elsewhere<'a>(
+        &self,
+        pool: &'a OpenPool,
+        record: &VolumeRecord,
+    ) -> Result<Option<Opened<'a>>> {
+        let Some(store) = pool.pool.objects() else { return Ok(None) };
+        let keys = self.recorded_access(&record.volume)?.keys;
+        let key = keys.iter().find(|key| key.may_write).or(keys.first());
+        let key = key.ok_or_else(|| {
+            let name = &record.volume.name;
+            ServiceError::bad(format!("the bucket {name} has no key to read it with: make one first"))
+        })?;
+        Ok(Some(Opened { store, bucket: record.storage_id()?, key: key.clone() }))
+    }
+
     /// Bytes in a bucket; none in one that its users removed.
     pub(super) fn used_elsewhere_of(
         &self,
@@ -76,11 +105,43 @@ impl Service {
         pool: &OpenPool,
         planned: &Planned,
     ) -> Result<()> {
+        self.make_elsewhere(task, pool, planned, |cx, bucket, access| {
+            pool.pool.create_bucket(cx, bucket, access)
+        })
+    }
+
+    /// Makes a bucket whose objects `fill` puts in, with a key that nobody else ever has. All or nothing. `keys` are the bucket's
+    /// keys; without one it gets an admin key.
+    pub(in crate::service) fn create_filled_bucket_elsewhere(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        new: NewBucket,
+        keys: &[KeyPair],
+        fill: impl FnOnce(&Cx<'_>, &Opened<'_>) -> larder_storage_driver::Result<()>,
+    ) -> Result<()> {
+        let planned = self.plan_bucket(pool, new, keys)?;
+        let filler = KeyPair { name: FILLER.to_owned(), role: BucketRole::Admin, ..KeyPair::random()? };
+        let key = filler.object_key();
+        self.make_elsewhere(task, pool, &planned, |cx, bucket, access| {
+            pool.pool.create_filled_bucket(cx, bucket, access, &key, |cx, store| {
+                fill(cx, &Opened { store, bucket: bucket.volume.clone(), key: key.clone() })
+            })
+        })
+    }
+
+    fn make_elsewhere(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        planned: &Planned,
+        work: impl FnOnce(&Cx<'_>, &ObjectBucket, &ObjectAccess) -> larder_storage_driver::Result<()>,
+    ) -> Result<()> {
         let volume = &planned.volume;
         let access = access_of(volume, &planned.keys)?;
         let bucket = ObjectBucket { volume: planned.spec.id.clone(), mark: volume.id.as_uuid() };
         self.begin_bucket(pool, planned)?;
-        match self.with_cx(task, |cx| pool.pool.create_bucket(cx, &bucket, &access)) {
+        match self.with_cx(task, |cx| work(cx, &bucket, &access)) {
             Ok(()) => self.is_made(task, pool, volume, &[]),
             Err(error) => {
                 self.unless_left_behind(volume, &error, || self.store.forget_volume(volume.id))?;

@@ -8,6 +8,7 @@ mod open;
 mod pair;
 
 pub use elsewhere::Elsewhere;
+pub(super) use elsewhere::Opened;
 pub use keys::{BucketKeyChange, NewBucketKey};
 use open::Closed;
 pub(super) use open::OpenBuckets;
@@ -102,6 +103,16 @@ pub fn bucket_name(text: &str) -> Result<VolumeName> {
 /// How much a bucket may hold: its `size`, where 0 means as much as there is.
 pub(super) fn quota_of(config: &Config) -> Result<Option<ByteSize>> {
     Ok(size_of(config)?.filter(|size| size.as_bytes() > 0))
+}
+
+/// What a bucket's keys and values come to with those of its pool for what nobody said.
+pub(super) fn with_defaults(pool: &OpenPool, mut config: Config) -> Config {
+    for (key, value) in &pool.document.config {
+        if let Some(bare) = key.strip_prefix("volume.").filter(|bare| is_for_buckets(bare)) {
+            config.entry(bare.to_owned()).or_insert_with(|| value.clone());
+        }
+    }
+    config
 }
 
 /// How large the volume of a bucket of this size is.
@@ -214,11 +225,7 @@ impl Service {
         let mut config = new.config;
         config.retain(|_, value| !value.is_empty());
         check_bucket_config(pool, &config)?;
-        for (key, value) in &pool.document.config {
-            if let Some(bare) = key.strip_prefix("volume.").filter(|bare| is_for_buckets(bare)) {
-                config.entry(bare.to_owned()).or_insert_with(|| value.clone());
-            }
-        }
+        let config = with_defaults(pool, config);
         let id = VolumeId {
             kind: VolumeKind::Bucket,
             content: Content::Filesystem,
@@ -353,8 +360,8 @@ pub fn must_serve_here(pool: &OpenPool) -> Result<()> {
     match pool.pool.objects() {
         None => Ok(()),
         Some(_) => Err(ServiceError::bad(format!(
-            "the buckets of the storage pool {} are kept elsewhere: they have no snapshots, backups or copies here, use an S3 \
-             client at their s3_url",
+            "the buckets of the storage pool {} are kept elsewhere: they have no snapshots or copies here, use an S3 client \
+             at their s3_url, or a backup",
             pool.document.name
         ))),
     }

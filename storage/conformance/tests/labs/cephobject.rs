@@ -122,7 +122,13 @@ impl ObjectLab for GatewayLab {
             let (keys, subusers) = (sorted(&info["keys"]), sorted(&info["subusers"]));
             let (quota, enabled) = (&info["bucket_quota"]["max_size"], &info["bucket_quota"]["enabled"]);
             let rest = (&info["suspended"], &info["max_buckets"]);
-            format!("{user}: {keys} {subusers} {quota} {enabled} {rest:?} {buckets:?}")
+            let held =
+                buckets.iter().map(|bucket| self.admin(&["bucket", "list", &format!("--bucket={bucket}")]));
+            let name = |object: &Value| object["name"].as_str().map(str::to_owned);
+            let held: Vec<_> = held
+                .flat_map(|list| list.as_array().into_iter().flatten().filter_map(name).collect::<Vec<_>>())
+                .collect();
+            format!("{user}: {keys} {subusers} {quota} {enabled} {rest:?} {buckets:?} {held:?}")
                 .replace(&identity, "pool")
         };
         users.map(describe).collect()

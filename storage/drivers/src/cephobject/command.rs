@@ -1,30 +1,22 @@
-//! Command lines as data: `radosgw-admin(8)`, and `curl(1)` for the one thing it can't do, which is to make a bucket.
-//!
-//! Secrets are never arguments, which every user of the machine can read: `radosgw-admin` gets them in its environment, curl on
-//! its standard input.
+//! Command lines of `radosgw-admin(8)` as data. Secrets are never arguments, which every user of the machine can read, but go
+//! through the environment.
 
 use super::keys::Settings;
 use crate::cluster::{PATIENCE, asked_of};
-use larder_base::host::{Cmd, Input, Tool};
+use larder_base::host::{Cmd, Tool};
 use larder_storage_driver::ObjectKey;
 use std::time::Duration;
 
 pub(crate) const RADOSGW_ADMIN: Tool = Tool { name: "radosgw-admin", package: "radosgw" };
-pub(crate) const CURL: Tool = Tool { name: "curl", package: "curl" };
 /// How long a start, for which others wait, may be held up by a cluster that does not answer.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// What looks at, or changes, a user.
-const QUICK: Duration = Duration::from_secs(90);
+pub(super) const QUICK: Duration = Duration::from_secs(90);
 /// What touches every object of a bucket.
-const LONG: Duration = Duration::from_secs(24 * 3600);
-/// How long the gateway may take to make a bucket, and to give a sign of life (seconds).
-const MAKING_LIMIT: u32 = 60;
-const KNOCKING_LIMIT: u32 = 10;
+pub(super) const LONG: Duration = Duration::from_secs(24 * 3600);
 /// So many buckets may a user make: one before its bucket is there, none after.
 const ONE_BUCKET: &str = "--max-buckets=1";
 const NO_MORE_BUCKETS: &str = "--max-buckets=-1";
-/// Refuses every setting of the person who started the daemon.
-const NO_CONFIGURATION: &str = "-q";
 
 impl Settings {
     fn asked(&self, cmd: Cmd, words: &[&str]) -> Cmd {
@@ -138,53 +130,10 @@ impl Settings {
         let cmd = self.changes(&["bucket", "rm", "--purge-objects"], user);
         cmd.arg(format!("--bucket={name}")).limit(LONG)
     }
-
-    /// Where a bucket is at the gateway.
-    pub(super) fn bucket_url(&self, name: &str) -> String {
-        format!("{}/{}{name}", self.endpoint, self.prefix)
-    }
-
-    fn curl(&self, cmd: Cmd, mut lines: Vec<String>, seconds: u32) -> Cmd {
-        lines.push(format!("max-time = {seconds}"));
-        lines.push("proto = \"=http,https\"\nsilent\nshow-error\nwrite-out = \"\\n%{http_code}\"".to_owned());
-        lines.extend(
-            self.certificate.as_ref().map(|file| format!("cacert = {}", quoted(&file.display().to_string()))),
-        );
-        cmd.args([NO_CONFIGURATION, "--config", "-"])
-            .input(Input::Bytes(lines.join("\n").into_bytes()))
-            .limit(QUICK)
-    }
-
-    /// Asks the gateway for a sign of life, without being anybody.
-    pub(super) fn knock(&self) -> Cmd {
-        self.curl(
-            Cmd::reads(CURL),
-            vec![format!("url = {}", quoted(&format!("{}/", self.endpoint)))],
-            KNOCKING_LIMIT,
-        )
-    }
-
-    /// Makes a bucket, as its user.
-    pub(super) fn make_bucket(&self, name: &str, key: &ObjectKey) -> Cmd {
-        let lines = vec![
-            format!("url = {}", quoted(&self.bucket_url(name))),
-            "request = \"PUT\"".to_owned(),
-            format!("user = {}", quoted(&format!("{}:{}", key.access_key, key.secret_key))),
-            "aws-sigv4 = \"aws:amz:us-east-1:s3\"".to_owned(),
-            // radosgw wants it signed, and this version of curl leaves it out.
-            "header = \"x-amz-content-sha256: UNSIGNED-PAYLOAD\"".to_owned(),
-        ];
-        self.curl(Cmd::changes(CURL), lines, MAKING_LIMIT)
-    }
 }
 
 fn permission(key: &ObjectKey) -> String {
     format!("--access={}", if key.may_write { "full" } else { "read" })
-}
-
-/// A value in curl's configuration.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]
@@ -210,11 +159,7 @@ mod tests {
             secret_key: secret.to_owned(),
         };
         let settings = settings();
-        for cmd in [
-            settings.create_subuser("u", "u:k", &key),
-            settings.set_key("u", "u:k", &key),
-            settings.make_bucket("b", &key),
-        ] {
+        for cmd in [settings.create_subuser("u", "u:k", &key), settings.set_key("u", "u:k", &key)] {
             assert!(!cmd.to_string().contains("secret\""), "{cmd}");
         }
         assert_eq!(
@@ -222,8 +167,5 @@ mod tests {
             "radosgw-admin --cluster ceph --id admin subuser create --subuser u:k --uid=u --key-type=s3 --access=full \
              --access-key=ACCESS"
         );
-        assert_eq!(settings.make_bucket("b", &key).to_string(), "curl -q --config -");
-        assert_eq!(settings.bucket_url("b"), "https://gate:8443/rgw/l-b");
-        assert_eq!(quoted(secret), "\"secret\\\"\\\\x\"");
     }
 }

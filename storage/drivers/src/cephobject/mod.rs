@@ -2,16 +2,19 @@
 //!
 //! Everything that asks the cluster or the gateway has a deadline.
 
+mod answer;
 mod command;
 mod keys;
 mod names;
 mod parse;
+mod request;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use crate::PoolSetup;
-pub(crate) use command::{CURL, RADOSGW_ADMIN};
+pub(crate) use command::RADOSGW_ADMIN;
 use keys::{CONFIG_KEYS, Settings};
 use larder_base::ByteSize;
 use larder_storage_driver::{
@@ -20,6 +23,7 @@ use larder_storage_driver::{
 };
 use parking_lot::RwLock;
 use parse::{read_names, read_stats};
+pub(crate) use request::CURL;
 use std::sync::Arc;
 use store::{ask_gateway, run, run_if_there};
 

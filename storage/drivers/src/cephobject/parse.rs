@@ -192,3 +192,8 @@ pub(super) fn is_out_of_reach(error: &HostError) -> bool {
         _ => false,
     }
 }
+
+/// Whether curl was told this status.
+pub(super) fn is_status(error: &HostError, status: &str) -> bool {
+    matches!(error, HostError::Failed { code: Some(22), stderr, .. } if stderr.ends_with(&format!("error: {status}")))
+}

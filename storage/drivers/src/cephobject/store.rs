@@ -2,15 +2,19 @@
 
 use super::keys::Settings;
 use super::parse::{Key, Made, Refusal, User, is_out_of_reach, read_made, read_names, read_user, refusal};
-use super::{CephObject, names};
+use super::{CephObject, names, transfer};
 use larder_base::ByteSize;
-use larder_base::host::Cmd;
+use larder_base::host::{Cmd, HostError};
 use larder_storage_driver::{
-    Cx, ErrorKind, ObjectAccess, ObjectBucket, ObjectKey, ObjectStore, Result, StorageError, VolumeId,
+    Cx, ErrorKind, NewObject, ObjectAccess, ObjectBucket, ObjectKey, ObjectStore, Result, StorageError,
+    StoredObject, VolumeId,
 };
+use std::io::Read;
 
 /// How long a bucket's name may be at the gateway, the prefix included.
 const LONGEST_NAME: usize = 63;
+/// How large an object may be that is put at once.
+const LARGEST_OBJECT: ByteSize = ByteSize::from_bytes(5 << 30);
 
 /// Runs a command of `radosgw-admin`; gives its standard output, or why it refused.
 pub(super) fn run(cx: &Cx<'_>, cmd: &Cmd) -> Result<Result<String, Refusal>> {
@@ -58,13 +62,22 @@ fn unexpected(refusal: Refusal) -> StorageError {
 
 /// Runs curl; gives what it printed.
 pub(super) fn ask_gateway(cx: &Cx<'_>, settings: &Settings, cmd: &Cmd) -> Result<String> {
-    cx.host().run(cmd, cx.cancel()).map(|output| output.stdout).map_err(|error| {
-        if !is_out_of_reach(&error) {
-            return error.into();
+    match cx.host().run(cmd, cx.cancel()) {
+        Ok(output) if output.truncated => {
+            Err(StorageError::new(ErrorKind::Unexpected, "the answer of the object gateway is too long"))
         }
-        let message = format!("the object gateway {} does not answer", settings.endpoint);
-        StorageError::new(ErrorKind::Unavailable, message).because(error)
-    })
+        Ok(output) => Ok(output.stdout),
+        Err(error) => Err(out_of_reach(settings, error)),
+    }
+}
+
+/// Why curl failed, told as what it is for the pool.
+pub(super) fn out_of_reach(settings: &Settings, error: HostError) -> StorageError {
+    if !is_out_of_reach(&error) {
+        return error.into();
+    }
+    let message = format!("the object gateway {} does not answer", settings.endpoint);
+    StorageError::new(ErrorKind::Unavailable, message).because(error)
 }
 
 fn user_of(cx: &Cx<'_>, settings: &Settings, user: &str) -> Result<Option<User>> {
@@ -208,5 +221,40 @@ impl ObjectStore for CephObject {
             run_if_there(cx, &settings.remove_bucket(&name, &bucket))?;
         }
         run_if_there(cx, &settings.remove_user(&name)).map(drop)
+    }
+
+    fn largest_object(&self) -> ByteSize {
+        LARGEST_OBJECT
+    }
+
+    fn list_objects(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &VolumeId,
+        key: &ObjectKey,
+        after: &str,
+    ) -> Result<Vec<String>> {
+        transfer::list(cx, &self.settings(), bucket.name.as_str(), key, after)
+    }
+
+    fn read_objects(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &VolumeId,
+        key: &ObjectKey,
+        names: &[String],
+        take: &mut dyn FnMut(&StoredObject, &mut dyn Read) -> Result<()>,
+    ) -> Result<()> {
+        transfer::read(cx, &self.settings(), bucket.name.as_str(), key, names, take)
+    }
+
+    fn write_objects(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &VolumeId,
+        key: &ObjectKey,
+        objects: &[NewObject],
+    ) -> Result<()> {
+        transfer::write(cx, &self.settings(), bucket.name.as_str(), key, objects)
     }
 }

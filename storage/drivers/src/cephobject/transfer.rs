@@ -1,0 +1,161 @@
+//! Objects listed, read and written at the gateway.
+
+use super::answer::{Answers, read_list};
+use super::keys::Settings;
+use super::parse::{is_status, read_made};
+use super::request::STATUS_MARK;
+use super::store::{ask_gateway, out_of_reach};
+use larder_base::host::{Cmd, HostError};
+use larder_storage_driver::{Cx, ErrorKind, NewObject, ObjectKey, Result, StorageError, StoredObject};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// How much of an answer is read at once.
+const BUFFER: usize = 256 << 10;
+/// How much of what the gateway says of a failure is told.
+const TOLD: usize = 80;
+
+pub(super) fn list(
+    cx: &Cx<'_>,
+    settings: &Settings,
+    bucket: &str,
+    key: &ObjectKey,
+    after: &str,
+) -> Result<Vec<String>> {
+    let said = ask_gateway(cx, settings, &settings.list_objects(bucket, key, after))?;
+    let (body, status) = said.rsplit_once('\n').unwrap_or(("", said.as_str()));
+    match status {
+        "200" => read_list(body),
+        _ => Err(refused(&format!("to list the bucket {bucket}"), &said)),
+    }
+}
+
+/// One curl reads as many of the objects as are there; behind one that is gone another goes on, and so it does when the reading
+/// has taken so long that signatures are too old.
+pub(super) fn read(
+    cx: &Cx<'_>,
+    settings: &Settings,
+    bucket: &str,
+    key: &ObjectKey,
+    names: &[String],
+    take: &mut dyn FnMut(&StoredObject, &mut dyn Read) -> Result<()>,
+) -> Result<()> {
+    let mut rest = names;
+    while let Some(first) = rest.first() {
+        let cmd = settings.read_objects(bucket, key, rest.iter().map(String::as_str));
+        let (outcome, whole) = read_some(cx, cmd, rest, take)?;
+        let subject = rest.get(whole).unwrap_or(first);
+        match outcome {
+            Ok(()) if whole == rest.len() => return Ok(()),
+            Ok(()) => {
+                let message = format!("the answer of the object gateway ends within the object {subject:?}");
+                return Err(StorageError::new(ErrorKind::Unexpected, message));
+            }
+            Err(error) if is_status(&error, "404") && whole < rest.len() => rest = &rest[whole + 1..],
+            Err(error) if is_status(&error, "403") && whole > 0 => rest = &rest[whole..],
+            Err(error) => {
+                let error = out_of_reach(settings, error);
+                return Err(error.while_doing(format!("reading the object {subject:?}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How curl ended, and how many of the objects came out of it whole.
+fn read_some(
+    cx: &Cx<'_>,
+    cmd: Cmd,
+    names: &[String],
+    take: &mut dyn FnMut(&StoredObject, &mut dyn Read) -> Result<()>,
+) -> Result<(Result<(), HostError>, usize)> {
+    let (reader, writer) = io::pipe()?;
+    let cmd = cmd.output_to(Arc::new(File::from(OwnedFd::from(writer))));
+    std::thread::scope(|scope| {
+        // The pipe's other end goes with the command, so that the reader sees the end.
+        let curl = std::thread::Builder::new().name("curl".to_owned());
+        let curl = curl.spawn_scoped(scope, move || cx.host().run(&cmd, cx.cancel()).map(drop))?;
+        let (mut answers, mut whole) = (Answers::new(BufReader::with_capacity(BUFFER, reader)), 0);
+        let taken = names.iter().try_for_each(|name| match answers.next(name, take) {
+            Ok(Some(())) => {
+                whole += 1;
+                Ok(())
+            }
+            Ok(None) => Err(None),
+            Err(error) => Err(Some(error)),
+        });
+        // With it gone, curl that has more to say ends.
+        drop(answers);
+        let outcome = curl.join().unwrap_or(Err(HostError::Cancelled));
+        match (taken, outcome) {
+            // Whatever reading then said is only a consequence.
+            (_, Err(HostError::Cancelled)) => Ok((Err(HostError::Cancelled), whole)),
+            (Err(Some(error)), _) => Err(error),
+            (_, outcome) => Ok((outcome, whole)),
+        }
+    })
+}
+
+pub(super) fn write(
+    cx: &Cx<'_>,
+    settings: &Settings,
+    bucket: &str,
+    key: &ObjectKey,
+    objects: &[NewObject],
+) -> Result<()> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let said = ask_gateway(cx, settings, &settings.write_objects(bucket, key, objects)?)?;
+    let mut rest = said.as_str();
+    for object in objects {
+        let (body, status, after) = next_status(rest);
+        if status != "200" {
+            let what = format!("to take the object {:?}", object.key);
+            return Err(refused(&what, &format!("{body}\n{status}")));
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+/// What was said of one request, its status, and what was said of those after it.
+fn next_status(text: &str) -> (&str, &str, &str) {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some(status) = line.strip_prefix(STATUS_MARK) {
+            return (&text[..at], status.trim_end(), &text[at + line.len()..]);
+        }
+        at += line.len();
+    }
+    (text, "", "")
+}
+
+fn refused(what: &str, said: &str) -> StorageError {
+    let why = match read_made(said) {
+        super::parse::Made::Refused(why) => why,
+        other => format!("{other:?}"),
+    };
+    let why: String = why.chars().take(TOLD).collect();
+    let kind = if why.contains("QuotaExceeded") { ErrorKind::NoSpace } else { ErrorKind::Unexpected };
+    StorageError::new(kind, format!("the object gateway refused {what}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_read_one_after_the_other() {
+        let said = "\n=200\n<Error><Code>EntityTooLarge</Code></Error>\n=400\n";
+        let (body, status, rest) = next_status(said);
+        assert_eq!((body, status), ("\n", "200"));
+        let (body, status, rest) = next_status(rest);
+        assert_eq!((status, rest), ("400", ""));
+        let error = refused("to take it", &format!("{body}\n{status}"));
+        assert_eq!(error.to_string(), "the object gateway refused to take it: 400 EntityTooLarge");
+        assert_eq!(next_status(rest), ("", "", ""));
+    }
+}
