@@ -1,7 +1,7 @@
 # Thin: long work is in scripts/. `make help` lists what there is.
 # Every target honours CARGO_TARGET_DIR.
 
-.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers test-lab-daemon power-cut faults bench bench-s3 soak crash-s3 s3-tests fuzz clean
+.PHONY: help build test check fmt clippy docs deny demo lab test-lab test-lab-containers test-lab-daemon power-cut faults bench bench-drivers bench-s3 soak crash-s3 s3-tests fuzz clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -64,6 +64,15 @@ faults:
 bench:
 	cargo build --release --locked --bin larderd --bin larder
 	scripts/bench
+
+## bench-drivers measure drivers beside the real LXD and Incus (dir, btrfs) and beside the tools they use (btrfs; lvm, zfs, ceph in guests)
+bench-drivers:
+	scripts/install-packages bench-drivers
+	cargo build --release --locked --bin larderd
+	scripts/bench-drivers dir
+	scripts/bench-drivers btrfs
+	scripts/bench-bare btrfs
+	tests/lab/bench-drivers
 
 ## bench-s3 measure the S3 endpoint beside the protocol layer alone, nginx and plain synced files
 bench-s3:

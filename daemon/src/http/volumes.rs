@@ -155,28 +155,30 @@ struct Details {
 
 impl Details {
     fn of(service: &Service, pools: &[Pool], query: &Query) -> Result<Self> {
-        let by_id: HashMap<_, _> = pools.iter().map(|pool| (pool.id, pool)).collect();
         let mut snapshots = service.store().snapshots_by_volume()?;
         let mut backups = service.store().backups_by_volume()?;
-        let mut known = HashMap::new();
+        let mut records: HashMap<_, Vec<_>> = HashMap::new();
         for record in service.store().volumes()? {
-            let Some(pool) = by_id.get(&record.volume.pool) else { continue };
-            let own = snapshots.remove(&record.volume.id).unwrap_or_default();
-            let full = StorageVolumeFull {
-                volume: StorageVolume::default(),
-                snapshots: own
-                    .iter()
-                    .map(|snapshot| super::snapshots::wire(&record.volume, snapshot))
-                    .collect(),
-                backups: backups
-                    .remove(&record.volume.id)
-                    .unwrap_or_default()
-                    .iter()
-                    .map(super::backups::wire)
-                    .collect(),
-                state: usage_of(service, &query.task(), &pool.name, &record)?,
-            };
-            known.insert(url_of(&wire(&pool.name, &record.volume, Vec::new())), full);
+            records.entry(record.volume.pool).or_default().push(record);
+        }
+        let mut known = HashMap::new();
+        for pool in pools {
+            let Some(own) = records.remove(&pool.id) else { continue };
+            let states = usages_of(service, &query.task(), &pool.name, &own)?;
+            for (record, state) in own.iter().zip(states) {
+                let snapshots = snapshots.remove(&record.volume.id).unwrap_or_default();
+                let backups = backups.remove(&record.volume.id).unwrap_or_default();
+                let full = StorageVolumeFull {
+                    volume: StorageVolume::default(),
+                    snapshots: snapshots
+                        .iter()
+                        .map(|snapshot| super::snapshots::wire(&record.volume, snapshot))
+                        .collect(),
+                    backups: backups.iter().map(super::backups::wire).collect(),
+                    state,
+                };
+                known.insert(url_of(&wire(&pool.name, &record.volume, Vec::new())), full);
+            }
         }
         Ok(Self { known })
     }
@@ -198,6 +200,22 @@ fn usage_of(
     let id = record.storage_id()?;
     let usage = service.with_cx(task, |cx| open.pool.volume_usage(cx, &id)).ok();
     Ok(usage.map(|usage| state_of(&usage)))
+}
+
+/// The same of many volumes of a pool, which is asked once.
+fn usages_of(
+    service: &Service,
+    task: &Task,
+    pool: &str,
+    records: &[VolumeRecord],
+) -> Result<Vec<Option<StorageVolumeState>>> {
+    let ids = records.iter().map(VolumeRecord::storage_id).collect::<Result<Vec<_>>>()?;
+    let asked = match service.open_pool(pool) {
+        Ok(open) => service.with_cx(task, |cx| open.pool.volume_usages(cx, &ids)).ok(),
+        Err(_) => None,
+    };
+    let usages = asked.unwrap_or_else(|| vec![None; ids.len()]);
+    Ok(usages.iter().map(|usage| usage.as_ref().map(state_of)).collect())
 }
 
 fn state_of(usage: &larder_storage_driver::VolumeUsage) -> StorageVolumeState {

@@ -6,7 +6,7 @@ use larder_base::host::{FaultHost, SystemHost};
 use larder_base::{ByteSize, Cancel, KeptId, SnapshotName, Ticket};
 use larder_storage_driver::{
     Attached, CloneKind, Content, Cx, ErrorKind, Mode, Place, Restore, Result, Shrink, SnapshotKind,
-    StorageError, VolumeId, VolumeSpec,
+    StorageError, VolumeId, VolumeSpec, VolumeUsage,
 };
 use larder_storage_pool::{CopyPlan, CopySource, EmptyFill};
 use larder_storage_tree::manifest;
@@ -30,6 +30,7 @@ pub(crate) fn trials(lab: &dyn Lab) -> Vec<Behaviour> {
         ("a_taken_snapshot_name_keeps_the_first", a_taken_snapshot_name_keeps_the_first),
         ("restore_brings_the_past_back", restore_brings_the_past_back),
         ("what_is_missing_is_not_found", what_is_missing_is_not_found),
+        ("many_volumes_are_measured_as_each_is", many_volumes_are_measured_as_each_is),
         ("a_trashed_name_is_free_at_once", a_trashed_name_is_free_at_once),
         (
             "what_is_kept_comes_back_unless_its_name_was_taken",
@@ -271,6 +272,28 @@ fn what_is_missing_is_not_found(lab: &dyn Lab) -> Outcome {
     let copied = world.pool().copy_volume(&cx, source, &CopyPlan { spec: &target, snapshots: &[] });
     fails(copied, ErrorKind::NotFound, "copying")?;
     same(&world.leftovers()?, &Vec::new(), "what is left")
+}
+
+fn many_volumes_are_measured_as_each_is(lab: &dyn Lab) -> Outcome {
+    let world = World::fresh(lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let volumes = [
+        custom(Content::Filesystem, "v1")?,
+        custom(Content::Filesystem, "none")?,
+        custom(Content::Block, "v2")?,
+        machine("m1")?,
+    ];
+    for volume in volumes.iter().filter(|volume| volume.name.as_str() != "none") {
+        world.make(volume, "text")?;
+    }
+    // What is used may be counted with a delay.
+    let told =
+        |usage: Option<VolumeUsage>| usage.map(|usage| (usage.used_bytes.is_some(), usage.total_bytes));
+    let each: Vec<_> =
+        volumes.iter().map(|volume| told(world.pool().volume_usage(&cx, volume).ok())).collect();
+    ensure(each.iter().flatten().count() == 3, "what was measured alone")?;
+    let together = world.pool().volume_usages(&cx, &volumes)?.into_iter().map(told).collect();
+    same(&together, &each, "what was measured together")
 }
 
 fn a_trashed_name_is_free_at_once(lab: &dyn Lab) -> Outcome {

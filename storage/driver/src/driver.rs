@@ -109,6 +109,12 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Space of one volume.
     fn usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage>;
 
+    /// Space of many volumes, in their order; `None` for one that is not there or can't be measured now. A technology whose
+    /// tool must be asked asks it once, however many they are.
+    fn usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
+        Ok(places.iter().map(|at| self.usage(cx, at).ok()).collect())
+    }
+
     /// Makes a volume or snapshot usable on this machine. The pool counts; a driver is asked once.
     fn attach(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached>;
 

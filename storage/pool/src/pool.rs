@@ -135,6 +135,12 @@ impl Pool {
         self.driver.usage(cx, &Place::live(volume))
     }
 
+    /// Space of many volumes, in their order; `None` for one that is not there or can't be measured now.
+    pub fn volume_usages(&self, cx: &Cx<'_>, volumes: &[VolumeId]) -> Result<Vec<Option<VolumeUsage>>> {
+        let places: Vec<Place> = volumes.iter().map(Place::live).collect();
+        self.driver.usages(cx, &places)
+    }
+
     /// Makes a live volume usable on this machine; pair it with [`Pool::detach`]. Counted.
     pub fn attach(&self, cx: &Cx<'_>, volume: &VolumeId, mode: Mode) -> Result<Attached> {
         let _lock = self.lock(cx, volume, LockMode::Shared)?;

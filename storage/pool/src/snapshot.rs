@@ -88,13 +88,16 @@ impl Pool {
 /// of some milliseconds. What changes after a snapshot is then told from what was in it by its time alone, which is how a
 /// copy that is brought from one snapshot to the next finds what to copy.
 fn wait_for_another_time() {
-    use rustix::time::{ClockId, clock_gettime};
+    use rustix::time::{ClockId, clock_getres, clock_gettime};
     // Where a busy machine takes its time with the clock.
     const LIMIT: Duration = Duration::from_secs(2);
+    const LEAST: Duration = Duration::from_micros(50);
     let began = Instant::now();
     let now = || clock_gettime(ClockId::RealtimeCoarse);
     let before = now();
+    let next = before + clock_getres(ClockId::RealtimeCoarse);
     while now() == before && began.elapsed() < LIMIT {
-        std::thread::sleep(Duration::from_millis(1));
+        let left = Duration::try_from(next - clock_gettime(ClockId::Realtime)).unwrap_or_default();
+        std::thread::sleep(left.max(LEAST));
     }
 }

@@ -99,6 +99,7 @@ impl Store {
         }
     }
 
+    /// A power cut may take it back: the next start finds the same out again.
     pub(in crate::service) fn snapshot_is_made(
         &self,
         ticket: &Ticket,
@@ -106,7 +107,8 @@ impl Store {
         cause: Option<Cause>,
     ) -> Result<()> {
         let ready = Snapshot { is_ready: true, ..snapshot.clone() };
-        self.commit(Transaction::new().put_document(&ready)?.delete(keys::intent(ticket)), cause)
+        let transaction = Transaction::new().put_document(&ready)?.delete(keys::intent(ticket)).relaxed();
+        self.commit(transaction, cause)
     }
 
     pub(in crate::service) fn snapshot_is_gone(

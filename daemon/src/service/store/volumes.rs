@@ -100,6 +100,7 @@ impl Store {
         }
     }
 
+    /// Of one without snapshots a power cut may take it back: the next start finds the same out again.
     pub(in crate::service) fn volume_is_ready(
         &self,
         volume: &Volume,
@@ -114,7 +115,8 @@ impl Store {
             }
             self.commit(transaction, None)?;
         }
-        self.commit(Transaction::new().put_document(&ready)?, cause)
+        let transaction = Transaction::new().put_document(&ready)?;
+        self.commit(if snapshots.is_empty() { transaction.relaxed() } else { transaction }, cause)
     }
 
     pub(in crate::service) fn forget_volume(&self, id: VolumeId) -> Result<()> {

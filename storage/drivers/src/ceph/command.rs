@@ -86,6 +86,12 @@ impl Commands {
         self.reads(RBD, &["du", "--format", "json", &self.spec(at)]).limit(LONG)
     }
 
+    /// What every image and snapshot occupies.
+    pub(super) fn usage_of_all(&self) -> Cmd {
+        let namespace = self.namespace.iter().flat_map(|namespace| ["--namespace", namespace]);
+        self.reads(RBD, &["du", "--format", "json", "--pool", &self.pool]).args(namespace).limit(LONG)
+    }
+
     fn shape(&self, cmd: Cmd) -> Cmd {
         let cmd = cmd.args(["--image-feature", &self.features]);
         match &self.data_pool {

@@ -166,6 +166,10 @@ impl Driver for Ceph {
         self.volume_usage(cx, at)
     }
 
+    fn usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
+        self.volume_usages(cx, places)
+    }
+
     fn attach(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
         let mount = |mode| self.mount(cx, at, mode);
         let show = |mode| self.map(cx, at, Part::Disk, mode);

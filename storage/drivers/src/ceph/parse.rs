@@ -4,12 +4,15 @@ use crate::refusal;
 use larder_base::host::HostError;
 use larder_storage_driver::{ErrorKind, Result, StorageError, VolumeUsage};
 use serde::Deserialize;
+use std::collections::HashMap;
 
 /// An image, or one of its snapshots, in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Row {
     pub(super) image: String,
     pub(super) snapshot: Option<String>,
+    /// Bytes.
+    pub(super) size: u64,
 }
 
 /// One image.
@@ -59,7 +62,7 @@ impl Snapshot {
     }
 }
 
-/// What an image with its snapshots, or one of these, occupies.
+/// What images with their snapshots, or one of these, occupy.
 #[derive(Debug, Deserialize)]
 pub(super) struct DiskUsage {
     images: Vec<DiskUsageRow>,
@@ -67,16 +70,27 @@ pub(super) struct DiskUsage {
 
 #[derive(Debug, Deserialize)]
 struct DiskUsageRow {
-    snapshot: Option<String>,
+    name: String,
     provisioned_size: u64,
     used_size: u64,
 }
 
+impl DiskUsage {
+    /// By the names of the images. An image comes after its snapshots.
+    pub(super) fn by_image(self) -> HashMap<String, VolumeUsage> {
+        let mut found = HashMap::new();
+        for row in self.images {
+            let usage: &mut VolumeUsage = found.entry(row.name).or_default();
+            let used = usage.used_bytes.unwrap_or(0) + row.used_size;
+            *usage = VolumeUsage { used_bytes: Some(used), total_bytes: Some(row.provisioned_size) };
+        }
+        found
+    }
+}
+
 impl From<DiskUsage> for VolumeUsage {
-    fn from(DiskUsage { images }: DiskUsage) -> Self {
-        let own = images.iter().find(|row| row.snapshot.is_none()).or(images.first());
-        let used = images.iter().map(|row| row.used_size).sum();
-        Self { used_bytes: Some(used), total_bytes: own.map(|row| row.provisioned_size) }
+    fn from(usage: DiskUsage) -> Self {
+        usage.by_image().into_values().next().unwrap_or_default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sizes and what is used of them. An image grows before its filesystem and shrinks after it: every prefix is valid.
 
 use super::Ceph;
-use super::parse::DiskUsage;
+use super::parse::{DiskUsage, Row};
 use super::run::{ask, change};
 use super::volume::rounded;
 use crate::bounded::within;
@@ -44,17 +44,43 @@ impl Ceph {
     }
 
     pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
-        let target = self.mount_points.of(at);
-        if !at.volume.has_disk() && is_mounted(&target) {
-            return Ok(within(LIMIT, move || usage(&target))?);
+        if let Some(known) = self.mounted_usage(at) {
+            return known;
         }
         let settings = self.settings();
         if settings.du {
             let of = self.layout.spelled(at, Part::main(&at.volume));
             return ask::<DiskUsage>(cx, &settings.commands.usage(&of)).of(at).map(VolumeUsage::from);
         }
-        Ok(VolumeUsage { used_bytes: None, total_bytes: Some(self.info(cx, at)?.size) })
+        Ok(of_size(self.info(cx, at)?.size))
     }
+
+    pub(super) fn volume_usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
+        let settings = self.settings();
+        let images = if settings.du {
+            ask::<DiskUsage>(cx, &settings.commands.usage_of_all())?.by_image()
+        } else {
+            let rows: Vec<Row> = ask(cx, &settings.commands.list())?;
+            let images = rows.into_iter().filter(|row| row.snapshot.is_none());
+            images.map(|row| (row.image, of_size(row.size))).collect()
+        };
+        let usage = |at| match self.mounted_usage(at) {
+            Some(known) => known.ok(),
+            None => images.get(&self.layout.spelled(at, Part::main(&at.volume)).image).copied(),
+        };
+        Ok(places.iter().map(usage).collect())
+    }
+
+    /// Of a filesystem that is mounted: what it says itself.
+    fn mounted_usage(&self, at: &Place) -> Option<Result<VolumeUsage>> {
+        let target = self.mount_points.of(at);
+        let is_asked = !at.volume.has_disk() && is_mounted(&target);
+        is_asked.then(|| Ok(within(LIMIT, move || usage(&target))?))
+    }
+}
+
+fn of_size(bytes: u64) -> VolumeUsage {
+    VolumeUsage { used_bytes: None, total_bytes: Some(bytes) }
 }
 
 /// Waits until the kernel has heard of a new size.

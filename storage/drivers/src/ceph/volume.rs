@@ -128,12 +128,12 @@ impl Ceph {
 
     /// Makes a clone as large as it shall be. A disk never gets smaller than what it is a clone of.
     pub(super) fn fit(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
-        if let Some(size) = spec.size.filter(|_| at.volume.has_disk())
-            && rounded(size) <= self.info(cx, at)?.size
-        {
-            return Ok(());
+        let Some(bytes) = spec.size.map(rounded) else { return Ok(()) };
+        match self.info(cx, at)?.size {
+            // As large as its source it is already.
+            now if now == bytes || (at.volume.has_disk() && now > bytes) => Ok(()),
+            _ => self.resize_volume(cx, at, spec.size),
         }
-        self.resize_volume(cx, at, spec.size)
     }
 
     /// What the main part of a place is.

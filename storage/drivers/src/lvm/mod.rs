@@ -26,7 +26,9 @@ use larder_storage_driver::{
     PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, VolumeSpec, VolumeUsage,
 };
 use names::{Found, Names, Part};
+use parking_lot::Mutex;
 use report::{LV_COLUMNS, Lv, read_lvs};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The driver over one pool.
@@ -37,6 +39,8 @@ pub struct Lvm {
     source: Source,
     settings: Settings,
     names: Names,
+    /// What this run has made that is a single logical volume: it gets its next name without a look at the volume group.
+    alone: Mutex<HashSet<Place>>,
 }
 
 /// What is in the volume group.
@@ -76,7 +80,20 @@ impl Lvm {
         let source = Source::of(&setup)?;
         let settings = Settings::of(&setup)?;
         let names = settings.names(&setup, &source)?;
-        Ok(Self { root: setup.root, source, settings, names })
+        Ok(Self { root: setup.root, source, settings, names, alone: Mutex::default() })
+    }
+
+    /// Notes a place that has just been made, with the snapshots that came along.
+    fn is_alone(&self, at: &Place, snapshots: &[SnapshotName]) {
+        self.no_longer_alone(&at.main());
+        if snapshots.is_empty() && !at.volume.has_two_parts() && at.snapshot.is_none() {
+            self.alone.lock().insert(at.clone());
+        }
+    }
+
+    /// Forgets that again; tells whether it was so.
+    fn no_longer_alone(&self, at: &Place) -> bool {
+        self.alone.lock().remove(at)
     }
 
     fn is_thin(&self) -> bool {
@@ -254,6 +271,11 @@ impl Driver for Lvm {
 
     fn usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
         self.volume_usage(cx, at)
+    }
+
+    fn usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
+        let look = self.look(cx)?;
+        Ok(places.iter().map(|at| self.usage_in(&look, at).ok()).collect())
     }
 
     fn attach(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {

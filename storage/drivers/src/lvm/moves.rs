@@ -7,6 +7,10 @@ use larder_storage_driver::{Area, Cx, ErrorKind, Need, Place, Result, StorageErr
 
 impl Lvm {
     pub(super) fn move_place(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
+        self.no_longer_alone(&to.main());
+        if self.no_longer_alone(from) && to.is_live() && self.publish_alone(cx, from, to).is_ok() {
+            return Ok(());
+        }
         let look = self.look(cx)?;
         match (look.main(from), look.main(to)) {
             (Some(_), Some(_)) => return Err(StorageError::already_exists(to)),
@@ -30,6 +34,13 @@ impl Lvm {
             self.rename_lv(cx, &found.lv.name, &self.names.lv(&target(found), found.part))?;
         }
         Ok(())
+    }
+
+    /// Renames what is a single logical volume. When that is refused, a look tells why.
+    fn publish_alone(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
+        self.names.check(to)?;
+        self.unmount(cx, from)?;
+        self.rename_lv(cx, &self.names.lv(from, Part::Main), &self.names.lv(to, Part::Main))
     }
 
     /// Writes beside volumes where they go, before they are called so; what says where they were long ago goes.
@@ -68,6 +79,7 @@ impl Lvm {
     }
 
     pub(super) fn remove_place(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        self.no_longer_alone(at);
         let look = self.look(cx)?;
         let mut going = look.of(at);
         self.release(cx, &going)?;
@@ -92,6 +104,7 @@ impl Lvm {
             let message = format!("{one} and {other} can't be exchanged: one must be live, the other staged");
             return Err(StorageError::unsupported(Need::Exchange, message));
         };
+        self.no_longer_alone(staged);
         let aside = staged.trashed(ticket);
         let look = self.look(cx)?;
         let parts = Part::of(&live.volume);

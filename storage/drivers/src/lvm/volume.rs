@@ -42,6 +42,17 @@ fn has_filesystem(at: &Place, part: Part) -> bool {
     at.volume.has_filesystem() && part == Part::Main
 }
 
+/// What a logical volume that shares its blocks becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Becomes {
+    /// Read-only, and inactive unless that is asked for.
+    Snapshot,
+    /// A volume with a device.
+    Active,
+    /// A volume without.
+    Inactive,
+}
+
 impl Lvm {
     pub(super) fn make_volume(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
         self.names.check(at)?;
@@ -59,6 +70,7 @@ impl Lvm {
                 filesystem.make(cx, device, scratch, &spec.config, self.is_thin())?;
             }
         }
+        self.is_alone(at, &[]);
         Ok(())
     }
 
@@ -115,15 +127,17 @@ impl Lvm {
     }
 
     /// A logical volume that shares its blocks with another.
-    fn share_lv(&self, cx: &Cx<'_>, from: &Found, name: &str, at: &Place, permission: &str) -> Result<()> {
+    fn share_lv(&self, cx: &Cx<'_>, from: &Found, name: &str, at: &Place, becomes: Becomes) -> Result<()> {
+        let permission = if becomes == Becomes::Snapshot { "r" } else { "rw" };
         let mut cmd = change(LVCREATE).args(["--snapshot", "--permission", permission, "--name", name]);
         cmd = cmd.args(["--addtag", &tag(&at.main())]);
         let stays = |tag: &&String| tag.starts_with(MOUNT_TAG) || tag.starts_with(FILESYSTEM_TAG);
         for tag in from.lv.tags.iter().filter(stays) {
             cmd = cmd.args(["--addtag", tag]);
         }
-        let skip = if permission == "r" { "y" } else { "n" };
-        cmd = cmd.args(["--setactivationskip", skip, "--activate", "n"]);
+        let skip = if becomes == Becomes::Snapshot { "y" } else { "n" };
+        let active = if becomes == Becomes::Active { "y" } else { "n" };
+        cmd = cmd.args(["--setactivationskip", skip, "--activate", active]);
         run(cx, &cmd.arg(self.full(&from.lv.name))).map(|_| ())
     }
 
@@ -141,8 +155,9 @@ impl Lvm {
         self.sync(of)?;
         for part in Part::of(&of.volume) {
             let from = look.part(of, *part).ok_or_else(|| StorageError::not_found(of))?;
-            self.share_lv(cx, from, &self.names.lv(&at, *part), &at, "r")?;
+            self.share_lv(cx, from, &self.names.lv(&at, *part), &at, Becomes::Snapshot)?;
         }
+        self.no_longer_alone(of);
         Ok(())
     }
 
@@ -159,20 +174,25 @@ impl Lvm {
             let message = format!("{from} can't be cloned: thick volumes are copied");
             return Err(StorageError::unsupported(Need::Clone, message));
         }
-        let of_snapshots = snapshots.iter().map(|name| (from.at_snapshot(name), at.at_snapshot(name), "r"));
-        let wanted: Vec<_> = of_snapshots.chain([(from.clone(), at.clone(), "rw")]).collect();
+        let of_snapshots = snapshots.iter().map(|name| (from.at_snapshot(name), at.at_snapshot(name)));
+        let wanted: Vec<_> = of_snapshots.chain([(from.clone(), at.clone())]).collect();
         let look = self.look(cx)?;
         self.must_be_free(&look, at)?;
-        for (source, target, _) in &wanted {
+        for (source, target) in &wanted {
             self.names.check(target)?;
             look.main(source).ok_or_else(|| StorageError::not_found(source))?;
         }
         self.make_room(cx, &look)?;
         self.sync(from)?;
-        for (source, target, permission) in &wanted {
+        for (source, target) in &wanted {
             for part in Part::of(&at.volume) {
                 let found = look.part(source, *part).ok_or_else(|| StorageError::not_found(source))?;
-                self.share_lv(cx, found, &self.names.lv(target, *part), target, permission)?;
+                let becomes = match &target.snapshot {
+                    Some(_) => Becomes::Snapshot,
+                    None if has_filesystem(at, *part) => Becomes::Active,
+                    None => Becomes::Inactive,
+                };
+                self.share_lv(cx, found, &self.names.lv(target, *part), target, becomes)?;
             }
         }
         if at.volume.has_filesystem()
@@ -180,16 +200,20 @@ impl Lvm {
         {
             self.renew(cx, at, source)?;
         }
-        match spec.size {
-            Some(_) => self.resize_volume(cx, at, spec.size),
-            None => Ok(()),
+        // As large as its source it is already.
+        let source = self.measured(&look, from)?;
+        let is_another =
+            |size: &ByteSize| size.round_up(source.lv.extent).map(ByteSize::as_bytes) != Some(source.lv.size);
+        if let Some(size) = spec.size.filter(is_another) {
+            self.resize_volume(cx, at, Some(size))?;
         }
+        self.is_alone(at, snapshots);
+        Ok(())
     }
 
-    /// Gives the filesystem of a clone an identifier of its own.
+    /// Gives the filesystem of a clone, which is active, an identifier of its own.
     fn renew(&self, cx: &Cx<'_>, at: &Place, source: &Found) -> Result<()> {
         let name = [self.names.lv(at, Part::Main)];
-        self.activate_lvs(cx, true, &name)?;
         self.on_device(cx, at, self.device(&name[0]), &source.lv)?.renew(cx)?;
         self.activate_lvs(cx, false, &name)
     }
@@ -250,8 +274,11 @@ impl Lvm {
     }
 
     pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
-        let look = self.look(cx)?;
-        let found = self.measured(&look, at)?;
+        self.usage_in(&self.look(cx)?, at)
+    }
+
+    pub(super) fn usage_in(&self, look: &Look, at: &Place) -> Result<VolumeUsage> {
+        let found = self.measured(look, at)?;
         let target = self.mount_point(at);
         let inside = (has_filesystem(at, found.part) && is_mounted(&target))
             .then(|| usage(&target).ok()?.used_bytes)

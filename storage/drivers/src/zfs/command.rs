@@ -40,6 +40,11 @@ pub(super) fn list_below(columns: &str, dataset: &str) -> Cmd {
     reads("list").args(["-Hp", "-r", "-t", "filesystem,volume,snapshot", "-o", columns, dataset])
 }
 
+/// The same without the snapshots.
+pub(super) fn list_volumes_below(columns: &str, dataset: &str) -> Cmd {
+    reads("list").args(["-Hp", "-r", "-t", "filesystem,volume", "-o", columns, dataset])
+}
+
 /// A dataset's snapshots, in the order of their making.
 pub(super) fn list_snapshots(columns: &str, datasets: &[String]) -> Cmd {
     reads("list").args(["-Hp", "-d", "1", "-t", "snapshot", "-s", "createtxg", "-o", columns]).args(datasets)

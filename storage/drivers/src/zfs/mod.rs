@@ -151,6 +151,10 @@ impl Driver for Zfs {
         self.volume_usage(cx, at)
     }
 
+    fn usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
+        self.volume_usages(cx, places)
+    }
+
     fn attach(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
         let mount = |mode| self.mount(cx, at, mode);
         let show = |_| self.show(cx, at, Part::Disk);

@@ -11,12 +11,15 @@ use crate::refusal::Outcome;
 use larder_base::ByteSize;
 use larder_base::host::Cmd;
 use larder_storage_driver::{Content, Cx, Place, Result, StorageError, VolumeSpec, VolumeUsage};
+use std::collections::HashMap;
 
 /// Marks what a dataset holds, as the peers do with theirs.
 const CONTENT: &str = "larder:content_type";
 /// Remembers `zfs.use_refquota` and `zfs.reserve_space` where a later change of the size needs them.
 const USE_REFQUOTA: &str = "larder:use_refquota";
 const RESERVE_SPACE: &str = "larder:reserve_space";
+/// The columns that tell how full a volume is.
+const USAGE: &str = "used,referenced,quota,refquota,volsize";
 /// The block size of a zvol that nobody gave one.
 const BLOCK_BYTES: u64 = 16 << 10;
 
@@ -164,20 +167,30 @@ impl Zfs {
     }
 
     pub(super) fn volume_usage(&self, cx: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
-        const COLUMNS: &str = "used,referenced,quota,refquota,volsize";
         let dataset = self.layout.spelled(at, Part::main(&at.volume));
-        let values = self.look_at(cx, COLUMNS, &dataset, at)?;
-        let (quota, refquota) = (values.number("quota")?, values.number("refquota")?);
-        // A refquota counts what the volume itself refers to, and no snapshots.
-        let used = values.number(if refquota > 0 { "referenced" } else { "used" })?;
-        let total = values.number("volsize")?.max(quota).max(refquota);
-        Ok(VolumeUsage { used_bytes: Some(used), total_bytes: (total > 0).then_some(total) })
+        usage_in(&self.look_at(cx, USAGE, &dataset, at)?)
+    }
+
+    pub(super) fn volume_usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
+        let text = run(cx, &command::list_volumes_below(&format!("name,{USAGE}"), self.layout.dataset()))?;
+        let lines: HashMap<_, _> = text.lines().filter_map(|line| line.split_once('\t')).collect();
+        let line = |at: &Place| lines.get(self.layout.spelled(at, Part::main(&at.volume)).as_str());
+        Ok(places.iter().map(|at| usage_in(&parse::values(USAGE, line(at)?)).ok()).collect())
     }
 
     /// The columns of a place's dataset; `NotFound` when it is not there.
     pub(super) fn look_at(&self, cx: &Cx<'_>, columns: &str, dataset: &str, at: &Place) -> Result<Values> {
         run(cx, &command::list(columns, &[dataset])).of(at).map(|text| parse::values(columns, &text))
     }
+}
+
+/// Reads the columns [`USAGE`].
+fn usage_in(values: &Values) -> Result<VolumeUsage> {
+    let (quota, refquota) = (values.number("quota")?, values.number("refquota")?);
+    // A refquota counts what the volume itself refers to, and no snapshots.
+    let used = values.number(if refquota > 0 { "referenced" } else { "used" })?;
+    let total = values.number("volsize")?.max(quota).max(refquota);
+    Ok(VolumeUsage { used_bytes: Some(used), total_bytes: (total > 0).then_some(total) })
 }
 
 /// Whether a dataset or snapshot is there.

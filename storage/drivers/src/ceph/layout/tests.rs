@@ -60,9 +60,9 @@ fn shown(layout: &Layout, at: &Place) -> Vec<Row> {
     let mut rows = Vec::new();
     for part in Part::of(&at.volume) {
         let spelled = layout.spelled(at, *part);
-        rows.push(Row { image: spelled.image.clone(), snapshot: None });
+        rows.push(Row { image: spelled.image.clone(), snapshot: None, size: 0 });
         if spelled.snapshot.is_some() {
-            rows.push(Row { image: spelled.image, snapshot: spelled.snapshot });
+            rows.push(Row { image: spelled.image, snapshot: spelled.snapshot, size: 0 });
         }
     }
     rows
@@ -107,7 +107,7 @@ proptest! {
 
     #[test]
     fn reading_names_never_panics(image in "\\PC{0,60}", snapshot in "\\PC{0,40}") {
-        let row = |image: String| Row { image, snapshot: Some(snapshot.clone()) };
+        let row = |image: String| Row { image, snapshot: Some(snapshot.clone()), size: 0 };
         layout().places(&[row(image.clone()), row(format!("larder.{image}")), row("custom_default_v".to_owned())]);
     }
 }
@@ -149,7 +149,7 @@ fn names_that_rbd_has_not_are_refused() {
 #[test]
 fn an_image_keeps_the_filesystem_it_was_made_with() {
     let layout = layout();
-    let row = |image: &str| Row { image: image.to_owned(), snapshot: None };
+    let row = |image: &str| Row { image: image.to_owned(), snapshot: None, size: 0 };
     let places = layout.places(&[row("image_f1_xfs"), row("image_f2_ext4"), row("image_f3_zfs")]);
     let images: Vec<_> = places.iter().map(|at| layout.spelled(at, Part::Filesystem).image).collect();
     assert_eq!(images, ["image_f1_xfs", "image_f2_ext4"]);
@@ -161,6 +161,7 @@ fn foreign_things_and_our_own_helpers_are_left_out() {
     let row = |image: &str, snapshot: Option<&str>| Row {
         image: image.to_owned(),
         snapshot: snapshot.map(str::to_owned),
+        size: 0,
     };
     let zombie = zombie();
     assert!(is_zombie(&zombie) && is_own_zombie(&zombie) && !is_own_zombie("zombie_image_f1_ext4"));
