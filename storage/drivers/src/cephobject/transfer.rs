@@ -6,10 +6,8 @@ use super::parse::{is_status, read_made};
 use super::request::STATUS_MARK;
 use super::store::{ask_gateway, out_of_reach};
 use larder_base::host::{Cmd, HostError};
-use larder_storage_driver::{Cx, ErrorKind, NewObject, ObjectKey, Result, StorageError, StoredObject};
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::os::fd::OwnedFd;
+use larder_storage_driver::{Cx, ErrorKind, NewObject, ObjectKey, Result, StorageError, StoredObject, piped};
+use std::io::{BufReader, Read};
 use std::sync::Arc;
 
 /// How much of an answer is read at once.
@@ -71,31 +69,29 @@ fn read_some(
     names: &[String],
     take: &mut dyn FnMut(&StoredObject, &mut dyn Read) -> Result<()>,
 ) -> Result<(Result<(), HostError>, usize)> {
-    let (reader, writer) = io::pipe()?;
-    let cmd = cmd.output_to(Arc::new(File::from(OwnedFd::from(writer))));
-    std::thread::scope(|scope| {
+    let (outcome, (taken, whole)) = piped(
         // The pipe's other end goes with the command, so that the reader sees the end.
-        let curl = std::thread::Builder::new().name("curl".to_owned());
-        let curl = curl.spawn_scoped(scope, move || cx.host().run(&cmd, cx.cancel()).map(drop))?;
-        let (mut answers, mut whole) = (Answers::new(BufReader::with_capacity(BUFFER, reader)), 0);
-        let taken = names.iter().try_for_each(|name| match answers.next(name, take) {
-            Ok(Some(())) => {
-                whole += 1;
-                Ok(())
-            }
-            Ok(None) => Err(None),
-            Err(error) => Err(Some(error)),
-        });
-        // With it gone, curl that has more to say ends.
-        drop(answers);
-        let outcome = curl.join().unwrap_or(Err(HostError::Cancelled));
-        match (taken, outcome) {
-            // Whatever reading then said is only a consequence.
-            (_, Err(HostError::Cancelled)) => Ok((Err(HostError::Cancelled), whole)),
-            (Err(Some(error)), _) => Err(error),
-            (_, outcome) => Ok((outcome, whole)),
-        }
-    })
+        |writer| cx.host().run(&cmd.output_to(Arc::new(writer)), cx.cancel()).map(drop),
+        |reader| {
+            let (mut answers, mut whole) = (Answers::new(BufReader::with_capacity(BUFFER, reader)), 0);
+            let taken = names.iter().try_for_each(|name| match answers.next(name, take) {
+                Ok(Some(())) => {
+                    whole += 1;
+                    Ok(())
+                }
+                Ok(None) => Err(None),
+                Err(error) => Err(Some(error)),
+            });
+            // With the answers this end goes too: curl that has more to say ends.
+            (taken, whole)
+        },
+    )?;
+    match (taken, outcome) {
+        // Whatever reading then said is only a consequence.
+        (_, Err(HostError::Cancelled)) => Ok((Err(HostError::Cancelled), whole)),
+        (Err(Some(error)), _) => Err(error),
+        (_, outcome) => Ok((outcome, whole)),
+    }
 }
 
 pub(super) fn write(
