@@ -19,7 +19,7 @@ use larder_base::{ProjectName, VolumeName};
 use larder_catalog::documents::{Pool, Snapshot, Volume, VolumeState};
 use larder_storage_driver::{Content, VolumeKind};
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A custom volume that a request names, with all that is needed to work on it.
 pub(crate) struct Found {
@@ -125,7 +125,8 @@ async fn list_volumes(app: App, pool: Option<String>, kind: Option<String>, quer
             None => service.store().pools()?,
         };
         let volumes = collect(service, &pools, kind, &wanted)?;
-        let details = if wanted.recursion > 1 { Some(Details::of(service, &pools, &wanted)?) } else { None };
+        let details =
+            if wanted.recursion > 1 { Some(Details::of(service, &pools, &volumes, &wanted)?) } else { None };
         Ok((volumes, details))
     })
     .await?;
@@ -154,7 +155,9 @@ struct Details {
 }
 
 impl Details {
-    fn of(service: &Service, pools: &[Pool], query: &Query) -> Result<Self> {
+    /// Those of the volumes that are `listed`, and of no others: measuring one may start a program.
+    fn of(service: &Service, pools: &[Pool], listed: &[StorageVolume], query: &Query) -> Result<Self> {
+        let listed: HashSet<_> = listed.iter().map(url_of).collect();
         let mut snapshots = service.store().snapshots_by_volume()?;
         let mut backups = service.store().backups_by_volume()?;
         let mut records: HashMap<_, Vec<_>> = HashMap::new();
@@ -163,7 +166,11 @@ impl Details {
         }
         let mut known = HashMap::new();
         for pool in pools {
-            let Some(own) = records.remove(&pool.id) else { continue };
+            let mut own = records.remove(&pool.id).unwrap_or_default();
+            own.retain(|record| listed.contains(&url_of(&wire(&pool.name, &record.volume, Vec::new()))));
+            if own.is_empty() {
+                continue;
+            }
             let states = usages_of(service, &query.task(), &pool.name, &own)?;
             for (record, state) in own.iter().zip(states) {
                 let snapshots = snapshots.remove(&record.volume.id).unwrap_or_default();
