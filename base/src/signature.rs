@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 /// What stands for the hash of a body that isn't hashed.
 pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-/// The only region there is.
+/// The only region that is asked here.
+const REGION: &str = "us-east-1";
 const SCOPE: &str = "us-east-1/s3/aws4_request";
 
 /// A request as it is signed.
@@ -63,8 +64,13 @@ pub fn sorted_query(query: &str) -> String {
 
 /// What a secret signs requests of a day with; the day is the first eight letters of a [`date`].
 pub fn signing_key(secret: &str, day: &str) -> Vec<u8> {
+    signing_key_in(REGION, secret, day)
+}
+
+/// The same in a region of the signer's choice.
+pub fn signing_key_in(region: &str, secret: &str, day: &str) -> Vec<u8> {
     let key = hmac(format!("AWS4{secret}").as_bytes(), day);
-    SCOPE.split('/').fold(key, |key, text| hmac(&key, text))
+    [region, "s3", "aws4_request"].iter().fold(key, |key, text| hmac(&key, text))
 }
 
 /// The signature of a canonical request, in hexadecimal digits.

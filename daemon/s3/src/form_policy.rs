@@ -6,6 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use http::StatusCode;
 use jiff::Timestamp;
+use larder_base::signature::signing_key_in;
 use s3s::{S3Error, S3Result, s3_error};
 use serde_json::Value;
 use sha1::Sha1;
@@ -211,18 +212,9 @@ impl Signed {
                 mac.is_some_and(|mac| mac.chain_update(policy).verify_slice(signature).is_ok())
             }
             Self::V4 { date, region, signature, .. } => {
-                let keyed = |key: &[u8], text: &str| {
-                    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).ok()?;
-                    Some(mac.chain_update(text))
-                };
-                let step =
-                    |key: Vec<u8>, text: &str| Some(keyed(&key, text)?.finalize().into_bytes().to_vec());
-                let key = step(format!("AWS4{secret}").into_bytes(), date)
-                    .and_then(|key| step(key, region))
-                    .and_then(|key| step(key, "s3"))
-                    .and_then(|key| step(key, "aws4_request"));
-                let mac = key.and_then(|key| keyed(&key, policy));
-                mac.is_some_and(|mac| mac.verify_slice(signature).is_ok())
+                let key = signing_key_in(region, secret, date);
+                let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).ok();
+                mac.is_some_and(|mac| mac.chain_update(policy).verify_slice(signature).is_ok())
             }
         };
         is_right.then_some(()).ok_or_else(mismatch)
