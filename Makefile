@@ -56,7 +56,7 @@ test-lab-daemon:
 power-cut:
 	tests/lab/power-cut $(DRIVER)
 
-## faults  run the suite of DRIVER=x with a fault at every step (what this kernel has not, in the guest), and note the result in docs/proofs
+## faults  run the suite of DRIVER=x with a fault at every step (what this kernel has not, in guests: go on where the last run was), and note the result in docs/proofs
 faults:
 	scripts/faults $(DRIVER)
 

@@ -29,6 +29,14 @@ pub(crate) struct Exit(pub(crate) u8);
 /// The exit code when the person pressed Ctrl-C, as shells have it.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// Whether an operation was cancelled or left to itself: that is what Ctrl-C does while one is waited for.
+fn is_interruption(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref())
+        .any(|cause| matches!(cause, ClientError::Left { .. } | ClientError::Failed { cancelled: true, .. }))
+}
+
 /// Tells a failure on standard error and turns it into an exit code.
 pub(crate) fn tell(error: &anyhow::Error) -> ExitCode {
     if let Some(Exit(code)) = error.downcast_ref() {
@@ -48,7 +56,7 @@ pub(crate) fn tell(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let _ = std::io::stderr().write_all(text(error).as_bytes());
-    ExitCode::FAILURE
+    if is_interruption(error) { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
 }
 
 /// The whole text, lines ended.
@@ -141,6 +149,14 @@ mod tests {
         Error: can't show v1: Storage volume not found
         Hint: see what there is with: larder storage volume list
         ");
+    }
+
+    #[test]
+    fn what_ctrl_c_ended_is_told_from_a_failure() {
+        let failed = |cancelled| ClientError::Failed { message: "no".to_owned(), cancelled };
+        assert!(is_interruption(&anyhow::Error::from(failed(true)).context("can't copy v1")));
+        assert!(is_interruption(&ClientError::Left { id: "x".to_owned() }.into()));
+        assert!(!is_interruption(&failed(false).into()));
     }
 
     #[test]

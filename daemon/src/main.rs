@@ -1,6 +1,7 @@
 //! larderd keeps storage pools, volumes and images, and answers the REST API on `$LARDER_DIR/unix.socket`.
 
 use larder_daemon::{Options, run};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,10 +42,19 @@ fn start() -> ExitCode {
         }
         (Err(error), _) | (_, Err(error)) => return fail(&format!("larderd: {error}\n"), 1),
     };
+    open_as_many_files_as_allowed();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("larderd: {error:#}\n"), 1),
     }
+}
+
+/// Raises the soft limit of open files, which is a thousand on many systems, to the hard one: each client has one open, and each
+/// bucket several.
+fn open_as_many_files_as_allowed() {
+    let limit = getrlimit(Resource::Nofile);
+    // It stays as it is where that is not allowed.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn say(text: &str) -> ExitCode {

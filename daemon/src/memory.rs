@@ -7,15 +7,16 @@ use tokio::sync::Notify;
 
 /// How long nobody must have asked for anything.
 const QUIET: Duration = Duration::from_millis(500);
-/// Enough for the few threads that work at the same time; each arena keeps what its threads once needed.
-const ARENAS: i32 = 2;
 
-/// Sets the allocator up. Before the first thread is started.
-pub(crate) fn prepare() {
+/// Sets the allocator up for so many threads that serve connections: each has an arena to itself, since waiting for each other
+/// costs more than what they do, and the rest shares one. Every arena keeps what its threads once needed, so there are no more.
+/// Before the first thread is started; they get their arenas in the order of their first needs.
+pub(crate) fn prepare(workers: usize) {
+    let arenas = i32::try_from(workers + 1).unwrap_or(i32::MAX);
     // SAFETY: mallopt changes the allocator's own parameters only.
     #[cfg(target_env = "gnu")]
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        libc::mallopt(libc::M_ARENA_MAX, arenas);
         // Each thread keeps some small pieces at hand anyway. More of them are joined when they are freed, and not all at
         // once, again and again, whenever a large piece is.
         libc::mallopt(libc::M_MXFAST, 0);

@@ -50,7 +50,10 @@ pub struct Options {
 
 /// Runs until a signal or a client ends it.
 pub fn run(options: &Options) -> Result<()> {
-    memory::prepare();
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = (cores + 1).min(WORKERS);
+    memory::prepare(workers);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let events = Events::new(Arc::clone(&clock));
     start_log(&options.log, &events)?;
@@ -73,9 +76,6 @@ pub fn run(options: &Options) -> Result<()> {
     let told_over = Arc::clone(&is_over);
     let follower =
         events.follow(Arc::clone(&catalog), catalog.revision()?, move || told_over.load(Ordering::SeqCst))?;
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let workers = (cores + 1).min(WORKERS);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let mut start = Start::of(&service);
     let served = runtime.block_on(serve(Arc::clone(&service), &mut start, events, clock, &directories));
     runtime.shutdown_timeout(LAST_ANSWERS);

@@ -105,6 +105,7 @@ pub const KEYS: &[KeyDefinition] = &[
     key("security.nesting", KeyKind::Boolean, false, "allow containers in it"),
     key("security.privileged", KeyKind::Boolean, false, "its root is the host's root"),
     key("snapshots.expiry", KeyKind::Text, true, "how long a snapshot is kept"),
+    key("snapshots.expiry.manual", KeyKind::Text, true, "how long a snapshot is kept that a person made"),
     key("snapshots.pattern", KeyKind::Text, true, "how a snapshot is named"),
     key("snapshots.schedule", KeyKind::Text, true, "when a snapshot is made"),
     key("snapshots.schedule.stopped", KeyKind::Boolean, true, "make them of a stopped one too"),

@@ -1,9 +1,9 @@
 # What the scripts agree on that run programs of ours in guests. Sourced after settings.sh, never run.
 
-# The guest of a lab. That of Ceph is a larger one, with other packages.
+# The guest of a lab. That of Ceph, alone or between others, is a larger one, with other packages.
 guest_of() {
-  case $1 in
-    ceph*) PARTS=ceph "$LAB/build" ;;
+  case $1:${LARDER_BETWEEN:-} in
+    ceph* | between:*ceph*) PARTS=ceph "$LAB/build" ;;
     *) "$LAB/build" ;;
   esac
 }
@@ -18,9 +18,9 @@ share_scripts() {
 
 # What runs in the guest of a lab before the programs. Those of the object gateway start a cluster of their own.
 before() {
-  case $1 in
-    cephobject) echo ./prepare-guest ;;
-    ceph*) echo './prepare-guest && ./tests/lab/ceph-cluster' ;;
+  case $1:${LARDER_BETWEEN:-} in
+    cephobject:*) echo ./prepare-guest ;;
+    ceph* | between:*ceph*) echo './prepare-guest && ./tests/lab/ceph-cluster' ;;
     *) echo ./prepare-guest ;;
   esac
 }

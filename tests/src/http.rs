@@ -6,6 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+/// How long a reply may take. Work at a cluster that does not answer, and then its undoing, may each take 90 seconds.
+const LIMIT: Duration = Duration::from_secs(240);
+
 /// A reply as it came.
 #[derive(Debug, Clone)]
 pub struct Reply {
@@ -48,7 +51,7 @@ pub fn request(
     body: &[u8],
 ) -> std::io::Result<Reply> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.set_read_timeout(Some(LIMIT))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: unix.socket\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));

@@ -1,6 +1,7 @@
 //! A small image and an image server, made by the project's own scripts.
 
-use crate::server::{require, skip};
+use crate::http::request;
+use crate::server::{Larderd, require, skip};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -174,4 +175,18 @@ pub fn form(parts: &[(&str, &[u8])]) -> (String, Vec<u8>) {
     }
     bytes.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
     (format!("multipart/form-data; boundary={BOUNDARY}"), bytes)
+}
+
+/// Uploads an image whose root is a folder with one file, for instances that don't run. Returns its fingerprint.
+///
+/// # Panics
+/// When it is not taken.
+pub fn upload_small_image(daemon: &Larderd) -> String {
+    let about = b"architecture: x86_64\ncreation_date: 1767225600\n";
+    let image = tar(&[("metadata.yaml", about), ("rootfs/", b""), ("rootfs/file", b"text")]);
+    let headers = [("Content-Type", "application/octet-stream")];
+    let reply = request(&daemon.socket(), "POST", "/1.0/images", &headers, &image);
+    let made = reply.map_err(|error| error.to_string()).and_then(|reply| daemon.finish(&reply));
+    let made = made.unwrap_or_else(|error| panic!("the image: {error}"));
+    made["fingerprint"].as_str().unwrap_or_default().to_owned()
 }

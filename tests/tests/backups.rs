@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::{Larderd, Reply, Tar, request};
+use larder_tests::{Larderd, Reply, Tar, WebSocket, request, upload_small_image};
 use serde_json::{Value, json};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -304,7 +304,11 @@ fn a_stored_backup_lives_its_life() {
     let backups = format!("{VOLUMES}/v1/backups");
     let folder = daemon.directory().join("backups");
     daemon.change("POST", &backups, &json!({}));
-    daemon.change("POST", &backups, &json!({ "expires_at": "2099-01-01T00:00:00Z", "volume_only": true }));
+    let wanted = json!({
+        "expires_at": "2099-01-01T00:00:00Z", "volume_only": true, "optimized_storage": true,
+        "compression_algorithm": "pigz -9 --rsyncable",
+    });
+    daemon.change("POST", &backups, &wanted);
     assert_eq!(daemon.read(&backups), json!([format!("{backups}/backup0"), format!("{backups}/backup1")]));
     let list = daemon.read(&format!("{backups}?recursion=1"));
     assert_eq!(
@@ -315,6 +319,8 @@ fn a_stored_backup_lives_its_life() {
         (&list[1]["volume_only"], &list[1]["expires_at"]),
         (&json!(true), &json!("2099-01-01T00:00:00Z"))
     );
+    assert_eq!(list[1]["optimized_storage"], false, "no driver has a form of its own");
+    assert_eq!(daemon.get(&format!("{backups}/backup1/export")).body[..2], [0x1f, 0x8b]);
     let reply = daemon.get(&format!("{backups}/backup0/export"));
     assert_eq!(reply.header("content-disposition"), Some("attachment; filename=\"v1.tar.gz\""));
     assert_eq!(reply.body[..2], [0x1f, 0x8b]);
@@ -325,7 +331,6 @@ fn a_stored_backup_lives_its_life() {
         ("POST", backups.clone(), json!({ "name": "kept" }), "kept"),
         ("POST", backups.clone(), json!({ "name": "a/b" }), "a/b"),
         ("POST", backups.clone(), json!({ "name": "x", "expires_at": "2001-01-01T00:00:00Z" }), "expiry"),
-        ("POST", backups.clone(), json!({ "name": "x", "optimized_storage": true }), "dir"),
         ("POST", backups.clone(), json!({ "name": "x", "compression_algorithm": "rar" }), "rar"),
         ("POST", backups.clone(), json!({ "name": "x", "version": 2 }), "version"),
         ("POST", format!("{backups}/kept"), json!({ "name": "backup1" }), "backup1"),
@@ -348,6 +353,64 @@ fn a_stored_backup_lives_its_life() {
     assert_eq!(files_in(&folder).len(), 1);
     daemon.change("DELETE", &format!("{VOLUMES}/v1"), &Value::Null);
     assert_nothing_left(&daemon);
+}
+
+#[test]
+fn a_stored_backup_is_there_while_its_pool_is_away() {
+    let mut daemon = Larderd::start();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (place, away) = (elsewhere.path().join("pool"), elsewhere.path().join("away"));
+    std::fs::create_dir(&place).unwrap();
+    let pool = json!({ "name": "p1", "driver": "dir", "config": { "source": place } });
+    daemon.change("POST", "/1.0/storage-pools", &pool);
+    make_volume(&daemon, "v1", "filesystem", &json!({}));
+    let root = json!({ "root": { "type": "disk", "path": "/", "pool": "p1" } });
+    let source = json!({ "type": "image", "fingerprint": upload_small_image(&daemon) });
+    daemon.change("POST", "/1.0/instances", &json!({ "name": "c1", "source": source, "devices": root }));
+    let places = [format!("{VOLUMES}/v1/backups"), "/1.0/instances/c1/backups".to_owned()];
+    for backups in &places {
+        daemon.change("POST", backups, &json!({ "name": "b" }));
+    }
+    daemon.stop();
+    std::fs::rename(&place, &away).unwrap();
+    daemon.spawn(&[]);
+    for backups in &places {
+        assert_eq!(daemon.read(backups), json!([format!("{backups}/b")]));
+        assert_eq!(daemon.read(&format!("{backups}/b"))["name"], "b");
+        daemon.change("POST", &format!("{backups}/b"), &json!({ "name": "c" }));
+        assert_eq!(daemon.get(&format!("{backups}/c/export")).body[..2], [0x1f, 0x8b]);
+        daemon.change("DELETE", &format!("{backups}/c"), &Value::Null);
+        assert_eq!(daemon.read(backups), json!([]));
+        let (code, error) = daemon.refuse("POST", backups, &json!({ "name": "d" }));
+        assert!(code == 503 && error.contains("p1"), "a new one needs the pool: {code} {error}");
+    }
+    assert!(files_in(&daemon.directory().join("backups")).is_empty());
+    daemon.stop();
+    std::fs::rename(&away, &place).unwrap();
+    daemon.spawn(&[]);
+    daemon.change("DELETE", "/1.0/instances/c1", &Value::Null);
+}
+
+#[test]
+fn a_download_of_a_backup_is_told() {
+    let daemon = started();
+    make_volume(&daemon, "v1", "filesystem", &json!({}));
+    daemon.change("POST", "/1.0/storage-pools/p1/buckets", &json!({ "name": "bucket" }));
+    let (volume, bucket) = (format!("{VOLUMES}/v1"), "/1.0/storage-pools/p1/buckets/bucket".to_owned());
+    for (of, action) in
+        [(volume, "storage-volume-backup-retrieved"), (bucket, "storage-bucket-backup-retrieved")]
+    {
+        daemon.change("POST", &format!("{of}/backups"), &json!({ "name": "b" }));
+        let mut events = WebSocket::open(&daemon.socket(), "/1.0/events?type=lifecycle").unwrap();
+        assert_eq!(daemon.get(&format!("{of}/backups/none/export")).status, 404);
+        assert_eq!(daemon.get(&format!("{of}/backups/b/export")).status, 200);
+        let told = events.next_json().unwrap()["metadata"].clone();
+        assert_eq!(
+            (&told["action"], &told["source"], &told["name"]),
+            (&json!(action), &json!(format!("{of}/backups/b")), &json!("b"))
+        );
+        assert_eq!(told["requestor"]["protocol"], "unix");
+    }
 }
 
 #[test]

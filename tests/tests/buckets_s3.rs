@@ -141,6 +141,38 @@ fn accounts_make_buckets_and_a_key_can_be_limited() {
 }
 
 #[test]
+fn a_pool_that_is_away_takes_no_more_of_an_account_than_its_room() {
+    if !require("a_pool_that_is_away_takes_no_more_of_an_account_than_its_room", &["curl"]) {
+        return;
+    }
+    let mut daemon = started();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (place, away) = (elsewhere.path().join("pool"), elsewhere.path().join("away"));
+    std::fs::create_dir(&place).unwrap();
+    let lost = json!({ "name": "lost", "driver": "dir", "config": { "source": place } });
+    daemon.change("POST", "/1.0/storage-pools", &lost);
+    let account = json!({ "name": "ann", "pool": "lost", "quota": "1MiB" });
+    let pair = Pair::of(&daemon.change("POST", "/1.0/storage-accounts", &account));
+    let ann = S3::open(&daemon, pair.clone());
+    ann.put("ann-1", b"");
+    daemon.change("PATCH", "/1.0/storage-accounts/ann", &json!({ "pool": "p1" }));
+    ann.put("ann-2", b"");
+    ann.put("ann-2/file", b"x");
+
+    daemon.stop();
+    std::fs::rename(&place, &away).unwrap();
+    daemon.spawn(&[]);
+    let ann = S3::open(&daemon, pair.clone());
+    assert_eq!(ann.get("ann-2/file"), b"x");
+    assert_eq!(ann.send("PUT", "ann-2/more", b"y").code(), "QuotaExceeded");
+    assert_eq!(ann.send("DELETE", "ann-2/file", b"").status, 204);
+    daemon.stop();
+    std::fs::rename(&away, &place).unwrap();
+    daemon.spawn(&[]);
+    S3::open(&daemon, pair).put("ann-2/more", b"y");
+}
+
+#[test]
 fn a_snapshot_of_a_bucket_is_the_bucket_as_it_was() {
     if !require("a_snapshot_of_a_bucket_is_the_bucket_as_it_was", &["curl"]) {
         return;

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::{Gateway, Larderd, Tar, request};
+use larder_tests::{Gateway, Larderd, Pair, S3, Tar, request};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,19 +15,24 @@ const ALL: &[&str] = &["after_intent", "after_act", "after_commit"];
 /// The changes of keys and sizes go one as the other.
 const ACT: &[&str] = &["after_act"];
 
-/// A bucket: its size, its keys with their roles, its objects.
+const THIRD: usize = 3;
+
+/// A bucket: its size, its keys with their roles, its objects, its snapshots.
 #[derive(Debug, PartialEq, Eq)]
 struct SeenBucket {
     size: String,
     keys: BTreeMap<String, String>,
     objects: Vec<String>,
+    snapshots: Vec<String>,
 }
 
-type Seen = BTreeMap<String, SeenBucket>;
+/// The buckets by name, and what is in their snapshots.
+type Seen = (BTreeMap<String, SeenBucket>, Vec<Vec<String>>);
 
 struct Story {
     name: &'static str,
     points: &'static [&'static str],
+    prepare: fn(&World),
     act: fn(&Larderd),
 }
 
@@ -35,6 +40,14 @@ fn send(daemon: &Larderd, method: &str, path: &str, body: &Value) {
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     // The daemon may die at any moment: the answer, if one comes, is not looked at.
     let _ = request(&daemon.socket(), method, path, &[], &body);
+}
+
+/// The same of what is answered with an operation, to its end.
+fn send_and_wait(daemon: &Larderd, method: &str, path: &str, body: &Value) {
+    let Ok(reply) = request(&daemon.socket(), method, path, &[], body.to_string().as_bytes()) else { return };
+    if let Some(operation) = reply.json()["operation"].as_str() {
+        send(daemon, "GET", &format!("{operation}/wait"), &Value::Null);
+    }
 }
 
 /// Uploads a backup of a bucket, with a key that is the daemon's own, and waits for its import.
@@ -54,22 +67,84 @@ fn import(daemon: &Larderd) {
     send(daemon, "GET", &format!("{}/wait", reply.json()["operation"].as_str().unwrap()), &Value::Null);
 }
 
+/// Puts objects into the first bucket.
+fn with_objects(world: &World) {
+    for key in ["a", "dir/b", "gone"] {
+        world.s3().put(&format!("{}first/{key}", world.prefix), key.as_bytes());
+    }
+}
+
+/// The same with a snapshot of them, and others since.
+fn with_a_snapshot(world: &World) {
+    with_objects(world);
+    world.daemon.change("POST", &format!("{BUCKETS}/first/snapshots"), &json!({ "name": "s0" }));
+    world.s3().put(&format!("{}first/a", world.prefix), b"other");
+    world.s3().put(&format!("{}first/new", world.prefix), b"new");
+    world.s3().send("DELETE", &format!("{}first/gone", world.prefix), b"");
+}
+
+fn snapshot_stories() -> Vec<Story> {
+    vec![
+        Story {
+            name: "take a snapshot",
+            points: ALL,
+            prepare: with_objects,
+            act: |d| {
+                send_and_wait(d, "POST", &format!("{BUCKETS}/first/snapshots"), &json!({ "name": "s0" }));
+            },
+        },
+        Story {
+            name: "delete a snapshot",
+            points: ALL,
+            prepare: with_a_snapshot,
+            act: |d| send_and_wait(d, "DELETE", &format!("{BUCKETS}/first/snapshots/s0"), &Value::Null),
+        },
+        Story {
+            name: "restore",
+            points: ALL,
+            prepare: with_a_snapshot,
+            act: |d| send(d, "PUT", &format!("{BUCKETS}/first"), &json!({ "restore": "s0" })),
+        },
+        Story {
+            name: "copy a snapshot",
+            points: ALL,
+            prepare: with_a_snapshot,
+            act: |d| send(d, "POST", BUCKETS, &json!({ "name": "new", "source": { "name": "first/s0" } })),
+        },
+        Story {
+            name: "copy a bucket",
+            points: ALL,
+            prepare: with_objects,
+            act: |d| send(d, "POST", BUCKETS, &json!({ "name": "new", "source": { "name": "first" } })),
+        },
+        Story {
+            name: "delete a bucket with a snapshot",
+            points: ALL,
+            prepare: with_a_snapshot,
+            act: |d| send(d, "DELETE", &format!("{BUCKETS}/first"), &Value::Null),
+        },
+    ]
+}
+
 fn stories() -> Vec<Story> {
     vec![
         Story {
             name: "create",
             points: ALL,
+            prepare: |_| {},
             act: |d| send(d, "POST", BUCKETS, &json!({ "name": "new", "config": { "size": "2MiB" } })),
         },
-        Story { name: "import", points: ALL, act: import },
+        Story { name: "import", points: ALL, prepare: |_| {}, act: import },
         Story {
             name: "create a key",
             points: ACT,
+            prepare: |_| {},
             act: |d| send(d, "POST", &format!("{BUCKETS}/first/keys"), &json!({ "name": "k1" })),
         },
         Story {
             name: "change a key",
             points: ACT,
+            prepare: |_| {},
             act: |d| {
                 let body = json!({ "role": "admin", "secret-key": "another-secret" });
                 send(d, "PUT", &format!("{BUCKETS}/first/keys/k0"), &body);
@@ -78,16 +153,19 @@ fn stories() -> Vec<Story> {
         Story {
             name: "delete a key",
             points: &[],
+            prepare: |_| {},
             act: |d| send(d, "DELETE", &format!("{BUCKETS}/first/keys/k0"), &Value::Null),
         },
         Story {
             name: "resize",
             points: ACT,
+            prepare: |_| {},
             act: |d| send(d, "PATCH", &format!("{BUCKETS}/first"), &json!({ "config": { "size": "3MiB" } })),
         },
         Story {
             name: "delete",
             points: ALL,
+            prepare: |_| {},
             act: |d| send(d, "DELETE", &format!("{BUCKETS}/first"), &Value::Null),
         },
     ]
@@ -119,12 +197,46 @@ impl World {
         Self { gateway: Arc::clone(gateway), daemon, prefix, plan }
     }
 
-    /// What the catalog says; fails when the gateway does not have just that.
-    fn seen(&self) -> Seen {
+    /// Somebody with the admin's key of the first bucket.
+    fn s3(&self) -> S3 {
+        let key = self.daemon.read(&format!("{BUCKETS}/first/keys/admin"));
+        S3::at(&self.gateway.url(), Pair::of(&key))
+    }
+
+    /// The users of the pool's buckets, and those of its snapshots.
+    fn users(&self) -> (Vec<String>, Vec<String>) {
         let pool = self.daemon.read("/1.0/storage-pools/p1");
         let identity = pool["config"]["volatile.pool.identity"].as_str().unwrap().to_owned();
         let users = self.gateway.names(&["user", "list"], &identity);
-        let mut seen = Seen::new();
+        users.into_iter().partition(|user| !user.contains(".default_snapshot-"))
+    }
+
+    fn snapshots_of(&self, bucket: &str) -> Vec<String> {
+        let listed = self.daemon.read(&format!("{BUCKETS}/{bucket}/snapshots"));
+        listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|url| url.as_str().unwrap().rsplit('/').next().unwrap().to_owned())
+            .collect()
+    }
+
+    /// What is in the snapshots, to which nobody may have a key.
+    fn in_snapshots(&self, users: &[String]) -> Vec<Vec<String>> {
+        let held = users.iter().map(|user| {
+            let found = self.gateway.admin(&["user", "info", &format!("--uid={user}")]);
+            assert_eq!((&found["keys"], &found["subusers"]), (&json!([]), &json!([])), "{user}");
+            self.objects_in(user.split_once(".default_").unwrap().1)
+        });
+        let mut held: Vec<_> = held.collect();
+        held.sort();
+        held
+    }
+
+    /// What the catalog says; fails when the gateway does not have just that.
+    fn seen(&self) -> Seen {
+        let (users, hidden) = self.users();
+        let mut seen = BTreeMap::new();
         let full = self.daemon.read(&format!("{BUCKETS}?recursion=2"));
         for bucket in full.as_array().unwrap() {
             let name = bucket["name"].as_str().unwrap();
@@ -134,24 +246,39 @@ impl World {
             self.must_agree(user, name, size, keys);
             let text = |key: &Value, field: &str| key[field].as_str().unwrap().to_owned();
             let keys = keys.iter().map(|key| (text(key, "name"), text(key, "role"))).collect();
-            let objects = if name == "new" { self.objects_in(name) } else { Vec::new() };
-            seen.insert(name.to_owned(), SeenBucket { size: size.to_owned(), keys, objects });
+            let (objects, snapshots) = (self.objects_in(name), self.snapshots_of(name));
+            seen.insert(name.to_owned(), SeenBucket { size: size.to_owned(), keys, objects, snapshots });
         }
         assert_eq!(users.len(), seen.len(), "catalog and gateway disagree: {users:?}");
-        let buckets = self.gateway.names(&["bucket", "list"], &self.prefix);
+        let mut buckets = self.gateway.names(&["bucket", "list"], &self.prefix);
+        buckets.retain(|name| !name.contains("-snapshot-"));
         let listed: Vec<_> = seen.keys().map(|name| format!("{}{name}", self.prefix)).collect();
         assert_eq!(listed, buckets, "catalog and gateway disagree");
-        seen
+        let known: usize = seen.values().map(|bucket| bucket.snapshots.len()).sum();
+        assert_eq!(known, hidden.len(), "catalog and gateway disagree: {hidden:?}");
+        (seen, self.in_snapshots(&hidden))
     }
 
     fn objects_in(&self, bucket: &str) -> Vec<String> {
         let list = self.gateway.admin(&["bucket", "list", &format!("--bucket={}{bucket}", self.prefix)]);
-        list.as_array().unwrap().iter().map(|object| object["name"].as_str().unwrap().to_owned()).collect()
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let object = |object: &Value| format!("{} {}", text(&object["name"]), text(&object["meta"]["etag"]));
+        list.as_array().unwrap().iter().map(object).collect()
     }
 
-    /// A deletion goes on while the daemon works.
-    fn wait_for_deletions(&self) {
+    /// Deletions and restores go on while the daemon works.
+    fn wait_for_the_rest(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
+        let is_closed = || self.daemon.send("PATCH", &format!("{BUCKETS}/first"), &json!({})).status == 503;
+        let has_more_snapshots = || {
+            let buckets = self.daemon.read(&format!("{BUCKETS}?recursion=1"));
+            let names = buckets.as_array().unwrap().iter().map(|bucket| bucket["name"].as_str().unwrap());
+            self.users().1.len() > names.map(|name| self.snapshots_of(name).len()).sum()
+        };
+        while is_closed() || has_more_snapshots() {
+            assert!(Instant::now() < deadline, "a restore or a deletion does not end");
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let is_listed = |path: &Value| path.as_str().unwrap().starts_with(BUCKETS);
         let used = || self.daemon.read("/1.0/storage-pools/p1")["used_by"].as_array().unwrap().clone();
         while used().iter().filter(|path| is_listed(path)).count()
@@ -193,6 +320,7 @@ impl World {
 /// Runs one story with a plan; whether the daemon died of it.
 fn crash(gateway: &Arc<Gateway>, story: &Story, words: &str, goal: &Seen) -> bool {
     let mut world = World::prepared(gateway);
+    (story.prepare)(&world);
     let before = world.seen();
     std::fs::write(world.plan.path(), words).unwrap();
     (story.act)(&world.daemon);
@@ -202,7 +330,7 @@ fn crash(gateway: &Arc<Gateway>, story: &Story, words: &str, goal: &Seen) -> boo
     let has_ended = world.daemon.wait_for_its_end(Duration::from_secs(10));
     assert!(has_ended, "{}: {words}: the daemon lives", story.name);
     world.daemon.spawn(&gateway.environment());
-    world.wait_for_deletions();
+    world.wait_for_the_rest();
     let after = world.seen();
     assert!(
         &after == goal || after == before,
@@ -224,8 +352,20 @@ fn crash(gateway: &Arc<Gateway>, story: &Story, words: &str, goal: &Seen) -> boo
 fn a_killed_daemon_and_the_gateway_agree_after_the_restart() {
     let test = "a_killed_daemon_and_the_gateway_agree_after_the_restart";
     let Some(gateway) = Gateway::shared(test) else { return };
-    for story in stories() {
-        let world = World::prepared(&gateway);
+    must_agree_after_every_crash(&gateway, stories());
+}
+
+#[test]
+fn a_killed_daemon_leaves_snapshots_whole_or_none() {
+    let test = "a_killed_daemon_leaves_snapshots_whole_or_none";
+    let Some(gateway) = Gateway::shared(test) else { return };
+    must_agree_after_every_crash(&gateway, snapshot_stories());
+}
+
+fn must_agree_after_every_crash(gateway: &Arc<Gateway>, stories: Vec<Story>) {
+    for story in stories {
+        let world = World::prepared(gateway);
+        (story.prepare)(&world);
         let before = world.seen();
         (story.act)(&world.daemon);
         let goal = world.seen();
@@ -233,15 +373,22 @@ fn a_killed_daemon_and_the_gateway_agree_after_the_restart() {
         assert_ne!(before, goal, "{}: the story changes nothing", story.name);
         for point in story.points {
             assert!(
-                crash(&gateway, &story, &format!("point {point}"), &goal),
+                crash(gateway, &story, &format!("point {point}"), &goal),
                 "{}: {point} not hit",
                 story.name
             );
         }
-        let mut step = 0;
-        while crash(&gateway, &story, &format!("step {step}"), &goal) {
-            step += 1;
-        }
-        assert!(step > 0, "{}: no step was hit", story.name);
+        let hit = steps().take_while(|step| crash(gateway, &story, &format!("step {step}"), &goal)).count();
+        assert!(hit > 0, "{}: no step was hit", story.name);
+    }
+}
+
+/// The steps to die at: all, or, where only a share of the faults is wanted, a third, which another seed lets be another one.
+fn steps() -> std::iter::StepBy<std::ops::RangeFrom<usize>> {
+    let seed = std::env::var("LARDER_FAULT_SEED").unwrap_or_default();
+    let first = seed.bytes().map(usize::from).sum::<usize>() % THIRD;
+    match std::env::var_os("LARDER_FAULT_SHARE").is_some_and(|share| share != "100") {
+        true => (first..).step_by(THIRD),
+        false => (0..).step_by(1),
     }
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::{Larderd, TestImage, form, request, tar};
+use larder_tests::{Larderd, TestImage, form, request, tar, upload_small_image};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -318,4 +318,71 @@ fn a_restart_finds_all_and_removes_what_nobody_knows() {
     assert_eq!(kept(&daemon), [fingerprint.as_str()]);
     assert_eq!(daemon.read("/1.0/images/aliases/mine")["target"], fingerprint.as_str());
     assert!(daemon.get(&format!("/1.0/images/{fingerprint}/export")).body == image);
+}
+
+/// Has an image unpacked on a pool, by an instance that goes again.
+fn unpack(daemon: &Larderd, pool: &str, image: &str) {
+    let root = json!({ "root": { "type": "disk", "path": "/", "pool": pool } });
+    let source = json!({ "type": "image", "fingerprint": image });
+    daemon.change("POST", "/1.0/instances", &json!({ "name": "c1", "source": source, "devices": root }));
+    daemon.change("DELETE", "/1.0/instances/c1", &Value::Null);
+}
+
+#[test]
+fn an_unpacked_image_goes_alone_or_with_its_pool() {
+    let mut daemon = Larderd::start();
+    daemon.make_pool("p1");
+    let image = upload_small_image(&daemon);
+    let unpacked = format!("/1.0/storage-pools/p1/volumes/image/{image}");
+    unpack(&daemon, "p1", &image);
+    assert_eq!(daemon.refuse("PATCH", &unpacked, &json!({ "description": "x" })).0, 400);
+    daemon.change("DELETE", &unpacked, &Value::Null);
+    assert_eq!(daemon.get(&unpacked).status, 404);
+    unpack(&daemon, "p1", &image);
+    daemon.change("DELETE", "/1.0/storage-pools/p1", &Value::Null);
+    assert_eq!(daemon.get("/1.0/storage-pools/p1").status, 404);
+
+    // One that is away takes along what it has.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let place = elsewhere.path().join("pool");
+    std::fs::create_dir(&place).unwrap();
+    let pool = json!({ "name": "lost", "driver": "dir", "config": { "source": place } });
+    daemon.change("POST", "/1.0/storage-pools", &pool);
+    unpack(&daemon, "lost", &image);
+    daemon.stop();
+    std::fs::rename(&place, elsewhere.path().join("away")).unwrap();
+    daemon.spawn(&[]);
+    daemon.change("DELETE", "/1.0/storage-pools/lost", &Value::Null);
+    assert_eq!(daemon.read("/1.0/storage-volumes"), json!([]));
+    assert_eq!(daemon.read("/1.0/images"), json!([format!("/1.0/images/{image}")]));
+}
+
+#[test]
+fn an_unpacked_image_belongs_to_the_projects_that_know_the_image() {
+    let daemon = Larderd::start();
+    let image = upload_small_image(&daemon);
+    daemon.change("POST", "/1.0/projects", &json!({"name": "blue", "config": {}}));
+    let shared = json!({"name": "green", "config": {"features.images": "false"}});
+    daemon.change("POST", "/1.0/projects", &shared);
+    unpack(&daemon, "default", &image);
+    let unpacked = format!("/1.0/storage-pools/default/volumes/image/{image}");
+    let own = format!("/1.0/images/{image}");
+    let users = |query: &str| {
+        let listed = daemon.read(&format!("/1.0/storage-pools/default/volumes?recursion=1&{query}"));
+        let listed: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["used_by"].clone()).collect();
+        listed
+    };
+    assert_eq!(users(""), [json!([own])]);
+    assert_eq!(users("project=green"), [json!([own])]);
+    assert_eq!(users("project=blue"), [Value::Null; 0]);
+    let source = json!({"type": "image", "mode": "pull", "fingerprint": image, "project": "default"});
+    daemon.change("POST", "/1.0/images?project=blue", &json!({"source": source}));
+    let theirs = format!("{own}?project=blue");
+    assert_eq!(users("project=blue"), [json!([theirs])]);
+    assert_eq!(daemon.read(&format!("{unpacked}?project=blue"))["used_by"], json!([theirs]));
+    assert_eq!(daemon.read(&unpacked)["used_by"], json!([own]));
+    let everybodys = users("all-projects=true");
+    assert_eq!(everybodys.len(), 1);
+    let told = everybodys[0].to_string();
+    assert!(told.contains(&format!("{own}\"")) && told.contains(&theirs), "{told}");
 }

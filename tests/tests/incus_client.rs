@@ -80,6 +80,8 @@ fn snapshots_and_copies(daemon: &Larderd, incus: &RealClient<'_>) {
     let snapshots = incus.json(&["storage", "volume", "snapshot", "list", "p1", "v1"]);
     assert_eq!(names(&snapshots), ["v1/s0"]);
     assert_eq!(snapshots[0]["config"]["user.note"], "kept");
+    let info = incus.run(&["storage", "volume", "info", "p1", "v1"]);
+    assert!(info.contains("| s0 ") && !info.contains("0001/"), "{info}");
     incus.run(&["storage", "volume", "snapshot", "restore", "p1", "v1", "s0"]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "one");
     assert!(incus.refuse(&["storage", "volume", "snapshot", "restore", "p1", "v1", "nope"]).contains("nope"));

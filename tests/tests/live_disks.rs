@@ -102,6 +102,25 @@ fn the_real_lxc_client_adds_changes_and_removes_disks_of_a_running_container() {
 }
 
 #[test]
+fn a_volume_goes_back_in_time_while_its_instance_is_stopped() {
+    let test = "a_volume_goes_back_in_time_while_its_instance_is_stopped";
+    let Some(daemon) = prepared(test, &[]) else { return };
+    let lxc = RealClient::lxc(test, &daemon).unwrap();
+    lxc.run(ADD_DATA);
+    inside(&lxc, "c1", "echo then > /srv/data/file");
+    lxc.run(&["storage", "volume", "snapshot", "default", "data", "s0"]);
+    inside(&lxc, "c1", "echo now > /srv/data/file");
+    let restore = ["storage", "volume", "restore", "default", "data", "s0"];
+    assert!(lxc.refuse(&restore).contains("/1.0/instances/c1, which runs"));
+    assert_eq!(inside(&lxc, "c1", "cat /srv/data/file"), "now");
+    lxc.run(&["stop", "--force", "c1"]);
+    lxc.run(&restore);
+    lxc.run(&["start", "c1"]);
+    assert_eq!(inside(&lxc, "c1", "cat /srv/data/file"), "then");
+    lxc.run(&["delete", "--force", "c1"]);
+}
+
+#[test]
 fn what_cannot_be_mounted_is_refused_and_changes_nothing() {
     let test = "what_cannot_be_mounted_is_refused_and_changes_nothing";
     let Some(daemon) = prepared(test, &[]) else { return };
@@ -196,7 +215,9 @@ fn running_containers_follow_their_profile() {
         users.sort_by_key(Value::to_string);
         Value::from(users)
     };
-    assert_eq!(used("data"), json!(["/1.0/instances/c1", "/1.0/instances/c2", "/1.0/instances/c3"]));
+    let (instances, profile) = (["c1", "c2", "c3"], "/1.0/profiles/shared");
+    let users = instances.iter().map(|name| format!("/1.0/instances/{name}")).chain([profile.to_owned()]);
+    assert_eq!(used("data"), json!(users.collect::<Vec<_>>()));
 
     // One that can't follow is named; the others have followed.
     lxc.run(&["storage", "volume", "create", "default", "more"]);
@@ -323,4 +344,17 @@ fn check(test: &str, daemon: &Larderd, story: &str) {
             daemon.change("POST", "/1.0/storage-pools/default/volumes/custom", &json!({ "name": volume }));
         }
     }
+}
+
+#[test]
+fn limits_that_can_not_be_applied_are_not_stored() {
+    let test = "limits_that_can_not_be_applied_are_not_stored";
+    let Some(daemon) = prepared(test, &[]) else { return };
+    let larder = RealClient::larder(&daemon);
+    larder.run(&["config", "set", "c1", "limits.processes=200"]);
+    let before = daemon.read("/1.0/instances/c1");
+    larder.refuse(&["config", "set", "c1", "limits.processes=100", "limits.cpu=1000-1001"]);
+    assert_eq!(daemon.read("/1.0/instances/c1"), before);
+    larder.run(&["config", "set", "c1", "limits.processes=100"]);
+    assert_eq!(daemon.read("/1.0/instances/c1")["config"]["limits.processes"], "100");
 }

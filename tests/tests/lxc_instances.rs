@@ -4,6 +4,7 @@
 
 use larder_tests::{Larderd, RealClient, TestImage, require_containers};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// The exit code of a command in a container.
 fn exit_code(lxc: &RealClient<'_>, arguments: &[&str]) -> Option<i32> {
@@ -152,11 +153,11 @@ fn containers_outlive_the_daemon_and_are_found_again() {
     let mut endless = RealClient::lxc(test, &daemon).unwrap().spawn(&["exec", "c1", "--", "sleep", "1000"]);
     let runs = || !daemon.read("/1.0/operations").get("running").unwrap_or(&Value::Null).is_null();
     while !runs() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     daemon.stop();
-    assert!(began.elapsed() < std::time::Duration::from_secs(8), "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "it took {:?}", began.elapsed());
     endless.wait().unwrap();
     lives("the container was stopped with the daemon");
     daemon.spawn(&[]);
@@ -167,6 +168,37 @@ fn containers_outlive_the_daemon_and_are_found_again() {
         lxc.run(&["delete", "c1"]);
     }
     assert_eq!(daemon.read("/1.0/storage-pools/default/volumes/container"), json!([]));
+}
+
+#[test]
+fn what_shall_run_starts_when_its_pool_is_back() {
+    let test = "what_shall_run_starts_when_its_pool_is_back";
+    let mut daemon = Larderd::start();
+    let place = daemon.scratch().join("elsewhere");
+    let away = place.with_extension("away");
+    {
+        let Some(lxc) = client(test, &daemon) else { return };
+        std::fs::create_dir(&place).unwrap();
+        lxc.run(&["storage", "create", "late", "dir", &format!("source={}", place.display())]);
+        for name in ["c1", "c2"] {
+            lxc.run(&["init", "busybox", name, "-s", "late"]);
+        }
+        lxc.run(&["config", "set", "c1", "boot.autostart=true"]);
+    }
+    daemon.stop();
+    std::fs::rename(&place, &away).unwrap();
+    daemon.spawn(&[]);
+    assert_eq!(daemon.read("/1.0/storage-pools/late")["status"], "Unavailable");
+    assert_eq!(daemon.read("/1.0/instances/c1")["status"], "Stopped");
+    std::fs::rename(&away, &place).unwrap();
+    let lxc = RealClient::lxc(test, &daemon).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while daemon.read("/1.0/instances/c1")["status"] != "Running" {
+        assert!(Instant::now() < deadline, "it is not started");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(daemon.read("/1.0/instances/c2")["status"], "Stopped");
+    lxc.run(&["delete", "--force", "c1", "c2"]);
 }
 
 #[test]

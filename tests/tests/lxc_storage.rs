@@ -42,6 +42,8 @@ fn the_real_lxc_client_drives_pools_and_volumes() {
     lxc.run(&["storage", "volume", "snapshot", "p1", "v1", "s0"]);
     std::fs::write(&file, "two").unwrap();
     assert_eq!(names(&lxc.json(&["storage", "volume", "list", "p1"])), ["disk", "v1", "v1/s0"]);
+    let info = lxc.run(&["storage", "volume", "info", "p1", "v1"]);
+    assert!(info.contains("| s0 ") && !info.contains("0001/"), "{info}");
     lxc.run(&["storage", "volume", "restore", "p1", "v1", "s0"]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "one");
 

@@ -1,8 +1,8 @@
-//! What many volumes cost: programs that are started are counted, by the kernel where there shall be none.
+//! What many volumes and instances cost: programs that are started are counted, by the kernel where there shall be none.
 //!
 //! `LARDER_SOAK_DRIVER` and `LARDER_SOAK_CONFIG` choose a driver and its pool's keys, as for the soak.
 
-use larder_tests::{Larderd, with_each_driver};
+use larder_tests::{Larderd, upload_small_image, with_each_driver};
 use serde_json::json;
 use std::time::Duration;
 
@@ -54,5 +54,28 @@ fn a_list_with_usage_starts_no_process_for_each_volume_and_an_idle_daemon_none()
             std::thread::sleep(Duration::from_secs(3));
             assert_eq!(touched_by_children(daemon), touched, "{driver}: an idle daemon started programs");
         }
+    });
+}
+
+#[test]
+fn a_list_of_instances_with_their_usage_asks_the_pool_once() {
+    with_each_driver(|daemon, driver| {
+        let image = upload_small_image(daemon);
+        let source = json!({ "type": "image", "fingerprint": image });
+        let root = json!({ "root": { "type": "disk", "path": "/", "pool": "here" } });
+        let names = ["c1", "c2", "c3"];
+        for name in names {
+            let new = json!({ "name": name, "source": source, "devices": root });
+            daemon.change("POST", "/1.0/instances", &new);
+        }
+        let commands = commands_run(daemon);
+        let listed = daemon.read("/1.0/instances?recursion=2");
+        let run = commands_run(daemon) - commands;
+        assert_eq!(listed.as_array().map(Vec::len), Some(names.len()), "{driver}: {listed:?}");
+        assert!(run <= 1, "{driver}: a list of {} instances ran {run} commands", names.len());
+        for name in names {
+            daemon.change("DELETE", &format!("/1.0/instances/{name}"), &serde_json::Value::Null);
+        }
+        daemon.change("DELETE", &format!("/1.0/images/{image}"), &serde_json::Value::Null);
     });
 }

@@ -207,3 +207,39 @@ fn bad_input_is_refused_and_changes_nothing() {
     }
     assert_eq!(daemon.read(&format!("{PROFILES}?recursion=1")), before);
 }
+
+#[test]
+fn a_volume_that_a_profile_names_stays() {
+    let daemon = Larderd::start();
+    let volumes = "/1.0/storage-pools/default/volumes/custom";
+    daemon.change("POST", "/1.0/projects", &json!({ "name": "blue", "config": {} }));
+    for project in ["", "?project=blue"] {
+        daemon.change("POST", &format!("{volumes}{project}"), &json!({ "name": "v1" }));
+    }
+    let disk = |path: &str| json!({ "type": "disk", "pool": "default", "source": "v1", "path": path });
+    let devices = json!({ "one": disk("/one"), "other": disk("/other") });
+    daemon.change("POST", PROFILES, &json!({ "name": "small", "devices": devices }));
+    let volume = format!("{volumes}/v1");
+    let users = json!(["/1.0/profiles/small"]);
+    assert_eq!(daemon.read(&volume)["used_by"], users);
+    assert_eq!(daemon.read(&format!("{volumes}?recursion=1"))[0]["used_by"], users);
+    assert_eq!(daemon.read(&format!("{volume}?project=blue"))["used_by"], json!([]), "it is another's");
+
+    daemon.make_pool("p2");
+    for (method, body) in [
+        ("DELETE", Value::Null),
+        ("POST", json!({ "name": "v2" })),
+        ("POST", json!({ "name": "v1", "pool": "p2" })),
+    ] {
+        let (code, error) = daemon.refuse(method, &volume, &body);
+        assert!(code == 400 && error.contains("/1.0/profiles/small"), "{method} {body}: {code} {error}");
+    }
+    // What is in it may change: nobody has it.
+    daemon.change("POST", &format!("{volume}/snapshots"), &json!({ "name": "s0" }));
+    daemon.change("PUT", &volume, &json!({ "restore": "s0" }));
+
+    daemon.change("DELETE", &format!("{volume}?project=blue"), &Value::Null);
+    daemon.change("PUT", &format!("{PROFILES}/small"), &json!({ "devices": {} }));
+    assert_eq!(daemon.read(&volume)["used_by"], json!([]));
+    daemon.change("DELETE", &volume, &Value::Null);
+}

@@ -100,3 +100,44 @@ fn what_can_not_be_published_is_named_and_leaves_nothing() {
     assert_eq!(kept, 1, "nothing but the first image");
     daemon.change("DELETE", "/1.0/instances/c1", &Value::Null);
 }
+
+/// Whether a running ephemeral container is the same one as before.
+fn is_kept(daemon: &Larderd, name: &str, made_at: &Value) -> bool {
+    let now = daemon.read(&format!("/1.0/instances/{name}"));
+    (&now["created_at"], &now["ephemeral"], &now["status"]) == (made_at, &json!(true), &json!("Running"))
+}
+
+#[test]
+fn an_ephemeral_container_outlives_restarts_and_its_publication() {
+    let test = "an_ephemeral_container_outlives_restarts_and_its_publication";
+    if !require_containers(test) {
+        return;
+    }
+    let daemon = Larderd::start();
+    let Some(image) = TestImage::make(test, daemon.scratch()) else { return };
+    let larder = RealClient::larder(&daemon);
+    larder.run(&["image", "import", &image.unified().display().to_string(), "--alias", "busybox"]);
+    larder.run(&["launch", "busybox", "c1", "--ephemeral"]);
+    let made_at = daemon.read("/1.0/instances/c1")["created_at"].clone();
+    for round in 0..5 {
+        larder.run(&["restart", "c1", "--force"]);
+        assert!(is_kept(&daemon, "c1", &made_at), "round {round}");
+    }
+    let all = json!({ "state": { "action": "restart", "force": true } });
+    daemon.change("PUT", "/1.0/instances", &all);
+    assert!(is_kept(&daemon, "c1", &made_at));
+
+    assert!(larder.refuse(&["publish", "c1", "--force", "--alias", "busybox"]).contains("busybox"));
+    assert!(is_kept(&daemon, "c1", &made_at), "also when the publication fails");
+    larder.run(&["publish", "c1", "--force", "--alias", "published"]);
+    assert!(is_kept(&daemon, "c1", &made_at));
+    daemon.read("/1.0/images/aliases/published");
+
+    larder.run(&["stop", "c1", "--force"]);
+    let is_gone = || daemon.get("/1.0/instances/c1").status == 404;
+    let waiting = std::time::Instant::now();
+    while !is_gone() && waiting.elapsed() < std::time::Duration::from_secs(10) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(is_gone(), "it goes when it stops");
+}

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::Larderd;
+use larder_tests::{Larderd, upload_small_image};
 use serde_json::{Value, json};
 
 const VOLUMES: &str = "/1.0/storage-pools/p/volumes/custom";
@@ -80,5 +80,37 @@ fn a_snapshot_that_is_renamed_and_deleted_at_once_is_recorded_or_gone() {
         for name in recorded {
             daemon.change("DELETE", &format!("{snapshots}/{name}"), &Value::Null);
         }
+    }
+}
+
+#[test]
+fn a_profile_that_is_renamed_while_its_instance_is_changed_keeps_its_name() {
+    let daemon = Larderd::start();
+    daemon.make_pool("p");
+    let root = json!({ "root": { "type": "disk", "path": "/", "pool": "p" } });
+    daemon.change("POST", "/1.0/profiles", &json!({ "name": "n0" }));
+    let source = json!({ "type": "image", "fingerprint": upload_small_image(&daemon) });
+    let new = json!({ "name": "c", "source": source, "profiles": ["n0"], "devices": root });
+    daemon.change("POST", "/1.0/instances", &new);
+    let (mut name, mut taken) = ("n0".to_owned(), Vec::new());
+    for round in 1..ROUNDS {
+        let (renamed, key) = (format!("n{round}"), format!("user.r{round}"));
+        let path = format!("/1.0/profiles/{name}");
+        let (rename, change) = (json!({ "name": renamed }), json!({ "config": { &key: "yes" } }));
+        let ended = at_once(&daemon, [("POST", &path, &rename), ("PATCH", "/1.0/instances/c", &change)]);
+        let mut refused = ended.iter().filter_map(|outcome| outcome.as_ref().err());
+        let told = |error: &&String| error.contains("somebody else changed it");
+        assert_eq!(refused.find(|error| !told(error)), None);
+        if ended[0].is_ok() {
+            name = renamed;
+        }
+        if ended[1].is_ok() {
+            taken.push(key);
+        }
+        assert!(ended.iter().any(Result::is_ok), "nobody won: {ended:?}");
+        let now = daemon.read("/1.0/instances/c");
+        assert_eq!(now["profiles"], json!([name]), "after {ended:?}");
+        let lost = taken.iter().find(|key| now["config"][key.as_str()] != "yes");
+        assert_eq!(lost, None, "after {ended:?}");
     }
 }

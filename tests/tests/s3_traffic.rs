@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const BUCKETS: &str = "/1.0/storage-pools/p1/buckets";
@@ -93,6 +94,41 @@ fn each_bucket_has_its_numbers() {
     assert_eq!(s3.send("DELETE", "photos/two", b"").status, 204);
     daemon.change("DELETE", &format!("{BUCKETS}/photos"), &Value::Null);
     assert!(!metrics(&daemon).0.keys().any(|name| name.contains("photos")));
+}
+
+/// The index of a bucket, wherever its pool has it.
+fn index_of(folder: &Path, bucket: &str) -> Option<PathBuf> {
+    let entries: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
+    entries.into_iter().map(|entry| entry.path()).find_map(|path| match path.is_dir() {
+        true => index_of(&path, bucket),
+        false => (path.ends_with("index.db") && path.to_string_lossy().contains(bucket)).then_some(path),
+    })
+}
+
+#[test]
+fn a_broken_bucket_hides_no_other_number() {
+    if !require("a_broken_bucket_hides_no_other_number", &["curl", "python3"]) {
+        return;
+    }
+    let (daemon, s3) = started();
+    let broken = Pair::of(&daemon.change("POST", BUCKETS, &json!({ "name": "broken" })));
+    s3.put("photos/one", b"x");
+    let broken = s3.with(broken);
+    broken.put("broken/one", b"x");
+    let index = index_of(&daemon.directory().join("storage-pools"), "broken").expect("an index");
+    let code =
+        "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('DROP TABLE usage'); c.commit()";
+    #[expect(clippy::disallowed_methods, reason = "the test breaks the bucket by other means than its own")]
+    let damaged = std::process::Command::new("python3").args(["-c", code]).arg(index).status();
+    assert!(damaged.is_ok_and(|status| status.success()));
+    // A change ends what was read before, whatever becomes of it.
+    broken.send("PUT", "broken/two", b"x");
+    let (numbers, _) = metrics(&daemon);
+    let objects = |bucket: &str| {
+        numbers.get(&format!("larder_bucket_objects{{project=\"default\",pool=\"p1\",bucket=\"{bucket}\"}}"))
+    };
+    assert_eq!((objects("photos"), objects("broken")), (Some(&1.0), None));
+    assert!(numbers["larder_uptime_seconds"] > 0.0);
 }
 
 #[test]

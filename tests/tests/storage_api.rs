@@ -58,6 +58,11 @@ fn the_root_and_the_server_answer_as_clients_expect() {
     for field in ["type", "status", "status_code", "operation", "error_code", "error", "metadata"] {
         assert!(envelope.get(field).is_some(), "{field}");
     }
+    for part in ["files", "files/x", "sftp", "rebuild", "nbd", "bitmaps"] {
+        let reply = daemon.get(&format!("{VOLUMES}/v1/{part}"));
+        assert_eq!(reply.status, 501, "{part}: {}", reply.error());
+    }
+    assert_eq!(daemon.get(&format!("{VOLUMES}/v1/no-such-thing")).status, 404);
     let missing = daemon.get("/1.0/no-such-thing");
     assert_eq!((missing.status, missing.json()["type"].clone()), (404, json!("error")));
 }
@@ -127,6 +132,10 @@ fn copies_and_moves_within_and_across_pools_keep_content_and_snapshots() {
         &json!({ "name": "v3", "type": "custom", "source": of_snapshot }),
     );
     assert_eq!(std::fs::read_to_string(content(&daemon, "p2", "v3").join("file")).unwrap(), "old");
+    // Who names a source wants a copy of it.
+    let named = json!({ "name": "v1" });
+    daemon.change("POST", VOLUMES, &json!({ "name": "v5", "type": "custom", "source": named }));
+    assert_eq!(std::fs::read_to_string(content(&daemon, "p1", "v5").join("file")).unwrap(), "new");
     let alone = json!({ "type": "copy", "name": "v1", "pool": "p1", "volume_only": true });
     daemon.change(
         "POST",
@@ -416,4 +425,50 @@ fn a_snapshot_tells_its_own_name_and_goes_in_the_future_only() {
     // None at all is fine.
     daemon.change("PUT", &one, &json!({ "description": "stays" }));
     assert_eq!(daemon.read(&one)["expires_at"], "0001-01-01T00:00:00Z");
+}
+
+#[test]
+fn a_fixed_key_that_is_left_out_stays() {
+    let daemon = started();
+    let path = format!("{VOLUMES}/v1");
+    let made = json!({ "name": "v1", "config": { "initial.uid": "1000", "user.note": "old" } });
+    daemon.change("POST", VOLUMES, &made);
+    daemon.change("PUT", &path, &json!({ "config": { "user.note": "new" } }));
+    let kept = json!({ "initial.uid": "1000", "user.note": "new" });
+    assert_eq!(daemon.read(&path)["config"], kept);
+    let (code, error) = daemon.refuse("PUT", &path, &json!({ "config": { "initial.uid": "0" } }));
+    assert!(code == 400 && error.contains("initial.uid"), "{code} {error}");
+    assert_eq!(daemon.read(&path)["config"], kept);
+}
+
+#[test]
+fn a_full_volume_has_its_snapshots_in_it() {
+    let mut daemon = Larderd::start();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let place = elsewhere.path().join("pool");
+    std::fs::create_dir(&place).unwrap();
+    let pool = json!({ "name": "p1", "driver": "dir", "config": { "source": place } });
+    daemon.change("POST", "/1.0/storage-pools", &pool);
+    make_volume(&daemon, "v1");
+    let snapshots = format!("{VOLUMES}/v1/snapshots");
+    daemon.change("POST", &snapshots, &json!({ "name": "s0" }));
+    assert_eq!(names(&daemon.read(&format!("{VOLUMES}?recursion=1"))), ["v1", "v1/s0"]);
+    let listed = daemon.read(&format!("{snapshots}?recursion=1"));
+    assert_eq!((&listed[0]["name"], &listed[0]["expires_at"]), (&json!("v1/s0"), &Value::Null));
+    let both = |daemon: &Larderd| {
+        let all = daemon.read(&format!("{VOLUMES}?recursion=2"));
+        assert_eq!(names(&all), ["v1"]);
+        let one = daemon.read(&format!("{VOLUMES}/v1?recursion=1"));
+        assert_eq!(all[0], one);
+        one
+    };
+    let full = both(&daemon);
+    assert_eq!(names(&full["snapshots"]), ["s0"]);
+    assert_eq!(full["snapshots"][0].get("expires_at"), Some(&Value::Null));
+    assert!(full["state"].get("usage").is_some(), "{full}");
+
+    daemon.stop();
+    std::fs::rename(&place, elsewhere.path().join("away")).unwrap();
+    daemon.spawn(&[]);
+    assert_eq!(both(&daemon)["state"], json!({ "usage": null }));
 }

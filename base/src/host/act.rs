@@ -1,13 +1,12 @@
 //! Changing system calls as data, so that they appear in transcripts and can be made to fail.
 
 use super::mounts::{bind, mount, remount, unmount};
+use super::remove::remove_tree;
 use crate::Cancel;
 use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
-use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -70,7 +69,7 @@ pub enum FsAct {
         /// The new name.
         to: PathBuf,
     },
-    /// Swaps two names in one step.
+    /// Swaps two names in one step. Both directories keep their times.
     Exchange {
         /// One name.
         one: PathBuf,
@@ -207,9 +206,7 @@ impl Act for FsAct {
             Self::RenameNoReplace { from, to } => {
                 Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
             }
-            Self::Exchange { one, other } => {
-                Ok(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
-            }
+            Self::Exchange { one, other } => exchange(one, other),
             Self::RemoveEmptyDirectory { path } => match fs::remove_dir(path) {
                 Err(error) if is_absent_or_not_empty(&error) => Ok(()),
                 other => other,
@@ -232,6 +229,19 @@ impl Act for FsAct {
     }
 }
 
+/// Swaps two names. What is theirs keeps its time: xfs gives a directory that got another parent a new one.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let time = |path: &Path| fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    let (ours, theirs) = (time(one)?, time(other)?);
+    rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
+    for (path, before) in [(one, theirs), (other, ours)] {
+        if time(path)? != before {
+            fs::File::open(path)?.set_times(fs::FileTimes::new().set_modified(before))?;
+        }
+    }
+    Ok(())
+}
+
 fn is_absent_or_not_empty(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
 }
@@ -248,56 +258,6 @@ fn write_beside(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         Some(parent) => fs::File::open(parent)?.sync_all(),
         None => Ok(()),
     }
-}
-
-/// Removes `path` and all below it. The standard library's walk opens every directory relative to its parent
-/// without following links, so a tree that changes underneath can't lead it elsewhere.
-fn remove_tree(path: &Path, cancel: &Cancel) -> io::Result<()> {
-    cancel.checkpoint().map_err(io::Error::other)?;
-    let outcome = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => must_hold_no_mount(path).and_then(|()| fs::remove_dir_all(path)),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-/// Reads `/proc/self/mountinfo`: the fifth field of a line is the mount point, with odd bytes as `\ooo`.
-fn must_hold_no_mount(path: &Path) -> io::Result<()> {
-    let path = fs::canonicalize(path)?;
-    let mounts = fs::read("/proc/self/mountinfo")?;
-    for line in mounts.split(|byte| *byte == b'\n') {
-        let Some(point) = line.split(|byte| *byte == b' ').nth(4) else { continue };
-        let point = PathBuf::from(OsString::from_vec(unescaped(point)));
-        if point.starts_with(&path) {
-            let message = format!("something is mounted at {}", point.display());
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
-        }
-    }
-    Ok(())
-}
-
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let digits =
-            after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]

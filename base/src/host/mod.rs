@@ -9,6 +9,7 @@ mod command;
 mod error;
 mod fault;
 mod mounts;
+mod remove;
 mod scripted;
 mod system;
 

@@ -1,7 +1,7 @@
 //! Buckets, who may use them, and the accounts that own some. A bucket's volume is a document of its own; what is here is
 //! what a bucket has beside it.
 
-use crate::{AccountId, Document, Key, VolumeId, keys};
+use crate::{AccountId, Document, Key, SnapshotId, VolumeId, keys};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,6 +29,11 @@ pub enum Agreement {
     Agreed,
     /// A change has begun there: it may have a part of what the catalog does not say yet.
     Changing,
+    /// It is being put back to one of its snapshots: it holds a part of that, and is closed.
+    Restoring {
+        /// Which one.
+        snapshot: SnapshotId,
+    },
 }
 
 impl Document for Bucket {

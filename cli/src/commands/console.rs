@@ -79,10 +79,10 @@ async fn attach_with(context: &Context, client: &Client, instance: &str, force: 
     let mut window = signal(SignalKind::window_change())?;
     tokio::pin!(output, sending, detached);
     let mut sent = None;
-    loop {
+    let has_detached = loop {
         tokio::select! {
-            () = &mut output => break,
-            () = &mut detached => break,
+            () = &mut output => break false,
+            () = &mut detached => break true,
             kept = &mut sending, if sent.is_none() => sent = Some(kept),
             _ = window.recv() => if let Some((width, height)) = terminal::size() {
                 let args = json!({"width": width.to_string(), "height": height.to_string()});
@@ -90,10 +90,14 @@ async fn attach_with(context: &Context, client: &Client, instance: &str, force: 
                 let _ = control.send(Message::Text(command.to_string().into())).await;
             }
         }
-    }
+    };
     let _ = control.close().await;
     drop(raw);
     terminal::notice("");
+    if !has_detached {
+        // The server ended it: because the instance stopped, or because there was no console to be had.
+        client.wait(&operation).await?;
+    }
     Ok(())
 }
 

@@ -54,6 +54,18 @@ fn split(text: &str) -> Result<(String, VolumeName)> {
     }
 }
 
+/// Refuses what is no custom volume: those of instances and images go along with them.
+fn must_be_custom(name: &VolumeName) -> Result<()> {
+    let hint = match name.kind.as_str() {
+        "custom" => return Ok(()),
+        "image" => format!("copy the image: larder image copy {}", name.volume),
+        _ => format!("copy or move the instance: larder copy {0}, larder move {0}", name.volume),
+    };
+    let message =
+        format!("{}/{} is no custom volume: it can't be copied or moved alone", name.kind, name.volume);
+    Err(Told::new(message, hint).into())
+}
+
 /// The error for two servers: volumes travel between them as backup files.
 fn two_servers(what: &str) -> anyhow::Error {
     Told::new(
@@ -71,6 +83,8 @@ pub(crate) async fn copy(context: &Context, args: CopyArgs) -> Result<()> {
     let (source_pool, source) = split(&source)?;
     let (target_pool, target) = split(context.config.split(&args.target)?.1)?;
     let target = target.no_snapshot()?;
+    must_be_custom(&source)?;
+    must_be_custom(&target)?;
     let read = client.get(&source.path(&source_pool)).await?.metadata;
     let name = match &source.snapshot {
         Some(snapshot) => format!("{}/{snapshot}", source.volume),
@@ -107,6 +121,8 @@ pub(crate) async fn r#move(context: &Context, args: MoveArgs) -> Result<()> {
     let (source_pool, source) = split(&source)?;
     let (target_pool, target) = split(context.config.split(&args.target)?.1)?;
     let (source, target) = (source.no_snapshot()?, target.no_snapshot()?);
+    must_be_custom(&source)?;
+    must_be_custom(&target)?;
     let mut body = json!({"name": target.volume});
     if target_pool != source_pool || args.target_project.is_some() {
         body["pool"] = json!(target_pool);
@@ -117,4 +133,16 @@ pub(crate) async fn r#move(context: &Context, args: MoveArgs) -> Result<()> {
     let path = source.volume_path(&source_pool);
     context.change(&client, "Moving", Method::POST, &path, Some(body)).await?;
     context.done("Storage volume moved")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_custom_volumes_go_alone() {
+        let refused = |text| must_be_custom(&split(text).unwrap().1).is_err();
+        assert!(!refused("p/v") && !refused("p/custom/v/s0"));
+        assert!(refused("p/container/c1") && refused("p/virtual-machine/v1") && refused("p/image/abc"));
+    }
 }

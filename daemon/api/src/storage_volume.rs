@@ -47,11 +47,11 @@ wire! {
         pub source: StorageVolumeSource,
     }
 
-    /// Where a new volume's content comes from. Empty `kind`: from nowhere.
+    /// Where a new volume's content comes from. Empty `kind` and `name`: from nowhere.
     pub struct StorageVolumeSource {
         /// The volume's name, or `volume/snapshot`.
         pub name: String,
-        /// Empty, `copy` or `migration`.
+        /// `copy` (also when empty, if there is a name) or `migration`.
         #[serde(rename = "type")]
         pub kind: String,
         /// The pool; the target's when empty.
@@ -147,6 +147,6 @@ pub struct StorageVolumeFull {
     #[serde(default, deserialize_with = "crate::wire::read")]
     pub snapshots: Vec<StorageVolumeSnapshot>,
     /// How full it is.
-    #[serde(default)]
-    pub state: Option<StorageVolumeState>,
+    #[serde(default, deserialize_with = "crate::wire::read")]
+    pub state: StorageVolumeState,
 }

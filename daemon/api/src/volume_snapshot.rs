@@ -8,9 +8,9 @@ wire! {
     pub struct StorageVolumeSnapshot {
         /// For people.
         pub description: String,
-        /// When it goes; [`ZERO_TIME`](crate::ZERO_TIME) for never.
-        pub expires_at: Timestamp,
-        /// `volume/snapshot`.
+        /// When it goes; never when `null`, or [`ZERO_TIME`](crate::ZERO_TIME) in the answer for one alone.
+        pub expires_at: Option<Timestamp>,
+        /// `volume/snapshot` in lists; its own name alone and in a [`StorageVolumeFull`](crate::StorageVolumeFull).
         pub name: String,
         /// The volume's keys as they were.
         pub config: Config,

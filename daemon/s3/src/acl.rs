@@ -13,6 +13,9 @@ pub(crate) const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUs
 /// Everybody with a key.
 pub(crate) const AUTHENTICATED: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
 
+/// How many grants a list may have, as with AWS.
+const MAX_GRANTS: usize = 100;
+
 /// What a grant allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -167,8 +170,12 @@ impl Acl {
         }
         let found = directory.identity(IdentityName::Id(owner)).await.map_err(unavailable)?;
         let owner_name = found.map_or_else(|| owner.to_owned(), |identity| identity.display_name);
+        let given = policy.grants.unwrap_or_default();
+        if given.len() > MAX_GRANTS {
+            return Err(malformed());
+        }
         let mut grants = Vec::new();
-        for grant in policy.grants.unwrap_or_default() {
+        for grant in given {
             let permission = grant.permission.as_ref().map(Permission::as_str).unwrap_or_default();
             let right = Right::parse(permission).ok_or_else(malformed)?;
             let grantee = grantee_of(grant.grantee.ok_or_else(malformed)?, directory).await?;
@@ -221,6 +228,12 @@ impl Acl {
             permission: Some(Permission::from_static(grant.right.as_str())),
         });
         (owner, grants.collect())
+    }
+
+    /// As an object's record keeps it: nothing for the private list of the bucket's owner, which most objects have. Many
+    /// small objects are looked up quicker so.
+    pub(crate) fn stored(&self, bucket_owner: &Identity) -> Option<String> {
+        (*self != Self::private(bucket_owner)).then(|| self.to_json())
     }
 
     pub(crate) fn to_json(&self) -> String {

@@ -3,12 +3,12 @@
 use crate::Face;
 use crate::acl::{Acl, Right};
 use crate::describe::asked;
-use crate::directory::{DirectoryError, Rights};
+use crate::directory::{DirectoryError, Identity, Rights};
 use crate::gate::{Gate, caller, denied};
 use crate::settings::{self, to_xml};
-use crate::support::{blocking, time, unavailable};
+use crate::support::{blocking, from_bucket, time, unavailable};
 use http::StatusCode;
-use larder_storage_buckets::Versioning;
+use larder_storage_buckets::{Bucket, BucketError, Versioning};
 use s3s::dto::{
     Bucket as BucketDto, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput,
     CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
@@ -122,48 +122,76 @@ pub(crate) async fn create(
     if is_new && owned.len() >= face.options.buckets_per_account {
         return Err(unavailable(DirectoryError::TooMany));
     }
-    let found = match face.directory.create_bucket(&key.identity, &input.bucket).await {
-        // Making one's own bucket again with the same list succeeds, as in the first region of AWS.
-        Err(DirectoryError::Owned) if same_acl(face, &request.credentials, &input.bucket, &acl).await? => {
-            return Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }));
-        }
-        other => other.map_err(unavailable)?,
-    };
+    let name = input.bucket;
+    let wanted =
+        Wanted { acl, region, ownership, has_lock: input.object_lock_enabled_for_bucket == Some(true) };
+    // Done to its end even if the client goes away: a bucket without the lock that was asked for is not what anybody wanted.
+    let making = tokio::spawn(make(face.clone(), key.identity.clone(), name.clone(), wanted.clone()));
+    match making.await.map_err(|error| s3_error!(error, InternalError))? {
+        // Making one's own bucket again as it is succeeds, as in the first region of AWS.
+        Err(DirectoryError::Owned) if is_as_wanted(face, &request.credentials, &name, &wanted).await? => {}
+        made => made.map_err(unavailable)?.map_err(from_bucket)?,
+    }
+    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{name}")) }))
+}
+
+/// What a new bucket shall be.
+#[derive(Debug, Clone)]
+struct Wanted {
+    acl: Acl,
+    region: Option<String>,
+    ownership: Option<OwnershipControls>,
+    has_lock: bool,
+}
+
+/// Makes a bucket and writes down what it shall be.
+async fn make(
+    face: Face,
+    owner: Identity,
+    name: String,
+    wanted: Wanted,
+) -> Result<Result<(), BucketError>, DirectoryError> {
+    let found = face.directory.create_bucket(&owner, &name).await?;
     face.settings.forget(&found.name);
-    let wants_lock = input.object_lock_enabled_for_bucket == Some(true);
     let bucket = found.bucket;
-    blocking(move || {
-        bucket.set_setting(settings::ACL, Some(&acl.to_json()))?;
-        bucket.set_setting(settings::REGION, region.as_deref())?;
-        if let Some(ownership) = &ownership {
+    let written = crate::blocking::blocking(move || wanted.write_to(&bucket)).await;
+    face.settings.forget(&found.name);
+    written.map_err(|error| DirectoryError::Unavailable(error.to_string()))
+}
+
+impl Wanted {
+    fn write_to(&self, bucket: &Bucket) -> Result<(), BucketError> {
+        bucket.set_setting(settings::ACL, Some(&self.acl.to_json()))?;
+        bucket.set_setting(settings::REGION, self.region.as_deref())?;
+        if let Some(ownership) = &self.ownership {
             bucket.set_setting(settings::OWNERSHIP, Some(&to_xml(ownership)?))?;
         }
-        if wants_lock {
+        if self.has_lock {
             let enabled = Some(ObjectLockEnabled::from_static(ObjectLockEnabled::ENABLED));
             let lock = ObjectLockConfiguration { object_lock_enabled: enabled, rule: None };
             bucket.set_setting(settings::OBJECT_LOCK, Some(&to_xml(&lock)?))?;
             bucket.set_versioning(Versioning::Enabled)?;
         }
         Ok(())
-    })
-    .await?;
-    face.settings.forget(&found.name);
-    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", found.name)) }))
+    }
 }
 
-async fn same_acl(
+/// Whether a bucket that is there is what a request to make it wants.
+async fn is_as_wanted(
     face: &Face,
     credentials: &Option<s3s::auth::Credentials>,
     name: &str,
-    acl: &Acl,
+    wanted: &Wanted,
 ) -> S3Result<bool> {
     if credentials.is_none() {
         return Ok(false);
     }
     let Some(found) = face.directory.bucket(name).await.map_err(unavailable)? else { return Ok(false) };
     let settings = face.settings.of(&found.name, &found.bucket).await?;
-    let current = settings.acl.clone().unwrap_or_else(|| Acl::private(&found.owner));
-    Ok(current == *acl)
+    let acl = settings.acl.clone().unwrap_or_else(|| Acl::private(&found.owner));
+    let has_lock = settings.object_lock.is_some();
+    let has_ownership = wanted.ownership.is_none() || settings.ownership == wanted.ownership;
+    Ok(acl == wanted.acl && (has_lock || !wanted.has_lock) && has_ownership)
 }
 
 pub(crate) async fn delete(

@@ -4,7 +4,7 @@ use crate::Face;
 use crate::describe::from_tag_set;
 use crate::gate::Gate;
 use crate::settings::{self, Settings, to_xml};
-use crate::support::blocking;
+use crate::support::{blocking, custom};
 use http::StatusCode;
 use larder_storage_buckets::Versioning;
 use s3s::dto::{
@@ -21,6 +21,10 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error, xml};
 use std::sync::Arc;
+
+/// How long a default retention may be, as with AWS.
+const LONGEST_RETENTION_DAYS: i32 = 36_500;
+const LONGEST_RETENTION_YEARS: i32 = 100;
 
 /// Stores a document, or removes it.
 pub(crate) async fn store(
@@ -193,6 +197,10 @@ pub(crate) async fn put_object_lock(
     Ok(S3Response::new(PutObjectLockConfigurationOutput::default()))
 }
 
+fn too_long_a_retention() -> S3Error {
+    custom("InvalidRetentionPeriod", StatusCode::BAD_REQUEST, "Default retention period is too large")
+}
+
 fn check_lock(lock: &ObjectLockConfiguration) -> S3Result<()> {
     let malformed = |why: &'static str| s3_error!(MalformedXML, "{why}");
     if lock.object_lock_enabled.as_ref().map(ObjectLockEnabled::as_str) != Some("Enabled") {
@@ -206,13 +214,13 @@ fn check_lock(lock: &ObjectLockConfiguration) -> S3Result<()> {
         return Err(malformed("the mode is GOVERNANCE or COMPLIANCE"));
     }
     match (retention.days, retention.years) {
-        (Some(length), None) | (None, Some(length)) if length <= 0 => {
-            let code = S3ErrorCode::Custom("InvalidRetentionPeriod".into());
-            let mut error =
-                S3Error::with_message(code, "Default retention period must be a positive integer value");
-            error.set_status_code(StatusCode::BAD_REQUEST);
-            Err(error)
-        }
+        (Some(length), None) | (None, Some(length)) if length <= 0 => Err(custom(
+            "InvalidRetentionPeriod",
+            StatusCode::BAD_REQUEST,
+            "Default retention period must be a positive integer value",
+        )),
+        (Some(days), None) if days > LONGEST_RETENTION_DAYS => Err(too_long_a_retention()),
+        (None, Some(years)) if years > LONGEST_RETENTION_YEARS => Err(too_long_a_retention()),
         (Some(_), None) | (None, Some(_)) => Ok(()),
         _ => Err(malformed("a default retention has days or years")),
     }

@@ -7,7 +7,7 @@ use crate::describe::{algorithm_of, asked, described, shown_version, written_ver
 use crate::emit::Reading;
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
-use crate::objects::MAX_PUT;
+use crate::limits::MAX_PUT;
 use crate::read::open;
 use crate::support::{blocking, etag, from_bucket, signed, time};
 use larder_storage_buckets::{Checksum, Incoming, Precondition, Put, Staged, Version};
@@ -113,6 +113,17 @@ fn customer_keys(input: &CopyObjectInput) -> S3Result<(Option<CustomerKey>, Opti
     Ok((source, target))
 }
 
+/// The tags that come along with a copy: who makes it must be allowed to give them to the new object.
+fn tags_along(gate: &mut Gate, source: &Version, key: &str) -> S3Result<Vec<(String, String)>> {
+    let tags = source.record.tags.clone();
+    if !tags.is_empty() {
+        gate.tell_tags(&tags);
+        gate.key_action("s3:PutObject", key)?;
+        gate.key_action("s3:PutObjectTagging", key)?;
+    }
+    Ok(tags)
+}
+
 pub(crate) async fn copy(
     face: &Face,
     mut request: S3Request<CopyObjectInput>,
@@ -160,7 +171,7 @@ pub(crate) async fn copy(
         record.storage_class = record.storage_class.or_else(|| source.record.storage_class.clone());
     }
     if !replaces_tags {
-        record.tags = source.record.tags.clone();
+        record.tags = tags_along(&mut gate, &source, &input.key)?;
     }
     record.encryption = target_key.as_ref().and_then(CustomerKey::seal);
     let (staged, checksum) = pumped(&gate, reading, 0..source.size, algorithm, target_key.clone()).await?;

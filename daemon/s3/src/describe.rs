@@ -5,7 +5,7 @@ use crate::checksum::Algorithm;
 use crate::gate::Gate;
 use crate::support::{from_time, time};
 use http::{HeaderName, HeaderValue};
-use jiff::{Timestamp, ToSpan, Zoned};
+use jiff::{Span, Timestamp, Zoned};
 use larder_storage_buckets::{NULL_VERSION, Record, Retention, RetentionMode, Version, Versioning};
 use s3s::dto::{
     Expires, Metadata, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention,
@@ -160,7 +160,7 @@ impl Described {
             headers,
             metadata,
             tags,
-            acl: Some(acl.to_json()),
+            acl: acl.stored(&gate.found.owner),
             retention,
             legal_hold,
             storage_class: self.storage_class.filter(|class| class != "STANDARD"),
@@ -259,11 +259,13 @@ fn default_retention(gate: &Gate) -> Option<Retention> {
     };
     let now = Zoned::new(gate.found.bucket.now(), jiff::tz::TimeZone::UTC);
     let span = match (rule.days, rule.years) {
-        (Some(days), _) => days.days(),
-        (None, Some(years)) => years.years(),
+        (Some(days), _) => Span::new().try_days(days),
+        (None, Some(years)) => Span::new().try_years(years),
         (None, None) => return None,
     };
-    Some(Retention { mode, until: now.checked_add(span).ok()?.timestamp() })
+    // A period too long to be told never ends.
+    let until = span.and_then(|span| now.checked_add(span)).map_or(Timestamp::MAX, |until| until.timestamp());
+    Some(Retention { mode, until })
 }
 
 /// Refuses tags that S3 doesn't allow. They are kept in the order of their names.

@@ -86,8 +86,8 @@ pub enum DirectoryError {
     /// The owner has it already.
     #[error("you have this bucket already")]
     Owned,
-    /// Objects are in it.
-    #[error("the bucket is not empty")]
+    /// Objects are in it, or it has snapshots or backups.
+    #[error("the bucket is not empty, or has snapshots or backups that the server's owner has to delete")]
     NotEmpty,
     /// There is no such bucket.
     #[error("there is no such bucket")]

@@ -9,11 +9,14 @@ use crate::gate::Peer;
 use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
 use crate::linger::waits_with_nothing;
 use crate::pace::Paced;
+use crate::replay::{Answered, Signed};
 use crate::reply::{MAX_DOCUMENT, finished, names_attributes, plain_etag, rendered};
 use crate::request::{add_date, add_hash_of_nothing, is_upload, measured, refusal};
 use crate::support::custom;
 use crate::traffic::{Watch, Watched, Watcher};
 use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -28,6 +31,7 @@ use s3s::{Body, S3Result, s3_error};
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 #[derive(Debug)]
@@ -90,6 +94,11 @@ impl S3Host for Hosts {
     }
 }
 
+/// A connection, plain or encrypted.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 /// An S3 endpoint. Cheap to clone.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -97,6 +106,7 @@ pub struct Endpoint {
     face: Face,
     hosts: Arc<Hosts>,
     seats: Seats,
+    answered: Arc<Answered>,
     watcher: Option<Arc<dyn Watcher>>,
 }
 
@@ -122,7 +132,8 @@ impl Endpoint {
         if !hosts.0.is_empty() {
             builder.set_host(Hosts(hosts.0.clone()));
         }
-        Self { service: builder.build(), face, hosts, seats, watcher: None }
+        let answered = Arc::new(Answered::new(Instant::now(), jiff::Timestamp::now()));
+        Self { service: builder.build(), face, hosts, seats, answered, watcher: None }
     }
 
     /// The same, telling somebody of every request.
@@ -139,10 +150,20 @@ impl Endpoint {
 
     /// Answers the requests of a connection until it ends, or, once `stopping` is over, to the end of the one under way.
     /// The stream is a plain or a TLS connection, without delay of small packets.
-    pub async fn serve<S>(&self, stream: S, peer: Peer, stopping: impl Future<Output = ()>)
+    pub async fn serve<S>(&self, stream: S, peer: Peer, stopping: impl Future<Output = ()> + Send)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.converse(Box::new(stream), peer, stopping.boxed()).await;
+    }
+
+    /// The same whatever the stream: of one type, behind pointers, so that all of it is compiled here, once, and to be quick.
+    fn converse<'c>(
+        &'c self,
+        stream: Box<dyn Stream>,
+        peer: Peer,
+        stopping: BoxFuture<'c, ()>,
+    ) -> BoxFuture<'c, ()> {
         let endpoint = Arc::new(self.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let endpoint = Arc::clone(&endpoint);
@@ -152,17 +173,21 @@ impl Endpoint {
         let patience = self.face.options.patience;
         builder.timer(TokioTimer::new()).header_read_timeout(patience.headers).max_buf_size(MAX_HEADERS);
         let stream = TokioIo::new(Hasty::new(stream, patience.answer));
-        let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopping => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let connection = builder.serve_connection(stream, service);
+        let work = async move {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stopping => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended");
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended");
-        }
+        work.boxed()
     }
 
     /// Answers one request, and tells whoever watches. Its place is free when the answer's last byte is out.
@@ -189,14 +214,22 @@ impl Endpoint {
         let origin = request.headers().contains_key(ORIGIN).then(|| request.headers().clone());
         let is_attributes = method == Method::GET && names_attributes(request.uri().query());
         let waits_with_nothing = waits_with_nothing(&request);
+        let signed = Signed::of(&request);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(place.clone());
         let late = Paced::watch(&mut request, self.face.options.patience.body);
-        let mut response =
-            self.respond(request, place, bucket.as_deref(), in_host).await.unwrap_or_else(rendered);
+        let is_new = signed.map_or(Ok(()), |signed| self.answered.check(signed, Instant::now()));
+        let responded = match is_new {
+            Ok(()) => self.respond(request, place, bucket.as_deref(), in_host).await,
+            Err(error) => Err(error),
+        };
+        let mut response = responded.unwrap_or_else(rendered);
         // Whatever became of the request then, this is why.
         if let Some(error) = late.and_then(|late| late.error()) {
             response = rendered(error);
+        }
+        if let Some(signed) = signed.filter(|_| response.status().is_success()) {
+            self.answered.note(signed, Instant::now());
         }
         if let (Some(headers), false, Some(bucket)) = (origin, method == Method::OPTIONS, bucket) {
             let rules = self.cors_rules(&bucket).await;
@@ -229,13 +262,15 @@ impl Endpoint {
         if request.method() == Method::OPTIONS {
             return Ok(self.preflight(request.headers(), bucket).await);
         }
-        let form = crate::post::boundary(request.headers()).filter(|_| request.method() == Method::POST);
-        match (form, bucket) {
-            (Some(boundary), Some(bucket)) => {
-                crate::post::post(&self.face, request, place, &boundary, bucket).await
-            }
-            _ if is_upload(&request, in_host) => Ok(self.call(request).await),
-            _ => Ok(self.call_with_document(request).await),
+        // The protocol layer would hold a whole form in memory.
+        if request.method() == Method::POST && crate::post::is_form(request.headers()) {
+            let boundary = crate::post::boundary(request.headers())?;
+            let bucket = bucket.ok_or_else(|| s3_error!(MethodNotAllowed, "a form is sent to a bucket"))?;
+            return crate::post::post(&self.face, request, place, &boundary, bucket).await;
+        }
+        match is_upload(&request, in_host) {
+            true => Ok(self.call(request).await),
+            false => Ok(self.call_with_document(request).await),
         }
     }
 

@@ -102,6 +102,18 @@ impl Gate {
         self.values.insert(name.to_owned(), values);
     }
 
+    /// Tells the policy of a form's field, as of the header that would say the same.
+    pub(crate) fn tell_field(&mut self, name: &str, value: &str) {
+        match name.to_ascii_lowercase().as_str() {
+            "acl" => self.tell("s3:x-amz-acl", vec![value.to_owned()]),
+            name => {
+                if let Some(key) = key_of_header(name) {
+                    self.tell(&key, vec![value.to_owned()]);
+                }
+            }
+        }
+    }
+
     /// Tells the policy of the tags a request brings.
     pub(crate) fn tell_tags(&mut self, tags: &[(String, String)]) {
         if self.settings.policy.is_some() {
@@ -131,7 +143,8 @@ impl Gate {
 
     /// Whether objects may be written or deleted under a key.
     pub(crate) fn key_action(&self, action: &str, key: &str) -> S3Result<()> {
-        let by_list = self.list_allows(&self.acl(), Right::Write);
+        // Who may write may not destroy what versioning keeps.
+        let by_list = action != "s3:DeleteObjectVersion" && self.list_allows(&self.acl(), Right::Write);
         self.decide(action, Some(key), &HashMap::new(), self.is_owner() || by_list)
     }
 
@@ -236,6 +249,12 @@ fn is_reading(action: &str) -> bool {
     action.starts_with("s3:Get") || action.starts_with("s3:List")
 }
 
+/// The name that policies have for a header of the protocol.
+fn key_of_header(name: &str) -> Option<String> {
+    let of_lock = name.strip_prefix("x-amz-").filter(|lock| lock.starts_with("object-lock-"));
+    of_lock.or_else(|| name.starts_with("x-amz-").then_some(name)).map(|name| format!("s3:{name}"))
+}
+
 /// What policies may ask of a request, by lower-case name.
 fn values_of(headers: &HeaderMap, uri: &Uri, peer: Option<&Peer>) -> HashMap<String, Vec<String>> {
     let mut values = HashMap::new();
@@ -248,18 +267,21 @@ fn values_of(headers: &HeaderMap, uri: &Uri, peer: Option<&Peer>) -> HashMap<Str
             "referer" => tell("aws:referer".to_owned(), value.to_owned()),
             "user-agent" => tell("aws:useragent".to_owned(), value.to_owned()),
             "if-match" | "if-none-match" => tell(format!("s3:{name}"), value.to_owned()),
-            lock if lock.starts_with("x-amz-object-lock-") => {
-                let lock = lock.trim_start_matches("x-amz-");
-                tell(format!("s3:{lock}"), value.to_owned());
+            name => {
+                if let Some(key) = key_of_header(name) {
+                    tell(key, value.to_owned());
+                }
             }
-            other if other.starts_with("x-amz-") => tell(format!("s3:{other}"), value.to_owned()),
-            _ => {}
         }
     }
     for pair in uri.query().unwrap_or_default().split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = urlencoding::decode(&value.replace('+', " ")).map(Cow::into_owned).unwrap_or_default();
-        match name {
+        // As the protocol layer reads them.
+        let decoded = |text: &str| {
+            urlencoding::decode(&text.replace('+', " ")).map(Cow::into_owned).unwrap_or_default()
+        };
+        let (name, value) = (decoded(name), decoded(value));
+        match name.as_str() {
             "prefix" | "delimiter" | "max-keys" => tell(format!("s3:{name}"), value),
             "versionId" => tell("s3:versionid".to_owned(), value),
             _ => {}

@@ -2,6 +2,7 @@
 
 use crate::checksum::{Algorithm, Hasher};
 use crate::encryption::CustomerKey;
+use crate::limits::MAX_PUT;
 use crate::support::{blocking, custom, from_bucket};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 const CHUNK: usize = 256 * 1024;
 /// What comes at once goes a little beyond that.
 const SPARE: usize = 64 * 1024;
+
+/// After so many bytes of an upload it is asked whether there still is room for it.
+const BETWEEN_LOOKS: u64 = 64 << 20;
 
 /// What a request says of its body.
 #[derive(Debug, Default)]
@@ -96,6 +100,8 @@ pub(crate) async fn ingest(
     expected: Expected,
 ) -> S3Result<Ingested> {
     let length = expected.length.and_then(|length| u64::try_from(length).ok());
+    let most = expected.most.unwrap_or(u64::MAX).min(MAX_PUT.unsigned_abs());
+    let (room, mut next_look) = (Arc::clone(&bucket), BETWEEN_LOOKS);
     let incoming = match bucket.receive_at_once(length.unwrap_or(0)) {
         Some(incoming) => incoming,
         None => blocking(move || bucket.receive(length.unwrap_or(0))).await?,
@@ -109,7 +115,7 @@ pub(crate) async fn ingest(
         while let Some(chunk) = body.next().await.transpose().map_err(from_stream)? {
             gathered.extend_from_slice(&chunk);
             let came = sink.incoming.size() + gathered.len() as u64;
-            if expected.most.is_some_and(|most| came > most) {
+            if came > most {
                 return Err(s3_error!(
                     EntityTooLarge,
                     "Your proposed upload exceeds the maximum allowed size"
@@ -117,6 +123,12 @@ pub(crate) async fn ingest(
             }
             if gathered.len() >= CHUNK {
                 sink.absorb(&mut gathered)?;
+            }
+            // Others write too, and not everybody said how much would come.
+            if came >= next_look {
+                let room = Arc::clone(&room);
+                blocking(move || room.must_have_room_beside(came)).await?;
+                next_look = came + BETWEEN_LOOKS;
             }
         }
     }

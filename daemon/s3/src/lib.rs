@@ -36,12 +36,14 @@ mod policy_condition;
 mod post;
 mod properties;
 mod read;
+mod replay;
 mod reply;
 mod request;
 mod settings;
 mod shortcut;
 mod support;
 mod traffic;
+mod unsigned;
 
 pub use directory::{
     AccessKey, BucketEntry, Directory, DirectoryError, FoundBucket, Identity, IdentityName, Rights, Role,

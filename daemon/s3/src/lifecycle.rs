@@ -3,7 +3,7 @@
 use crate::Face;
 use crate::directory::FoundBucket;
 use crate::settings::Settings;
-use crate::support::{from_bucket, from_time, unavailable};
+use crate::support::{from_time, is_midnight, unavailable};
 use jiff::{SignedDuration, Timestamp};
 use larder_storage_buckets::{Bucket, BucketError, Delete, Entry, Listed, Precondition, Query, Version};
 use s3s::dto::{BucketLifecycleConfiguration, LifecycleRule, LifecycleRuleFilter, Tag};
@@ -65,7 +65,7 @@ fn check_rule(rule: &LifecycleRule) -> S3Result<()> {
             ));
         }
         if let Some(date) = &expiration.date
-            && from_time(date).as_second() % 86_400 != 0
+            && !is_midnight(date)
         {
             return Err(s3_error!(InvalidArgument, "'Date' must be at midnight GMT"));
         }
@@ -174,15 +174,20 @@ pub struct Expired {
 pub async fn run(face: &Face) -> S3Result<Expired> {
     let mut expired = Expired::default();
     for found in face.directory.all_buckets().await.map_err(unavailable)? {
-        let (cache, day) = (Arc::clone(&face.settings), face.options.day);
+        let (cache, day, name) = (Arc::clone(&face.settings), face.options.day, found.name.clone());
         let work = move || {
             let settings = cache.of_blocking(&found.name, &found.bucket)?;
             run_bucket(&found, &settings, day)
         };
         let done = crate::blocking::blocking(work).await.map_err(|error| s3_error!(error, InternalError))?;
-        let done = done.map_err(from_bucket)?;
-        expired.versions += done.versions;
-        expired.uploads += done.uploads;
+        match done {
+            Ok(done) => {
+                expired.versions += done.versions;
+                expired.uploads += done.uploads;
+            }
+            // The others' lifecycles go on.
+            Err(error) => tracing::error!(bucket = name, %error, "a bucket's lifecycle is not followed"),
+        }
     }
     Ok(expired)
 }
@@ -256,11 +261,12 @@ impl Run<'_> {
         if !delete {
             return Ok(false);
         }
-        // What is current is deleted as a user deletes it, if it still is what was looked at.
+        // What is current is deleted as a user deletes it. All of it if it still is what was looked at.
         let is_current = since.is_none() && !item.is_marker;
-        let precondition = match is_current {
-            true => Precondition { sequence: Some(item.sequence()), ..Precondition::default() },
-            false => Precondition::default(),
+        let precondition = Precondition {
+            sequence: Some(item.sequence()),
+            is_noncurrent: since.is_some(),
+            ..Precondition::default()
         };
         let delete = Delete {
             key: item.key.clone(),

@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+/// How large an object or a part may be that comes at once (bytes).
+pub(crate) const MAX_PUT: i64 = 5 << 30;
 /// Headers of a request, all together, have at most so many bytes.
 pub(crate) const MAX_HEADERS: usize = 64 * 1024;
 

@@ -6,11 +6,12 @@ use crate::describe::{algorithm_of, asked, described, written_version};
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
 use crate::ingest::{Expected, ingest};
-use crate::objects::{MAX_PUT, etag_match};
+use crate::limits::MAX_PUT;
+use crate::objects::etag_match;
 use crate::support::{blocking, etag, from_bucket, signed, time};
 use http::StatusCode;
 use larder_storage_buckets::{
-    BucketError, Checksum, Complete, MIN_PART, NULL_VERSION, Part, Precondition, Upload,
+    Bucket, BucketError, Checksum, Complete, MIN_PART, NULL_VERSION, Part, Precondition, Upload,
 };
 use md5::{Digest, Md5};
 use s3s::dto::{
@@ -195,10 +196,7 @@ pub(crate) async fn complete(
         return Err(s3_error!(MalformedXML, "You must specify at least one part"));
     }
     let found = blocking(move || match bucket.upload(&key, &id) {
-        Err(BucketError::NoSuchUpload) => match bucket.completed(&key, &id)? {
-            Some(done) => Ok(Err(done)),
-            None => Err(BucketError::NoSuchUpload),
-        },
+        Err(BucketError::NoSuchUpload) => completed_before(&bucket, &key, &id).map(Err),
         upload => {
             let parts = bucket.parts(&id, 0, usize::MAX)?.into_iter().map(|uploaded| uploaded.part).collect();
             Ok(Ok((upload?, parts)))
@@ -207,12 +205,7 @@ pub(crate) async fn complete(
     let (upload, uploaded): (Upload, Vec<Part>) = match found.await? {
         Ok(found) => found,
         // The same request again, for instance because the reply was lost.
-        Err((id, tag)) => {
-            let (bucket, key, wanted) = (gate.bucket(), input.key.clone(), id.clone());
-            let version = blocking(move || bucket.find(&key, Some(&wanted))).await.ok();
-            let checksum = version.and_then(|version| version.record.checksum);
-            return Ok(completed(&gate, input, &tag, Some(id), checksum));
-        }
+        Err(done) => return Ok(repeated(&gate, input, done).await),
     };
     let parts = chosen(uploaded, &named)?;
     let size: u64 = parts.iter().map(|part| part.size).sum();
@@ -232,10 +225,35 @@ pub(crate) async fn complete(
         ..Precondition::default()
     };
     let work = Complete { key: upload.key, upload: upload.id, record, etag: tag, precondition };
-    let bucket = gate.bucket();
-    let version = blocking(move || bucket.complete(work)).await?;
+    let (bucket, key, id) = (gate.bucket(), input.key.clone(), input.upload_id.clone());
+    let version = blocking(move || match bucket.complete(work) {
+        Err(BucketError::NoSuchUpload) => completed_before(&bucket, &key, &id).map(Err),
+        version => version.map(Ok),
+    });
+    let version = match version.await? {
+        Ok(version) => version,
+        // It waited while another of the same did it.
+        Err(done) => return Ok(repeated(&gate, input, done).await),
+    };
     let shown = written_version(&version);
     Ok(completed(&gate, input, &version.etag, shown, version.record.checksum))
+}
+
+/// The id and the ETag of the version that an upload became.
+fn completed_before(bucket: &Bucket, key: &str, id: &str) -> Result<(String, String), BucketError> {
+    bucket.completed(key, id)?.ok_or(BucketError::NoSuchUpload)
+}
+
+/// The answer to a completion that was done before.
+async fn repeated(
+    gate: &Gate,
+    input: &CompleteMultipartUploadInput,
+    (id, tag): (String, String),
+) -> S3Response<CompleteMultipartUploadOutput> {
+    let (bucket, key, wanted) = (gate.bucket(), input.key.clone(), id.clone());
+    let version = blocking(move || bucket.find(&key, Some(&wanted))).await.ok();
+    let checksum = version.and_then(|version| version.record.checksum);
+    completed(gate, input, &tag, Some(id), checksum)
 }
 
 fn completed(

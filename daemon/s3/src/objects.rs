@@ -6,13 +6,11 @@ use crate::describe::{asked, described, written_version};
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
 use crate::ingest::{Expected, ingest};
+use crate::limits::MAX_PUT;
 use crate::support::{blocking, etag};
 use larder_storage_buckets::{Checksum, EtagMatch, Precondition, Put};
 use s3s::dto::{ChecksumType, ETagCondition, PutObjectInput, PutObjectOutput, ServerSideEncryption};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
-
-/// The most bytes of one put.
-pub(crate) const MAX_PUT: i64 = 5 << 30;
 
 /// A condition as the engine checks it.
 pub(crate) fn etag_match(condition: &ETagCondition) -> EtagMatch {

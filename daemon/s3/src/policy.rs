@@ -100,16 +100,10 @@ impl Policy {
 
     /// Whether it lets anybody in, without a condition that names who or where from.
     pub(crate) fn is_public(&self) -> bool {
-        let narrows = |condition: &Condition| {
-            let is_fixed = condition.values.iter().all(|value| !value.contains(['*', '?']));
-            let names =
-                ["aws:sourceip", "aws:sourcevpc", "aws:sourcevpce", "aws:principalorgid", "aws:userid"];
-            is_fixed && names.contains(&condition.key.as_str()) && !condition.if_exists
-        };
         self.statements.iter().any(|statement| {
             statement.effect == Effect::Allow
                 && (matches!(statement.principals, Principals::Anybody) || statement.not_principals)
-                && !statement.conditions.iter().any(narrows)
+                && !statement.conditions.iter().any(Condition::narrows)
         })
     }
 }
@@ -304,5 +298,38 @@ mod tests {
         }
         assert!(is_in_network("10.0.0.0/8", "10.1.2.3") && !is_in_network("10.0.0.0/8", "11.1.2.3"));
         assert!(is_in_network("::1", "::1") && !is_in_network("10.0.0.0/8", "::1"));
+    }
+
+    #[test]
+    fn what_lets_nearly_everybody_in_is_public() {
+        let with = |operator: &str, network: &str| {
+            let condition = format!(r#""Condition":{{"{operator}":{{"aws:SourceIp":"{network}"}}}}"#);
+            let statement =
+                r#""Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::b/*""#;
+            policy(&format!("{{{statement},{condition}}}")).unwrap()
+        };
+        for (operator, network, is_public) in [
+            ("IpAddress", "192.0.2.0/24", false),
+            ("IpAddress", "2001:db8::/32", false),
+            ("IpAddress", "192.0.2.1", false),
+            ("IpAddress", "0.0.0.0/0", true),
+            ("IpAddress", "2000::/3", true),
+            ("IpAddressIfExists", "192.0.2.0/24", true),
+            ("NotIpAddress", "192.0.2.1/32", true),
+        ] {
+            assert_eq!(with(operator, network).is_public(), is_public, "{operator} {network}");
+        }
+    }
+
+    #[test]
+    fn a_condition_on_what_nobody_tells_is_refused() {
+        for key in
+            ["aws:username", "aws:CurrentTime", "s3:authType", "s3:object-lock-remaining-retention-days"]
+        {
+            let statement = format!(
+                r#"{{"Effect":"Deny","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::b/*","Condition":{{"StringEquals":{{"{key}":"x"}}}}}}"#
+            );
+            assert!(policy(&statement).is_err_and(|error| error.0.contains(key)), "{key}");
+        }
     }
 }

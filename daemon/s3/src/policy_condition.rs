@@ -69,11 +69,6 @@ fn known_key(key: &str) -> Result<String, PolicyError> {
         "aws:securetransport",
         "aws:referer",
         "aws:useragent",
-        "aws:username",
-        "aws:userid",
-        "aws:currenttime",
-        "aws:epochtime",
-        "aws:principaltype",
         "s3:prefix",
         "s3:delimiter",
         "s3:max-keys",
@@ -95,9 +90,6 @@ fn known_key(key: &str) -> Result<String, PolicyError> {
         "s3:object-lock-mode",
         "s3:object-lock-retain-until-date",
         "s3:object-lock-legal-hold",
-        "s3:object-lock-remaining-retention-days",
-        "s3:signatureversion",
-        "s3:authtype",
         "s3:if-match",
         "s3:if-none-match",
     ];
@@ -171,6 +163,20 @@ impl Operator {
 }
 
 impl Condition {
+    /// Whether it lets in only some that it names, or that ask from networks of its own.
+    pub(crate) fn narrows(&self) -> bool {
+        let is_narrow = |value: &String| match self.operator {
+            Operator::Equals | Operator::EqualsIgnoreCase => true,
+            Operator::Like => !value.contains(['*', '?']),
+            Operator::IpAddress => is_small_network(value),
+            _ => false,
+        };
+        self.key == "aws:sourceip"
+            && !self.if_exists
+            && self.set != Set::All
+            && self.values.iter().all(is_narrow)
+    }
+
     pub(crate) fn holds(&self, values: &HashMap<String, Vec<String>>) -> bool {
         let found = values.get(&self.key).filter(|found| !found.is_empty());
         if self.operator == Operator::Null {
@@ -209,6 +215,14 @@ pub(crate) fn matches_pattern(pattern: &str, text: &str) -> bool {
         }
     }
     pattern[at..].iter().all(|rest| *rest == '*')
+}
+
+/// Whether a network is not of whole parts of the world, as AWS sees it.
+fn is_small_network(network: &str) -> bool {
+    let (address, bits) = network.split_once('/').unwrap_or((network, ""));
+    let bits = if bits.is_empty() { Ok(u32::MAX) } else { bits.parse::<u32>() };
+    let least = if address.contains(':') { 32 } else { 8 };
+    bits.is_ok_and(|bits| bits >= least)
 }
 
 pub(crate) fn is_in_network(network: &str, address: &str) -> bool {

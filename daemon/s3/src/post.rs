@@ -19,14 +19,26 @@ use s3s::dto::{StreamingBlob, Tagging, Timestamp, TimestampFormat};
 use s3s::{Body, S3Request, S3Result, s3_error, xml};
 use std::collections::BTreeMap;
 
-/// The boundary of a form, where a request is one.
-pub(crate) fn boundary(headers: &HeaderMap) -> Option<String> {
-    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    if !kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
-        return None;
+/// Whether a request says that it is a form, be it a good one or not.
+pub(crate) fn is_form(headers: &HeaderMap) -> bool {
+    let says_so = |kind: &HeaderValue| {
+        kind.as_bytes().to_ascii_lowercase().windows(10).any(|part| part == b"multipart/")
+    };
+    headers.get_all(CONTENT_TYPE).iter().any(says_so)
+}
+
+/// The boundary of a form.
+pub(crate) fn boundary(headers: &HeaderMap) -> S3Result<String> {
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let kind = kinds.next().filter(|_| kinds.next().is_none()).and_then(|kind| kind.to_str().ok());
+    let (kind, parameters) = kind.unwrap_or_default().split_once(';').unwrap_or_default();
+    let mut named = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
+    let found = named.find(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"));
+    let boundary = found.map(|(_, value)| value.trim().trim_matches('"')).unwrap_or_default();
+    match kind.trim().eq_ignore_ascii_case("multipart/form-data") && !boundary.is_empty() {
+        true => Ok(boundary.to_owned()),
+        false => Err(malformed("it has no boundary")),
     }
-    let boundary = kind.split(';').find_map(|part| part.trim().strip_prefix("boundary="))?;
-    Some(boundary.trim_matches('"').to_owned()).filter(|boundary| !boundary.is_empty())
 }
 
 /// Answers a form that was sent to a bucket.
@@ -37,8 +49,13 @@ pub(crate) async fn post(
     boundary: &str,
     bucket: &str,
 ) -> S3Result<Response<Body>> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     place.as_unknown()?;
+    // What is asked for stands in the form.
+    let of_protocol = parts.headers.keys().filter(|name| name.as_str().starts_with("x-amz-"));
+    for name in of_protocol.cloned().collect::<Vec<_>>() {
+        parts.headers.remove(name);
+    }
     let mut form = within(face.options.patience.body, Form::read(body, boundary)).await??;
     let key = form.fields.get("key").filter(|key| !key.is_empty()).cloned();
     let key =
@@ -67,6 +84,9 @@ pub(crate) async fn post(
         trailing_headers: None,
     };
     let mut gate = Gate::enter(face, &request, bucket).await?;
+    for (name, value) in &form.fields {
+        gate.tell_field(name, value);
+    }
     if let Some(policy) = &policy {
         policy.check(&form.fields, bucket, gate.found.bucket.now())?;
     }

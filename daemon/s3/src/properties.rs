@@ -52,6 +52,12 @@ where
     F: Fn(&mut Version) -> Result<(), BucketError> + Send + 'static,
 {
     let (bucket, key, id) = (gate.bucket(), version.key.clone(), version.id.clone());
+    let sequence = version.sequence;
+    // What was asked of one object is not done with another that has its place since.
+    let change = move |now: &mut Version| match now.sequence == sequence {
+        true => change(now),
+        false => Err(BucketError::PreconditionFailed("another object has this key since")),
+    };
     blocking(move || bucket.update(&key, Some(&id), change)).await
 }
 
@@ -156,9 +162,9 @@ pub(crate) async fn put_acl(
         }
     };
     gate.check_acl(&acl)?;
-    let text = acl.to_json();
+    let stored = acl.stored(&gate.found.owner);
     update(&gate, &version, move |version| {
-        version.record.acl = Some(text.clone());
+        version.record.acl.clone_from(&stored);
         Ok(())
     })
     .await?;

@@ -2,6 +2,7 @@
 
 use crate::limits::{MAX_HEADERS, Place};
 use crate::support::custom;
+use crate::unsigned;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -11,6 +12,8 @@ use s3s::{Body, S3Error, S3Result, s3_error};
 const MAX_EXPIRY: u64 = 7 * 24 * 3600;
 /// What an upload may have that doesn't tell its length.
 const MAX_UNMEASURED: usize = 1 << 20;
+/// What of an object a PUT may be about that is not the object itself.
+const ATTRIBUTES: [&str; 4] = ["acl", "legal-hold", "retention", "tagging"];
 /// SHA-256 of no bytes.
 const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -42,10 +45,11 @@ pub(crate) fn is_upload(request: &Request<Body>, in_host: bool) -> bool {
     let path = request.uri().path().trim_start_matches('/');
     let has_key =
         if in_host { !path.is_empty() } else { path.split_once('/').is_some_and(|(_, key)| !key.is_empty()) };
-    let is_of_object = request.uri().query().is_none_or(|query| query.contains("partNumber="));
+    let parts = request.uri().query().unwrap_or_default().split('&');
+    let names_attribute = |part: &str| ATTRIBUTES.contains(&part.split('=').next().unwrap_or_default());
     request.method() == Method::PUT
         && has_key
-        && is_of_object
+        && !parts.into_iter().any(names_attribute)
         && !request.headers().contains_key("x-amz-copy-source")
 }
 
@@ -109,7 +113,10 @@ pub(crate) fn refusal(request: &Request<Body>, in_host: bool) -> Option<S3Error>
     {
         return Some(s3_error!(InvalidArgument, "a list without order can't have a delimiter"));
     }
-    value("X-Amz-Expires").and_then(too_long)
+    value("X-Amz-Expires")
+        .and_then(too_long)
+        .or_else(|| unsigned::headers(request))
+        .or_else(|| unsigned::chunks(request))
 }
 
 /// What a presigned request is told that wants to be good for longer than a week, or for no number of seconds.

@@ -3,9 +3,10 @@
 use crate::directory::DirectoryError;
 use jiff::Timestamp;
 use larder_storage_buckets::BucketError;
-use s3s::dto::{ETag, ETagCondition, Timestamp as TimestampDto, TimestampFormat};
+use s3s::dto::{ETag, ETagCondition, Timestamp as TimestampDto};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use std::time::SystemTime;
+use time::OffsetDateTime;
 
 /// Runs blocking work where it may block.
 pub(crate) async fn blocking<T, W>(work: W) -> S3Result<T>
@@ -34,6 +35,7 @@ pub(crate) fn from_bucket(error: BucketError) -> S3Error {
         BucketError::KeyLength(_) => S3ErrorCode::KeyTooLongError,
         BucketError::QuotaExceeded { .. } => return quota_exceeded(&error),
         BucketError::NoSpace { .. } => return no_space(&error),
+        BucketError::File { source, .. } if is_full(source) => return no_space(&error),
         _ => {
             tracing::error!(error = &error as &dyn std::error::Error, "a bucket failed");
             S3ErrorCode::InternalError
@@ -51,6 +53,10 @@ pub(crate) fn custom(code: &'static str, status: http::StatusCode, message: impl
 
 fn quota_exceeded(error: &BucketError) -> S3Error {
     custom("QuotaExceeded", http::StatusCode::FORBIDDEN, error.to_string())
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 fn no_space(error: &BucketError) -> S3Error {
@@ -76,12 +82,18 @@ pub(crate) fn time(time: Timestamp) -> TimestampDto {
     TimestampDto::from(SystemTime::from(time))
 }
 
-/// A time of the protocol's types.
+/// A time of the protocol's types. What is later than can be told is the latest that can be: it never comes.
 pub(crate) fn from_time(time: &TimestampDto) -> Timestamp {
-    let mut text = Vec::new();
-    let formatted = time.format(TimestampFormat::DateTime, &mut text);
-    let text = formatted.ok().and_then(|()| String::from_utf8(text).ok());
-    text.and_then(|text| text.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+    let time = OffsetDateTime::from(time.clone());
+    let nanoseconds = i32::try_from(time.nanosecond()).unwrap_or_default();
+    let latest = if time.unix_timestamp() < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::new(time.unix_timestamp(), nanoseconds).unwrap_or(latest)
+}
+
+/// Whether a time of the protocol's types is midnight in Greenwich.
+pub(crate) fn is_midnight(time: &TimestampDto) -> bool {
+    let time = OffsetDateTime::from(time.clone());
+    time.unix_timestamp() % 86_400 == 0 && time.nanosecond() == 0
 }
 
 pub(crate) fn etag(text: &str) -> ETag {
@@ -99,4 +111,25 @@ pub(crate) fn names(condition: &ETagCondition, tag: &str) -> bool {
 /// A size in the protocol's signed integers.
 pub(crate) fn signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use s3s::dto::TimestampFormat;
+
+    #[test]
+    fn a_time_is_the_same_in_every_zone_and_one_that_is_too_late_never_comes() {
+        let read = |text| TimestampDto::parse(TimestampFormat::DateTime, text).unwrap();
+        for (text, is, midnight) in [
+            ("2030-01-01T00:00:00Z", "2030-01-01T00:00:00Z", true),
+            ("2030-01-01T00:00:00-08:00", "2030-01-01T08:00:00Z", false),
+            ("2030-01-01T00:00:00.5Z", "2030-01-01T00:00:00.5Z", false),
+        ] {
+            assert_eq!(from_time(&read(text)), is.parse::<Timestamp>().unwrap(), "{text}");
+            assert_eq!(is_midnight(&read(text)), midnight, "{text}");
+        }
+        let never = read("9999-12-31T00:00:00Z");
+        assert_eq!((from_time(&never), is_midnight(&never)), (Timestamp::MAX, true));
+    }
 }

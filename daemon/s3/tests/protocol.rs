@@ -54,6 +54,41 @@ fn what_is_not_signed_rightly_is_refused() {
         assert_eq!((reply.status, reply.code().as_str()), (status, code), "{}", reply.text());
     }
     assert_eq!(skewed(14).status, 200);
+    // What was signed before this server began may have been answered.
+    assert_eq!(skewed(-14).code(), "RequestTimeTooSkewed");
+}
+
+#[test]
+fn a_signature_is_answered_once() {
+    let served = serve();
+    let signed = |call: common::Call| call.sign("ANN", "secret of ann/+=");
+    ann(&served, call("PUT", "/first"));
+    let (put, early) = (signed(call("PUT", "/first/key").body("x")), signed(call("DELETE", "/first/gone")));
+    let get = signed(call("GET", "/first/key"));
+    let refused = signed(call("PUT", "/nowhere/key").body("x"));
+    assert_eq!((put.send(&served).status, get.send(&served).status), (200, 200));
+    assert_eq!(refused.send(&served).code(), "NoSuchBucket");
+    // A client that numbers its tries never sends one twice, and what was signed before this server began it may have done.
+    let mut numbered = call("PUT", "/first/key").body("x");
+    for name in ["amz-sdk-invocation-id", "amz-sdk-request"] {
+        numbered = numbered.header(name, "1");
+    }
+    let numbered = signed(numbered);
+    assert_eq!(numbered.send(&served).status, 200);
+    assert_eq!(numbered.send(&served).code(), "RequestTimeTooSkewed");
+    let mut old = call("PUT", "/first/old").body("x");
+    old.skew = SignedDuration::from_mins(-5);
+    assert_eq!(signed(old).send(&served).code(), "RequestTimeTooSkewed");
+    // What got no answer may be sent again.
+    assert_eq!(put.send(&served).status, 200);
+    std::thread::sleep(Duration::from_millis(11_100));
+    let replayed = put.send(&served);
+    assert_eq!((replayed.status, replayed.code().as_str()), (403, "RequestTimeTooSkewed"));
+    assert_eq!(get.send(&served).code(), "RequestTimeTooSkewed");
+    // What was not answered yet, or not with success, is no replay.
+    assert_eq!(early.send(&served).status, 204);
+    assert_eq!(refused.send(&served).code(), "NoSuchBucket");
+    assert_eq!(signed(call("PUT", "/first/key").body("x")).send(&served).status, 200);
 }
 
 #[test]
@@ -131,6 +166,24 @@ fn a_buckets_key_learns_nothing_of_other_buckets() {
     assert_eq!(bob(call("GET", "/private")).code(), "AccessDenied");
     assert_eq!(bob(call("GET", "/private/key")).text(), "x");
     assert_eq!(bob(call("PUT", "/private")).code(), "BucketAlreadyExists");
+}
+
+#[test]
+fn a_list_that_nobody_set_is_the_owners_and_so_is_one_that_was_taken_back() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    ann(&served, call("PUT", "/first/key").body("x"));
+    let list = || ann(&served, call("GET", "/first/key?acl=")).text();
+    let bob = || call("GET", "/first/key").sign("BOB", "secret of bob").send(&served).status;
+    let untouched = list();
+    assert_eq!(untouched.matches("<Permission>FULL_CONTROL</Permission>").count(), 1, "{untouched}");
+    assert_eq!(untouched.matches("<ID>id-of-ann</ID>").count(), 2, "{untouched}");
+    for (canned, status, groups) in [("public-read", 200, 1), ("private", 403, 0)] {
+        let reply = ann(&served, call("PUT", "/first/key?acl=").header("x-amz-acl", canned));
+        assert_eq!((reply.status, bob()), (200, status), "{canned}: {}", reply.text());
+        assert_eq!(list().matches("<URI>").count(), groups, "{canned}");
+    }
+    assert_eq!(list(), untouched);
 }
 
 #[test]
@@ -256,7 +309,7 @@ fn a_captured_signature_is_good_for_what_was_signed_alone() {
     assert_eq!(with(|call| call.body = b"z".to_vec()), "XAmzContentSHA256Mismatch");
     let later = |call: &mut common::Call| {
         let old = call.headers["x-amz-date"].clone();
-        let now = jiff::Timestamp::now() - SignedDuration::from_mins(1);
+        let now = jiff::Timestamp::now() + SignedDuration::from_mins(1);
         call.headers.insert("x-amz-date".to_owned(), now.strftime("%Y%m%dT%H%M%SZ").to_string());
         assert_ne!(call.headers["x-amz-date"], old);
     };
@@ -341,4 +394,60 @@ fn what_can_be_no_header_is_refused_and_not_stored() {
         let reply = ann(&served, call("GET", &format!("/shared/a?response-content-{name}=a%0Ab")));
         assert_eq!(reply.status, 400, "{name}: {}", reply.text());
     }
+}
+
+#[test]
+fn what_nobody_signed_does_not_count() {
+    let served = serve();
+    for bucket in ["/first", "/other"] {
+        ann(&served, call("PUT", bucket));
+    }
+    ann(&served, call("PUT", "/other/secret").body("s"));
+    let link = call("PUT", "/first/key").presign("ANN", "secret of ann/+=", 60);
+    for (name, value) in [("x-amz-copy-source", "/other/secret"), ("x-amz-acl", "public-read")] {
+        let added = link.clone().header(name, value).send(&served);
+        assert_eq!((added.status, added.code().as_str()), (403, "AccessDenied"), "{name}");
+        let mut added = call("PUT", "/first/key").sign("ANN", "secret of ann/+=");
+        added.headers.insert(name.to_owned(), value.to_owned());
+        assert_eq!(added.send(&served).code(), "AccessDenied", "{name}");
+    }
+    assert_eq!(ann(&served, call("GET", "/first/key")).status, 404);
+    assert_eq!(link.clone().body("x").send(&served).status, 200);
+    // Nobody would take the chunks apart.
+    let chunked = link.header("content-encoding", "aws-chunked").body("1\r\ny\r\n0\r\n\r\n").send(&served);
+    assert_eq!((chunked.status, chunked.code().as_str()), (501, "NotImplemented"));
+    assert_eq!(ann(&served, call("GET", "/first/key")).text(), "x");
+}
+
+#[test]
+fn a_form_is_a_form_however_it_is_spelt() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let body = "--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n\
+                --x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nv\r\n--x--\r\n";
+    let form = |target, kind| call("POST", target).header("content-type", kind).body(body).send(&served);
+    for (target, kind, status, code) in [
+        ("/first", "multipart/form-data; boundary=x", 403, "AccessDenied"),
+        ("/first", "Multipart/Form-Data; charset=utf-8; Boundary=\"x\"", 403, "AccessDenied"),
+        ("/first", "multipart/form-data", 400, "MalformedPOSTRequest"),
+        ("/first", "multipart/mixed; boundary=x", 400, "MalformedPOSTRequest"),
+        ("/", "multipart/form-data; Boundary=x", 405, "MethodNotAllowed"),
+    ] {
+        let reply = form(target, kind);
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{target} {kind}");
+    }
+}
+
+#[test]
+fn a_bucket_that_is_there_is_made_again_only_as_it_is() {
+    let served = serve();
+    let (plain, locked) = (
+        || call("PUT", "/first"),
+        |value| call("PUT", "/first").header("x-amz-bucket-object-lock-enabled", value),
+    );
+    assert_eq!(ann(&served, plain()).status, 200);
+    assert_eq!((ann(&served, plain()).status, ann(&served, locked("false")).status), (200, 200));
+    assert_eq!(ann(&served, locked("true")).code(), "BucketAlreadyOwnedByYou");
+    let enforced = plain().header("x-amz-object-ownership", "BucketOwnerEnforced");
+    assert_eq!(ann(&served, enforced).code(), "BucketAlreadyOwnedByYou");
 }

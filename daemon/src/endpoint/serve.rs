@@ -139,14 +139,14 @@ async fn converse(
     stream: TcpStream,
     address: SocketAddr,
     acceptor: Option<TlsAcceptor>,
-    stopping: impl Future<Output = ()>,
+    stopping: impl Future<Output = ()> + Send,
 ) {
     // Without it a small answer waits for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a client of the S3 endpoint went away");
         return;
     }
-    let peer = Peer { address: Some(address.ip()), is_secure: acceptor.is_some() };
+    let peer = Peer { address: Some(address.ip().to_canonical()), is_secure: acceptor.is_some() };
     let Some(acceptor) = acceptor else { return endpoint.serve(stream, peer, stopping).await };
     let mut stopping = pin!(stopping);
     let greeted = tokio::select! {

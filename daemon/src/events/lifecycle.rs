@@ -39,10 +39,7 @@ impl Events {
             match watch.next(LOOK) {
                 Ok(Some(change)) => {
                     if let Some(cause) = change.cause {
-                        let lifecycle = lifecycle_of(cause);
-                        let project = lifecycle.project.clone();
-                        let metadata = || serde_json::to_value(&lifecycle).unwrap_or_default();
-                        self.tell("lifecycle", change.at, &project, metadata);
+                        self.lifecycle(change.at, cause);
                     }
                     self.told.send_replace(change.revision);
                 }
@@ -55,7 +52,8 @@ impl Events {
     }
 }
 
-fn lifecycle_of(cause: Cause) -> EventLifecycle {
+/// What is told of a cause.
+pub(super) fn told_of(cause: Cause) -> EventLifecycle {
     let text = |name: &str| cause.requestor[name].as_str().unwrap_or_default().to_owned();
     let requestor =
         Requestor { username: text("username"), protocol: text("protocol"), address: text("address") };

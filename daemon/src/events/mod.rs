@@ -9,7 +9,7 @@ pub use logging::LogEvents;
 use jiff::Timestamp;
 use larder_api::{Event, Operation};
 use larder_base::Clock;
-use larder_catalog::Revision;
+use larder_catalog::{Cause, Revision};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,11 +51,15 @@ impl Events {
         });
     }
 
-    /// Tells of a use that changed nothing in the catalog (exec, console, an image retrieved).
-    pub fn used(&self, lifecycle: &larder_api::EventLifecycle) {
-        let project = lifecycle.project.clone();
-        self.tell("lifecycle", self.clock.now(), &project, || {
-            serde_json::to_value(lifecycle).unwrap_or_default()
+    /// Tells of a use that changed nothing in the catalog, such as the download of a backup.
+    pub fn used(&self, cause: Cause) {
+        self.lifecycle(self.clock.now(), cause);
+    }
+
+    fn lifecycle(&self, at: Timestamp, cause: Cause) {
+        let lifecycle = lifecycle::told_of(cause);
+        self.tell("lifecycle", at, &lifecycle.project, || {
+            serde_json::to_value(&lifecycle).unwrap_or_default()
         });
     }
 

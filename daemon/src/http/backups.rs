@@ -1,10 +1,10 @@
 //! Stored backups of volumes and instances, and volumes from uploaded files.
 
 use super::glue::{App, Body, Upload, about, accepted, blocking, download, header, list, start, sync};
-use super::volumes::{Found, find_custom, place};
+use super::volumes::{Found, find_custom, find_record, must_be_changeable, place};
 use super::{ApiError, Query, Reply, families};
 use crate::service::{
-    BackupImport, ImportKind, NewBackup, Result, Service, ServiceError, Task, bucket_name, url,
+    BackupImport, ImportKind, NewBackup, Result, Service, ServiceError, Task, VolumeRecord, bucket_name, url,
 };
 use axum::body::Body as HttpBody;
 use axum::extract::{Path, State};
@@ -35,7 +35,14 @@ pub(super) enum Subject {
     Instance(String),
 }
 
+/// What backups are of, as the catalog has it: its pool may be away.
+struct Recorded {
+    pool: String,
+    record: VolumeRecord,
+}
+
 impl Subject {
+    /// With its pool open, to make one.
     fn find(&self, service: &Service, query: &Query) -> Result<Found> {
         match self {
             Self::Volume(pool, kind, name) => find_custom(service, pool, kind, name, &query.project),
@@ -46,8 +53,26 @@ impl Subject {
         }
     }
 
-    fn find_backup(&self, service: &Service, query: &Query, name: &str) -> Result<(Found, Backup)> {
-        let found = self.find(service, query)?;
+    /// For stored ones, which are files beside the pools.
+    fn find_recorded(&self, service: &Service, query: &Query) -> Result<Recorded> {
+        match self {
+            Self::Volume(pool, kind, name) => {
+                let document = service.pool_document(pool)?;
+                let record = find_record(service, &document, kind, name, &query.project)?;
+                must_be_changeable(&record)?;
+                Ok(Recorded { pool: document.name, record })
+            }
+            Self::Instance(name) => {
+                let root = service.store().root_of(&service.instance(&query.project, name)?)?;
+                let gone = || ServiceError::internal(format!("the root volume of instance {name} is gone"));
+                let record = root.ok_or_else(gone)?;
+                Ok(Recorded { pool: service.store().pool_by_id(record.volume.pool)?.name, record })
+            }
+        }
+    }
+
+    fn find_backup(&self, service: &Service, query: &Query, name: &str) -> Result<(Recorded, Backup)> {
+        let found = self.find_recorded(service, query)?;
         let backup = service.backup(&found.record, name)?;
         Ok((found, backup))
     }
@@ -76,14 +101,14 @@ impl From<(String, String, String)> for Subject {
     }
 }
 
-/// What a new backup is asked to be.
+/// What a new backup is asked to be. A form of the driver's own is not among it: no driver has one, and a client that wants
+/// one gets the portable form, as the peers do it then.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) name: String,
     pub(super) expires_at: Option<jiff::Timestamp>,
     /// Without snapshots.
     pub(super) bare: bool,
-    pub(super) is_optimized: bool,
     pub(super) compression: String,
     pub(super) has_target: bool,
     pub(super) version: u32,
@@ -113,7 +138,7 @@ pub(super) async fn all_of<T: Serialize + Send + 'static>(
 ) -> Reply {
     let (at, wanted) = (subject.clone(), query.clone());
     let backups = blocking(&app, move |service| {
-        let found = subject.find(service, &wanted)?;
+        let found = subject.find_recorded(service, &wanted)?;
         Ok(service.backups(&found.record)?.iter().map(wire).collect::<Vec<_>>())
     })
     .await?;
@@ -133,12 +158,6 @@ pub(super) async fn make(
     let (asked, at) = (query.clone(), subject.clone());
     let (found, new) = blocking(&app, move |service| {
         let found = at.find(service, &asked)?;
-        if body.is_optimized {
-            let driver = found.pool.pool.driver().name();
-            return Err(ServiceError::bad(format!(
-                "the {driver} driver has no form of its own for backups: leave optimized_storage out"
-            )));
-        }
         let name = if body.name.is_empty() { service.next_backup_name(&found.record)? } else { body.name };
         if !is_direct && service.backups(&found.record)?.iter().any(|backup| backup.name == name) {
             return Err(ServiceError::taken(format!("the backup {name:?}")));
@@ -227,15 +246,17 @@ pub(super) async fn remove(app: App, subject: Subject, backup: String, query: Qu
 
 /// GET `…/backups/{backup}/export`: the file.
 pub(super) async fn file_of(app: App, subject: Subject, backup: String, query: Query) -> Reply {
-    let (file, length, name) = blocking(&app, move |service| {
+    let (file, length, name, retrieved) = blocking(&app, move |service| {
         let (found, backup) = subject.find_backup(service, &query, &backup)?;
         let mut file = service.open_backup(&backup)?;
         let length = file.metadata()?.len();
         let format = larder_images::Format::of_file(&mut file)?;
         let suffix = format.map_or(".tar", larder_images::Format::suffix);
-        Ok((file, length, format!("{}{suffix}", found.record.volume.name)))
+        let retrieved = service.backup_is_retrieved(&query.task(), &found.pool, &found.record, &backup);
+        Ok((file, length, format!("{}{suffix}", found.record.volume.name), retrieved))
     })
     .await?;
+    app.events.used(retrieved);
     download(super::reply::file_body(file), Some(length), &name)
 }
 
@@ -256,7 +277,6 @@ pub(crate) async fn post(
         name: body.name,
         expires_at: body.expires_at,
         bare: body.volume_only,
-        is_optimized: body.optimized_storage,
         compression: body.compression_algorithm,
         has_target: body.target.is_some(),
         version: body.version,

@@ -1,6 +1,6 @@
 //! `…/buckets/{bucket}/snapshots` and `…/buckets/{bucket}/backups`: what volumes have, at a bucket's own place.
 
-use super::glue::{App, Body, Matched, blocking};
+use super::glue::{App, Body, Matched};
 use super::{ApiError, Query, Reply, backups, snapshots};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -22,12 +22,6 @@ fn part(Path((pool, bucket, part)): PartPath) -> Path<(String, String, String, S
     Path((pool, "bucket".to_owned(), bucket, part))
 }
 
-/// Refuses what has no place where the pool's technology keeps the bucket itself.
-async fn must_serve_here(app: &App, Path((pool, _)): &BucketPath) -> Result<(), ApiError> {
-    let pool = pool.clone();
-    blocking(app, move |service| crate::service::must_serve_here(&service.open_pool(&pool)?)).await
-}
-
 /// Everything at `…/volumes/bucket`.
 pub(crate) async fn no_volume() -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "a bucket is reached at …/buckets, not as a volume")
@@ -45,7 +39,6 @@ pub(crate) async fn post_snapshot(
     query: Query,
     body: Body<StorageVolumeSnapshotsPost>,
 ) -> Reply {
-    must_serve_here(&app, &at).await?;
     snapshots::post(app, volume(at), query, body).await
 }
 

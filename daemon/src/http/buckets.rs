@@ -6,7 +6,7 @@ use super::glue::{
 use super::{Query, Reply};
 use crate::service::{
     Elsewhere, KeyPair, NewBucket, OpenPool, Result, Service, ServiceError, Task, VolumeChange, VolumeRecord,
-    VolumeSource, bucket_name, must_serve_here, url,
+    VolumeSource, bucket_name, url,
 };
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -49,6 +49,8 @@ fn find_to_delete(service: &Service, pool: &str, name: &str, project: &str) -> R
     let record = find_record(service, &open.document, name, project)?;
     match record.volume.state {
         VolumeState::Deleting => Ok(Found { pool: open, record }),
+        // It is closed, and there must be a way out when it can't be ended.
+        VolumeState::Restoring if open.pool.objects().is_some() => Ok(Found { pool: open, record }),
         _ => find(service, pool, name, project),
     }
 }
@@ -234,7 +236,6 @@ pub(crate) async fn put(
         blocking(&app, move |service| {
             let found = find(service, &at.0, &at.1, &query.project)?;
             matched(&guard, &etag(&found.record.volume))?;
-            must_serve_here(&found.pool)?;
             service.restore_volume(&task, &found.pool, &found.record, &body.restore)
         })
         .await?;

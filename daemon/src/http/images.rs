@@ -78,7 +78,7 @@ pub(crate) async fn post(State(app): State<App>, query: Query, request: Request)
             Source::Server(remote) => {
                 let (image, came_now) = service.fetch_image(task, &remote, &new)?;
                 if !came_now {
-                    service.add_missing_aliases(task, &image, &new)?;
+                    service.keep_image(task, &image, &new)?;
                 }
                 (image.fingerprint, image.size)
             }

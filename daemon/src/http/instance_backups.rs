@@ -30,7 +30,6 @@ pub(crate) async fn post(
         name: body.name,
         expires_at: body.expires_at,
         bare: body.instance_only || body.container_only,
-        is_optimized: body.optimized_storage,
         compression: body.compression_algorithm,
         has_target: body.target.is_some(),
         version: body.version,

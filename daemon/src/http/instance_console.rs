@@ -17,7 +17,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// POST `/1.0/instances/{name}/console`.
+/// What the operations are called that have a console.
+const DESCRIPTION: &str = "Showing console";
+
+/// POST `/1.0/instances/{name}/console`; with `force` it is taken from who has it.
 pub(crate) async fn post(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -30,13 +33,26 @@ pub(crate) async fn post(
     let instance = find(&app, &query, name).await?;
     let checked = instance.clone();
     blocking(&app, move |service| service.must_be_up(&checked)).await?;
-    let wanted = about(&query, "Showing console", "instances", &instance_url(&instance));
+    let url = instance_url(&instance);
+    if body.force {
+        take_away(&app, &url).await;
+    }
+    let wanted = about(&query, DESCRIPTION, "instances", &url);
     let service = Arc::clone(&app.service);
     let size = (body.width, body.height);
     let operation = app.operations.start_with_sockets(wanted, &["0", "control"], |own, arrivals, _| {
         converse(service, own, instance, size, arrivals)
     });
     accepted(&*operation.map_err(ApiError::from)?)
+}
+
+/// Ends the sessions that have the console of an instance.
+async fn take_away(app: &App, url: &str) {
+    for operation in app.operations.running(DESCRIPTION, url) {
+        // One that has ended meanwhile is fine, and one that does not end keeps the console.
+        let _ = app.operations.cancel(&operation);
+        let _ = tokio::time::timeout(CONNECT, operation.ended()).await;
+    }
 }
 
 async fn converse(

@@ -1,6 +1,6 @@
 //! `/1.0/instances/{name}/snapshots`.
 
-use super::glue::{App, Body, accepted, blocking, list, start, sync_with_etag};
+use super::glue::{App, Body, Matched, accepted, blocking, list, matched, start, sync_with_etag};
 use super::instances::find;
 use super::{Query, Reply};
 use crate::service::{DescribedSnapshot, ServiceError, url};
@@ -10,7 +10,8 @@ use larder_api::{
     or_zero_time,
 };
 use larder_base::SnapshotName;
-use serde_json::json;
+use larder_catalog::documents::InstanceSnapshot as Document;
+use serde_json::{Value, json};
 
 type SnapshotPath = Path<(String, String)>;
 
@@ -69,10 +70,10 @@ pub(crate) async fn post(
 pub(crate) async fn get(State(app): State<App>, Path((name, snapshot)): SnapshotPath, query: Query) -> Reply {
     let instance = find(&app, &query, name).await?;
     let snapshot = blocking(&app, move |service| {
-        service.describe_instance_snapshot(service.instance_snapshot(&instance, &snapshot)?)
+        service.describe_instance_snapshot(&instance, service.instance_snapshot(&instance, &snapshot)?)
     })
     .await?;
-    sync_with_etag(&wire(&snapshot), &json!([or_zero_time(snapshot.snapshot.expires_at)]))
+    sync_with_etag(&wire(&snapshot), &etag(&snapshot.snapshot))
 }
 
 /// PUT and PATCH `…/snapshots/{snapshot}`: when it goes, as an operation.
@@ -80,23 +81,25 @@ pub(crate) async fn put(
     State(app): State<App>,
     Path((name, snapshot)): SnapshotPath,
     query: Query,
+    guard: Matched,
     Body(body): Body<InstanceSnapshotPut>,
 ) -> Reply {
     let instance = find(&app, &query, name).await?;
     let location = url_of(&instance.name, &snapshot, &query);
     let expires_at = body.expires_at.and_then(given_time);
-    let (of, name) = (instance.clone(), snapshot.clone());
-    blocking(&app, move |service| {
-        let known = service.instance_snapshot(&of, &name)?;
-        match known.expires_at == expires_at {
-            true => Ok(()),
-            false => service.expiry_must_be_ahead(expires_at, &name),
+    let of = instance.clone();
+    let known = blocking(&app, move |service| {
+        let known = service.instance_snapshot(&of, &snapshot)?;
+        matched(&guard, &etag(&known))?;
+        if known.expires_at != expires_at {
+            service.expiry_must_be_ahead(expires_at, &snapshot)?;
         }
+        Ok(known)
     })
     .await?;
     let operation =
         start(&app, &query, "Updating snapshot", "instances_snapshots", &location, move |service, task| {
-            service.update_instance_snapshot(task, &instance, &snapshot, expires_at)
+            service.update_instance_snapshot(task, &instance, &known, expires_at)
         })?;
     accepted(&operation)
 }
@@ -136,6 +139,10 @@ pub(crate) async fn delete(
             service.delete_instance_snapshot(task, &instance, &snapshot)
         })?;
     accepted(&operation)
+}
+
+fn etag(snapshot: &Document) -> Value {
+    json!([or_zero_time(snapshot.expires_at)])
 }
 
 pub(super) fn wire(described: &DescribedSnapshot) -> InstanceSnapshot {

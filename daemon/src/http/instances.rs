@@ -18,10 +18,16 @@ use larder_api::{
 use larder_catalog::VolumeId;
 use larder_catalog::documents::{Backup, Instance};
 use larder_runtime::Status;
+use larder_storage_driver::StorageError;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// How many instances are started or stopped at once.
+const AT_ONCE: usize = 8;
 
 /// GET `/1.0/instances`: URLs, objects, or with `recursion=2` objects with state and snapshots.
 pub(crate) async fn get_all(State(app): State<App>, query: Query) -> Reply {
@@ -36,10 +42,10 @@ pub(crate) async fn get_all(State(app): State<App>, query: Query) -> Reply {
     let full = blocking(&app, move |service| {
         let task = wanted.task();
         let backups = service.store().backups_by_volume()?;
-        described(service, &wanted)?
-            .into_iter()
-            .map(|one| full(service, &task, &one, &backups))
-            .collect::<Result<Vec<_>>>()
+        let instances = described(service, &wanted)?;
+        let usages = service.usages_of(&task, &instances)?;
+        let all = instances.iter().zip(&usages);
+        all.map(|(one, usage)| full(service, one, usage, &backups)).collect::<Result<Vec<_>>>()
     })
     .await?;
     list(&query, full, |full| url(&["instances", &full.instance.name], &full.instance.project))
@@ -156,12 +162,10 @@ pub(crate) async fn put_all(State(app): State<App>, query: Query, Body(body): Bo
     let location = url(&["instances"], &query.project);
     let operation =
         start(&app, &query, "Changing instances", "instances", &location, move |service, task| {
-            for one in
-                described(service, &wanted)?.into_iter().filter(|one| action.applies_to(one.state.status))
-            {
-                action.apply(&shared, task, &one.instance)?;
-            }
-            Ok(())
+            let mut all = described(service, &wanted)?;
+            all.retain(|one| action.applies_to(one.state.status));
+            let instances: Vec<Instance> = all.into_iter().map(|one| one.instance).collect();
+            action.apply_to_all(&shared, task, &instances)
         })?;
     accepted(&operation)
 }
@@ -173,7 +177,10 @@ pub(crate) async fn get(State(app): State<App>, Path(name): Path<String>, query:
         let etag = etag(&one.instance);
         let details = match query.recursion {
             0 => None,
-            _ => Some(full(service, &query.task(), &one, &service.store().backups_by_volume()?)?),
+            _ => {
+                let usage = service.instance_usage(&query.task(), &one.instance)?;
+                Some(full(service, &one, &usage, &service.store().backups_by_volume()?)?)
+            }
         };
         Ok((wire(&one), etag, details))
     })
@@ -289,7 +296,7 @@ pub(crate) async fn delete(State(app): State<App>, Path(name): Path<String>, que
     let is_forced = matches!(query.get("force"), Some("1" | "true"));
     let operation =
         start(&app, &query, "Deleting instance", "instances", &location, move |service, task| {
-            if is_forced && service.instance_usage(task, &instance)?.state.status != Status::Stopped {
+            if is_forced && service.instance_status(&instance)? != Status::Stopped {
                 service.stop_instance(task, &instance, Stop::Forced)?;
             }
             service.delete_instance(task, &instance)
@@ -375,17 +382,48 @@ impl Action {
         }
     }
 
+    /// Does it to each, several at once. One that fails keeps no other from it; the failures are told together.
+    fn apply_to_all(self, service: &Arc<Service>, task: &Task, instances: &[Instance]) -> Result<()> {
+        let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            while let Some(instance) = instances.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let cancelled = task.cancel.checkpoint().map_err(StorageError::from);
+                let outcome =
+                    cancelled.map_err(Into::into).and_then(|()| self.apply(service, task, instance));
+                if let Err(error) = outcome {
+                    failures.lock().push((instance_url(instance), error));
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE.min(instances.len()) {
+                scope.spawn(work);
+            }
+        });
+        told_together(failures.into_inner(), instances.len())
+    }
+
     fn apply(self, service: &Arc<Service>, task: &Task, instance: &Instance) -> Result<()> {
         match self {
             Self::Start => service.start_instance(task, instance),
             Self::Stop(how) => service.stop_instance(task, instance, how),
-            Self::Restart(how) => {
-                service.stop_instance(task, instance, how)?;
-                service.start_instance(task, instance)
-            }
+            Self::Restart(how) => service.restart_instance(task, instance, how),
             Self::Freeze => service.freeze_instance(task, instance, true),
             Self::Unfreeze => service.freeze_instance(task, instance, false),
         }
+    }
+}
+
+/// One error for what failed of `count` things.
+fn told_together(mut failures: Vec<(String, ServiceError)>, count: usize) -> Result<()> {
+    failures.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let each: Vec<String> = failures.iter().map(|(url, error)| format!("{url}: {error}")).collect();
+    match failures.first() {
+        None => Ok(()),
+        Some((_, first)) => Err(ServiceError {
+            kind: first.kind,
+            message: format!("{} of {count} instances failed: {}", failures.len(), each.join("; ")),
+        }),
     }
 }
 
@@ -408,17 +446,16 @@ pub(super) async fn find(app: &App, query: &Query, name: String) -> std::result:
 
 fn full(
     service: &Service,
-    task: &Task,
     one: &Described,
+    usage: &InstanceUsage,
     backups: &HashMap<VolumeId, Vec<Backup>>,
 ) -> Result<InstanceFull> {
-    let usage = service.usage_in(task, &one.instance, one.state.clone())?;
     let snapshots = service.instance_snapshots(&one.instance)?;
     let backups = one.instance.root.and_then(|root| backups.get(&root)).map_or(&[][..], Vec::as_slice);
     Ok(InstanceFull {
         instance: wire(one),
         backups: backups.iter().map(super::instance_backups::wire).collect(),
-        state: Some(wire_state(&usage)),
+        state: Some(wire_state(usage)),
         snapshots: snapshots.iter().map(super::instance_snapshots::wire).collect(),
     })
 }
@@ -485,4 +522,18 @@ fn wire_state(usage: &InstanceUsage) -> InstanceState {
 
 fn etag(instance: &Instance) -> Value {
     json!([instance.architecture, instance.config, instance.devices, instance.ephemeral, instance.profiles])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_together_by_name() {
+        assert!(told_together(Vec::new(), 3).is_ok());
+        let failure = |name: &str| (format!("/1.0/instances/{name}"), ServiceError::bad("no"));
+        let error = told_together(vec![failure("c2"), failure("c1")], 3).unwrap_err();
+        let told = "2 of 3 instances failed: /1.0/instances/c1: no; /1.0/instances/c2: no";
+        assert_eq!(error, ServiceError::bad(told));
+    }
 }

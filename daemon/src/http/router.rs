@@ -252,10 +252,14 @@ const NOT_BUILT: &[&str] = &[
 const NOT_BUILT_OF_INSTANCES: &[&str] =
     &["access", "bitmaps", "logs", "metadata", "nbd", "port-forward", "rebuild"];
 
+/// The same of a volume.
+const NOT_BUILT_OF_VOLUMES: &[&str] = &["bitmaps", "files", "nbd", "rebuild", "sftp"];
+
 async fn unknown(uri: Uri) -> ApiError {
     let parts: Vec<&str> = uri.path().split('/').skip(1).collect();
     let is_not_built = match parts.as_slice() {
         ["1.0", "instances", _, part, ..] => NOT_BUILT_OF_INSTANCES.contains(part),
+        ["1.0", "storage-pools", _, "volumes", _, _, part, ..] => NOT_BUILT_OF_VOLUMES.contains(part),
         ["1.0", part, ..] => NOT_BUILT.contains(part),
         _ => false,
     };

@@ -67,7 +67,7 @@ async fn change(
     blocking(&app, move |service| {
         let config = service.server_config()?;
         matched(&guard, &json!(config))?;
-        service.update_server_config(&task, new(config))
+        service.update_server_config(&task, &config, new(config.clone()))
     })
     .await?;
     done()

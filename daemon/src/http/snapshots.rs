@@ -92,8 +92,9 @@ pub(crate) async fn get(
         let document = service.pool_document(&pool)?;
         let volume = find_record(service, &document, &kind, &name, &query.project)?.volume;
         let snapshot = find_snapshot(service, &volume, &snapshot)?;
-        // In lists it is `volume/snapshot`, alone its own name: with both families.
-        let alone = StorageVolumeSnapshot { name: snapshot.name.clone(), ..wire(&volume, &snapshot) };
+        // Here alone "never" is a time, with both families.
+        let expires_at = Some(or_zero_time(snapshot.expires_at));
+        let alone = StorageVolumeSnapshot { expires_at, ..wire_bare(&volume, &snapshot) };
         Ok((alone, etag(&snapshot)))
     })
     .await?;
@@ -153,7 +154,7 @@ async fn change(
         let found = find_custom(service, &pool, &kind, &name, &query.project)?;
         let snapshot = find_snapshot(service, &found.record.volume, &snapshot)?;
         matched(&guard, &etag(&snapshot))?;
-        service.update_snapshot(&task, &found.pool, &found.record, &new(snapshot))
+        service.update_snapshot(&task, &found.pool, &found.record, &snapshot, &new(snapshot.clone()))
     })
     .await?;
     done()
@@ -217,11 +218,20 @@ pub(crate) async fn delete(
     accepted(&operation)
 }
 
-pub(crate) fn wire(volume: &Volume, snapshot: &Snapshot) -> StorageVolumeSnapshot {
+/// As lists have it.
+fn wire(volume: &Volume, snapshot: &Snapshot) -> StorageVolumeSnapshot {
+    StorageVolumeSnapshot {
+        name: format!("{}/{}", volume.name, snapshot.name),
+        ..wire_bare(volume, snapshot)
+    }
+}
+
+/// As it is in its volume: with its own name.
+pub(crate) fn wire_bare(volume: &Volume, snapshot: &Snapshot) -> StorageVolumeSnapshot {
     StorageVolumeSnapshot {
         description: snapshot.description.clone(),
-        expires_at: or_zero_time(snapshot.expires_at),
-        name: format!("{}/{}", volume.name, snapshot.name),
+        expires_at: snapshot.expires_at,
+        name: snapshot.name.clone(),
         config: snapshot.config.clone(),
         content_type: volume.content.clone(),
         created_at: snapshot.created_at,

@@ -9,7 +9,7 @@ use larder_base::SnapshotName;
 
 /// An operation.
 pub(super) async fn post(app: App, pool: String, query: Query, request: StorageVolumesPost) -> Reply {
-    if request.source.kind != "copy" {
+    if !["", "copy"].contains(&request.source.kind.as_str()) {
         let message = format!("a volume source of type {:?}", request.source.kind);
         return Err(ServiceError::not_implemented(message).into());
     }

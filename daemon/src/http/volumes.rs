@@ -6,7 +6,8 @@ use super::glue::{
 };
 use super::{Query, Reply};
 use crate::service::{
-    NewVolume, OpenPool, Result, Service, ServiceError, Task, VolumeChange, VolumeRecord, VolumeSource, url,
+    NewVolume, OpenPool, Result, Service, ServiceError, Task, VolumeChange, VolumeRecord, VolumeSource,
+    image_url, url,
 };
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -31,12 +32,7 @@ pub(crate) struct Found {
 pub(crate) fn find(service: &Service, pool: &str, kind: &str, name: &str, project: &str) -> Result<Found> {
     let pool = service.open_pool(pool)?;
     let record = find_record(service, &pool.document, kind, name, project)?;
-    if matches!(record.volume.state, VolumeState::Restoring | VolumeState::Resizing) {
-        let message = format!(
-            "the volume {name:?} is being changed by another operation, or waits for the next start to finish one"
-        );
-        return Err(ServiceError { kind: crate::service::Kind::Unavailable, message });
-    }
+    record.must_be_whole()?;
     Ok(Found { pool, record })
 }
 
@@ -68,15 +64,19 @@ pub(crate) fn find_custom(
     project: &str,
 ) -> Result<Found> {
     let found = find(service, pool, kind, name, project)?;
-    let changeable = [VolumeKind::Custom, VolumeKind::Bucket].map(VolumeKind::as_str);
-    if !changeable.contains(&found.record.volume.kind.as_str()) {
-        let message = format!(
-            "{} volumes are changed through what they belong to; only custom volumes are changed here",
-            found.record.volume.kind
-        );
-        return Err(ServiceError::bad(message));
-    }
+    must_be_changeable(&found.record)?;
     Ok(found)
+}
+
+pub(crate) fn must_be_changeable(record: &VolumeRecord) -> Result<()> {
+    let changeable = [VolumeKind::Custom, VolumeKind::Bucket].map(VolumeKind::as_str);
+    if changeable.contains(&record.volume.kind.as_str()) {
+        return Ok(());
+    }
+    Err(ServiceError::bad(format!(
+        "{} volumes are changed through what they belong to; only custom volumes are changed here",
+        record.volume.kind
+    )))
 }
 
 fn project_of(service: &Service, kind: VolumeKind, project: &str) -> Result<ProjectName> {
@@ -179,7 +179,7 @@ impl Details {
                     volume: StorageVolume::default(),
                     snapshots: snapshots
                         .iter()
-                        .map(|snapshot| super::snapshots::wire(&record.volume, snapshot))
+                        .map(|snapshot| super::snapshots::wire_bare(&record.volume, snapshot))
                         .collect(),
                     backups: backups.iter().map(super::backups::wire).collect(),
                     state,
@@ -196,17 +196,12 @@ impl Details {
     }
 }
 
-/// How full a volume is; nothing while its pool is not there or the volume is being changed.
-fn usage_of(
-    service: &Service,
-    task: &Task,
-    pool: &str,
-    record: &VolumeRecord,
-) -> Result<Option<StorageVolumeState>> {
-    let Ok(open) = service.open_pool(pool) else { return Ok(None) };
+/// How full a volume is; not known while its pool is not there or the volume is being changed.
+fn usage_of(service: &Service, task: &Task, pool: &str, record: &VolumeRecord) -> Result<StorageVolumeState> {
+    let Ok(open) = service.open_pool(pool) else { return Ok(StorageVolumeState::default()) };
     let id = record.storage_id()?;
     let usage = service.with_cx(task, |cx| open.pool.volume_usage(cx, &id)).ok();
-    Ok(usage.map(|usage| state_of(&usage)))
+    Ok(usage.as_ref().map(state_of).unwrap_or_default())
 }
 
 /// The same of many volumes of a pool, which is asked once.
@@ -215,14 +210,14 @@ fn usages_of(
     task: &Task,
     pool: &str,
     records: &[VolumeRecord],
-) -> Result<Vec<Option<StorageVolumeState>>> {
+) -> Result<Vec<StorageVolumeState>> {
     let ids = records.iter().map(VolumeRecord::storage_id).collect::<Result<Vec<_>>>()?;
     let asked = match service.open_pool(pool) {
         Ok(open) => service.with_cx(task, |cx| open.pool.volume_usages(cx, &ids)).ok(),
         Err(_) => None,
     };
     let usages = asked.unwrap_or_else(|| vec![None; ids.len()]);
-    Ok(usages.iter().map(|usage| usage.as_ref().map(state_of)).collect())
+    Ok(usages.iter().map(|usage| usage.as_ref().map(state_of).unwrap_or_default()).collect())
 }
 
 fn state_of(usage: &larder_storage_driver::VolumeUsage) -> StorageVolumeState {
@@ -231,7 +226,20 @@ fn state_of(usage: &larder_storage_driver::VolumeUsage) -> StorageVolumeState {
     StorageVolumeState { usage: known }
 }
 
-/// One scan of volumes, one of snapshots, one of references; joined in memory.
+/// URLs of the images that a request's project knows, or all projects, by fingerprint: an unpacked one belongs to each.
+fn images_known(service: &Service, query: &Query) -> Result<HashMap<String, Vec<String>>> {
+    let images = match query.all_projects {
+        true => service.store().all_images()?,
+        false => service.store().images_of(&service.image_project(&query.project)?)?,
+    };
+    let mut known: HashMap<String, Vec<String>> = HashMap::new();
+    for image in images {
+        known.entry(image.fingerprint.to_string()).or_default().push(image_url(&image));
+    }
+    Ok(known)
+}
+
+/// One scan of volumes, one of snapshots, one each of what may use them; joined in memory.
 fn collect(
     service: &Service,
     pools: &[Pool],
@@ -242,6 +250,8 @@ fn collect(
     let by_id: HashMap<_, _> = pools.iter().map(|pool| (pool.id, pool.name.as_str())).collect();
     let mut snapshots = service.store().snapshots_by_volume()?;
     let users = service.store().all_users()?;
+    let profiles = service.volumes_of_profiles()?;
+    let images = images_known(service, query)?;
     let mut effective = HashMap::new();
     for kind in VolumeKind::ALL {
         effective.insert(kind.as_str(), project_of(service, kind, project.name.as_str())?);
@@ -251,17 +261,26 @@ fn collect(
         let volume = record.volume;
         let Some(pool) = by_id.get(&volume.pool) else { continue };
         // A bucket is listed as what it is, not as the volume that holds it.
+        let is_strange = volume.kind == VolumeKind::Image.as_str() && !images.contains_key(&volume.name);
         let is_wanted = volume.kind != VolumeKind::Bucket.as_str()
+            && (query.all_projects || !is_strange)
             && kind.is_none_or(|kind| kind.as_str() == volume.kind)
             && (query.all_projects || effective.get(volume.kind.as_str()) == Some(&volume.project))
             && !matches!(volume.state, VolumeState::Creating | VolumeState::Deleting);
         if !is_wanted {
             continue;
         }
-        let used_by = users.get(&volume.id.to_string()).cloned().unwrap_or_default();
+        let mut used_by = users.get(&volume.id.to_string()).cloned().unwrap_or_default();
+        used_by.extend_from_slice(profiles.naming(pool, &volume));
+        if volume.kind == VolumeKind::Image.as_str() {
+            used_by.extend(images.get(&volume.name).cloned().unwrap_or_default());
+        }
         let own = snapshots.remove(&volume.id).unwrap_or_default();
         found.push(wire(pool, &volume, used_by));
-        found.extend(own.iter().map(|snapshot| wire_snapshot_as_volume(pool, &volume, snapshot)));
+        // A full volume has its snapshots in it.
+        if query.recursion < 2 {
+            found.extend(own.iter().map(|snapshot| wire_snapshot_as_volume(pool, &volume, snapshot)));
+        }
     }
     found.sort_by(|one, other| {
         (&one.kind, &one.project, &one.name).cmp(&(&other.kind, &other.project, &other.name))
@@ -312,7 +331,7 @@ async fn post_any(
         ))
         .into());
     }
-    if request.source.kind.is_empty() {
+    if is_empty(&request) {
         let task = query.task();
         blocking(&app, move |service| {
             let open = service.open_pool(&pool)?;
@@ -323,6 +342,11 @@ async fn post_any(
         return done();
     }
     super::volume_copies::post(app, pool, query, request).await
+}
+
+/// Whether a new volume has no source. One that is named is copied, also where nobody said so.
+fn is_empty(request: &StorageVolumesPost) -> bool {
+    request.source.kind.is_empty() && request.source.name.is_empty()
 }
 
 pub(super) fn new_volume(
@@ -336,7 +360,7 @@ pub(super) fn new_volume(
         (None, "") => Content::Filesystem,
         (None, text) => text.parse().map_err(ServiceError::bad)?,
     };
-    if content == Content::Iso && request.source.kind.is_empty() {
+    if content == Content::Iso && is_empty(request) {
         return Err(ServiceError::bad(
             "an ISO volume can't be created empty: import an ISO file (larder storage volume import --type=iso)",
         ));
@@ -359,7 +383,10 @@ pub(crate) async fn get(
     let (volume, etag, details) = blocking(&app, move |service| {
         let document = service.pool_document(&pool)?;
         let record = find_record(service, &document, &kind, &name, &query.project)?;
-        let users = service.store().used_by(&record.volume.id.to_string())?;
+        let mut users = service.volume_users(&document.name, &record.volume)?;
+        if record.volume.kind == VolumeKind::Image.as_str() {
+            users.extend(images_known(service, &query)?.remove(&record.volume.name).unwrap_or_default());
+        }
         let volume = wire(&pool, &record.volume, users);
         if query.recursion == 0 {
             return Ok((volume, etag(&record.volume), None));
@@ -369,7 +396,7 @@ pub(crate) async fn get(
             volume: volume.clone(),
             snapshots: snapshots
                 .iter()
-                .map(|snapshot| super::snapshots::wire(&record.volume, snapshot))
+                .map(|snapshot| super::snapshots::wire_bare(&record.volume, snapshot))
                 .collect(),
             backups: service.store().backups_of(&record.volume)?.iter().map(super::backups::wire).collect(),
             state: usage_of(service, &query.task(), &pool, &record)?,
@@ -449,6 +476,8 @@ pub(crate) async fn rename(
         if service.store().volume(&target.document, &holder, "custom", new_name.as_str())?.is_some() {
             return Err(ServiceError::taken(format!("the custom volume {:?}", new_name.as_str())));
         }
+        // Told at once; the use-cases look again once they have the volume to themselves.
+        service.must_be_unused(&found.record)?;
         Ok((found, target, holder, new_name))
     })
     .await?;
@@ -469,7 +498,7 @@ pub(crate) async fn rename(
     accepted(&operation)
 }
 
-/// DELETE `…/volumes/{type}/{name}`.
+/// DELETE `…/volumes/{type}/{name}`. That of an image is what the pool has unpacked of it; the image itself stays.
 pub(crate) async fn delete(
     State(app): State<App>,
     Path((pool, kind, name)): Path<(String, String, String)>,
@@ -477,7 +506,10 @@ pub(crate) async fn delete(
 ) -> Reply {
     let task = query.task();
     blocking(&app, move |service| {
-        let found = find_custom(service, &pool, &kind, &name, &query.project)?;
+        let found = find(service, &pool, &kind, &name, &query.project)?;
+        if found.record.volume.kind != VolumeKind::Image.as_str() {
+            must_be_changeable(&found.record)?;
+        }
         service.delete_volume(&task, &found.pool, &found.record)
     })
     .await?;
@@ -507,7 +539,7 @@ pub(crate) fn wire(pool: &str, volume: &Volume, used_by: Vec<String>) -> Storage
         content_type: volume.content.clone(),
         description: volume.description.clone(),
         config: volume.config.clone(),
-        used_by,
+        used_by: owner_of(volume, None).into_iter().chain(used_by).collect(),
         location: "none".to_owned(),
         project: volume.project.to_string(),
         pool: pool.to_owned(),
@@ -521,8 +553,21 @@ fn wire_snapshot_as_volume(pool: &str, volume: &Volume, snapshot: &Snapshot) -> 
         description: snapshot.description.clone(),
         config: snapshot.config.clone(),
         created_at: snapshot.created_at,
+        used_by: owner_of(volume, Some(&snapshot.name)).into_iter().collect(),
         ..wire(pool, volume, Vec::new())
     }
+}
+
+/// The instance, or the snapshot of one, that a volume is of.
+fn owner_of(volume: &Volume, snapshot: Option<&str>) -> Option<String> {
+    match volume.kind.parse().ok()? {
+        VolumeKind::Container | VolumeKind::VirtualMachine => {}
+        VolumeKind::Image | VolumeKind::Custom | VolumeKind::Bucket => return None,
+    }
+    let parts = ["instances", &volume.name]
+        .into_iter()
+        .chain(snapshot.into_iter().flat_map(|name| ["snapshots", name]));
+    Some(url(&parts.collect::<Vec<_>>(), &volume.project))
 }
 
 fn etag(volume: &Volume) -> serde_json::Value {

@@ -133,6 +133,16 @@ impl Operations {
         self.known.lock().operations.values().cloned().collect()
     }
 
+    /// Those that go on, do this, and are about the thing with this URL.
+    pub fn running(&self, description: &str, url: &str) -> Vec<Arc<Operation>> {
+        let mut running = self.all();
+        running.retain(|operation| {
+            let is_about = operation.resources.values().flatten().any(|resource| resource == url);
+            is_about && operation.description == description && !operation.status().is_final()
+        });
+        running
+    }
+
     /// Asks one to stop.
     pub fn cancel(&self, operation: &Arc<Operation>) -> Result<()> {
         let next = operation.ask_to_stop(self.clock.now())?;

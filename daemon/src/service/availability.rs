@@ -2,15 +2,28 @@
 
 use super::warnings::WarningType;
 use super::{Result, Service, Task};
-use larder_catalog::documents::{Pool as PoolDocument, PoolStatus};
+use larder_catalog::PoolId;
+use larder_catalog::documents::{Instance, Pool as PoolDocument, PoolStatus};
 use larder_storage_pool::Pool;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// What came back.
+#[derive(Debug, Default)]
+pub struct Back {
+    /// How many pools.
+    pub pools: usize,
+    /// The instances on those that could not be opened until now, as they were then.
+    pub instances: Vec<Instance>,
+}
+
 impl Service {
-    /// Asks every pool whether it answers, and opens those that could not be opened before. Tells how many came back. A pool
-    /// that stays away is asked again the next time.
-    pub fn look_after_pools(&self) -> Result<usize> {
-        let mut back = 0;
+    /// Asks every pool whether it answers, and opens those that could not be opened before. Tells what came back. A pool that
+    /// stays away is asked again the next time.
+    pub fn look_after_pools(&self) -> Result<Back> {
+        let (mut back, mut opened) = (0, BTreeSet::new());
+        // Those of before: what is made on a pool from the moment it is open is whoever's who makes it.
+        let instances = self.store.all_instances()?;
         for document in self.store.pools()? {
             if document.status != PoolStatus::Created {
                 continue;
@@ -18,14 +31,25 @@ impl Service {
             let open = self.pools.read().get(&document.name).cloned();
             let has_come_back = match open {
                 Some(pool) => self.ask(&document, &pool)?,
-                None => self.try_again(&document)?,
+                None => self.try_again(&document)? && opened.insert(document.id),
             };
             back += usize::from(has_come_back);
         }
         if back > 0 {
             self.finish_moves()?;
         }
-        Ok(back)
+        Ok(Back { pools: back, instances: self.rooted_in(instances, &opened)? })
+    }
+
+    fn rooted_in(&self, instances: Vec<Instance>, pools: &BTreeSet<PoolId>) -> Result<Vec<Instance>> {
+        let mut rooted = Vec::new();
+        for instance in instances {
+            let root = self.store.root_of(&instance)?;
+            if root.is_some_and(|root| pools.contains(&root.volume.pool)) {
+                rooted.push(instance);
+            }
+        }
+        Ok(rooted)
     }
 
     /// Whether an open pool answers again that did not before.
@@ -70,59 +94,19 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Directories, Kind, NewPool, Requestor};
-    use larder_base::SystemClock;
-    use larder_base::host::SystemHost;
+    use crate::service::Kind;
+    use crate::service::trial::World;
     use larder_catalog::documents::WarningStatus;
-    use larder_catalog::{Catalog, SqliteCatalog};
-    use larder_storage_driver::Config;
-    use std::path::PathBuf;
-
-    /// A daemon with a pool whose folder can be taken away.
-    struct World {
-        folder: tempfile::TempDir,
-        catalog: Arc<dyn Catalog>,
-    }
 
     impl World {
-        fn new() -> (Self, Service) {
-            let folder = tempfile::tempdir().unwrap();
-            let world = Self { folder, catalog: Arc::new(SqliteCatalog::in_memory().unwrap()) };
-            let service = world.start();
-            let new = NewPool {
-                name: "p1".parse().unwrap(),
-                driver: "dir".to_owned(),
-                description: String::new(),
-                config: Config::new(),
-            };
-            service.create_pool(&Task::quiet(Requestor::default()), new).unwrap();
-            (world, service)
-        }
-
-        fn start(&self) -> Service {
-            let directories = Directories::new(self.folder.path());
-            directories.prepare().unwrap();
-            let launcher = larder_images::JailLauncher::new("/nonexistent".into());
-            let (host, clock) = (Arc::new(SystemHost), Arc::new(SystemClock));
-            let service =
-                Service::new(Arc::clone(&self.catalog), host, clock, directories, launcher).unwrap();
-            service.reconcile().unwrap();
-            service
-        }
-
-        fn paths(&self) -> (PathBuf, PathBuf) {
-            let pool = self.folder.path().join("storage-pools/p1");
-            (pool.clone(), pool.with_extension("away"))
-        }
-
         fn take_away(&self) {
-            let (here, away) = self.paths();
-            std::fs::rename(here, away).unwrap();
+            let pool = self.pool("p1");
+            std::fs::rename(&pool, pool.with_extension("away")).unwrap();
         }
 
         fn bring_back(&self) {
-            let (here, away) = self.paths();
-            std::fs::rename(away, here).unwrap();
+            let pool = self.pool("p1");
+            std::fs::rename(pool.with_extension("away"), pool).unwrap();
         }
     }
 
@@ -134,31 +118,33 @@ mod tests {
 
     #[test]
     fn an_open_pool_that_does_not_answer_is_refused_and_comes_back() {
-        let (world, service) = World::new();
-        assert_eq!(service.look_after_pools().unwrap(), 0);
+        let world = World::new();
+        let service = world.with_pools(&["p1"]);
+        assert_eq!(service.look_after_pools().unwrap().pools, 0);
         world.take_away();
         for _ in 0..2 {
-            assert_eq!(service.look_after_pools().unwrap(), 0);
+            assert_eq!(service.look_after_pools().unwrap().pools, 0);
             assert_eq!(service.open_pool("p1").unwrap_err().kind, Kind::Unavailable);
             assert!(!service.pool_is_open("p1"));
             assert_eq!(warnings(&service), [(WarningStatus::New, 1)]);
         }
         world.bring_back();
-        assert_eq!(service.look_after_pools().unwrap(), 1);
+        assert_eq!(service.look_after_pools().unwrap().pools, 1);
         service.open_pool("p1").unwrap();
         assert_eq!(warnings(&service), [(WarningStatus::Resolved, 1)]);
     }
 
     #[test]
     fn a_pool_that_was_away_at_the_start_comes_back() {
-        let (world, service) = World::new();
+        let world = World::new();
+        let service = world.with_pools(&["p1"]);
         drop(service);
         world.take_away();
         let service = world.start();
-        assert_eq!(service.look_after_pools().unwrap(), 0);
+        assert_eq!(service.look_after_pools().unwrap().pools, 0);
         assert_eq!(service.open_pool("p1").unwrap_err().kind, Kind::Unavailable);
         world.bring_back();
-        assert_eq!(service.look_after_pools().unwrap(), 1);
+        assert_eq!(service.look_after_pools().unwrap().pools, 1);
         service.open_pool("p1").unwrap();
         assert_eq!(warnings(&service), [(WarningStatus::Resolved, 1)]);
     }

@@ -19,7 +19,7 @@ pub(super) struct Claims<Id> {
 /// The right to change one thing, given back when it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub(in crate::service) struct Claim<'a, Id: Copy + Eq + Hash> {
+pub(in crate::service) struct Claim<'a, Id: Clone + Eq + Hash> {
     claims: &'a Claims<Id>,
     id: Id,
 }
@@ -30,20 +30,21 @@ impl<Id> Default for Claims<Id> {
     }
 }
 
-impl<Id: Copy + Eq + Hash> Claims<Id> {
-    /// Waits until nobody else changes it.
-    pub(super) fn take(&self, id: Id) -> Claim<'_, Id> {
-        let mut taken = self.taken.lock();
-        while !taken.insert(id) {
-            self.freed.wait(&mut taken);
-        }
-        Claim { claims: self, id }
+impl<Id: Clone + Eq + Hash> Claims<Id> {
+    /// The right to change it, if nobody changes it now.
+    pub(super) fn try_take(&self, id: Id) -> Option<Claim<'_, Id>> {
+        self.taken.lock().insert(id.clone()).then(|| Claim { claims: self, id })
     }
 
-    /// The same, until asked to stop.
+    /// Whether somebody changes it now.
+    pub(super) fn is_taken(&self, id: &Id) -> bool {
+        self.taken.lock().contains(id)
+    }
+
+    /// Waits until nobody else changes it, or until asked to stop.
     pub(super) fn take_unless(&self, id: Id, cancel: &Cancel) -> Result<Claim<'_, Id>, Cancelled> {
         let mut taken = self.taken.lock();
-        while !taken.insert(id) {
+        while !taken.insert(id.clone()) {
             cancel.checkpoint()?;
             self.freed.wait_for(&mut taken, CANCEL_POLL);
         }
@@ -51,7 +52,7 @@ impl<Id: Copy + Eq + Hash> Claims<Id> {
     }
 }
 
-impl<Id: Copy + Eq + Hash> Drop for Claim<'_, Id> {
+impl<Id: Clone + Eq + Hash> Drop for Claim<'_, Id> {
     fn drop(&mut self) {
         self.claims.taken.lock().remove(&self.id);
         self.claims.freed.notify_all();
@@ -67,11 +68,11 @@ mod tests {
     fn one_at_a_time_for_each_id() {
         let claims = Claims::default();
         let inside = AtomicU32::new(0);
-        let _other = claims.take(2);
+        let _other = claims.take_unless(2, &Cancel::never()).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let _claim = claims.take(1);
+                    let _claim = claims.take_unless(1, &Cancel::never()).unwrap();
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                     std::thread::yield_now();
                     inside.fetch_sub(1, Ordering::SeqCst);
@@ -83,10 +84,13 @@ mod tests {
     #[test]
     fn who_waits_can_be_stopped() {
         let claims = Claims::default();
-        let _claim = claims.take(1);
+        let claim = claims.take_unless(1, &Cancel::never()).unwrap();
         let cancel = Cancel::new();
         cancel.cancel();
         assert!(claims.take_unless(1, &cancel).is_err());
         assert!(claims.take_unless(2, &cancel).is_ok());
+        assert!(claims.try_take(1).is_none());
+        drop(claim);
+        assert!(claims.try_take(1).is_some());
     }
 }

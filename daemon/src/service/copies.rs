@@ -44,6 +44,9 @@ pub(super) fn leave_behind(config: &mut Config, source: &Volume, target: &OpenPo
     config.retain(|name, value| is_known(name) || is_free(name) || source.config.get(name) != Some(value));
 }
 
+/// How many stored backups move along with a volume: each takes five of a transaction's operations.
+const BACKUPS_TOGETHER: usize = 12;
+
 impl Service {
     /// Makes a custom volume that is a copy of another, or of one of its snapshots.
     pub fn copy_volume(
@@ -111,7 +114,17 @@ impl Service {
         volume: &Volume,
         spec: &VolumeSpec,
     ) -> Result<()> {
-        let _claim = self.claim_volume(task, &source.record)?;
+        let (_claim, record) = self.alone_with(task, &source.record)?;
+        let source = &VolumeSource { record, ..source.clone() };
+        self.must_be_free(&source.record)?;
+        let backups = self.store.backups_of(&source.record.volume)?.len();
+        if backups > BACKUPS_TOGETHER {
+            return Err(ServiceError::bad(format!(
+                "the volume {:?} has {backups} stored backups, and at most {BACKUPS_TOGETHER} move along: export and \
+                 delete some first",
+                source.record.volume.name
+            )));
+        }
         let from = source.record.storage_id()?;
         let companions = source.companions(self)?;
         let names = names_of(&companions)?;
@@ -126,16 +139,28 @@ impl Service {
             return Err(error.into());
         }
         point(Point::Act);
-        if let Err(error) = self.take_over(task, &target.document.name, volume, source, &companions) {
+        // Who began to use it meanwhile keeps it.
+        let taken_over = self
+            .must_be_free(&source.record)
+            .and_then(|()| self.take_over(task, &target.document.name, volume, source, &companions));
+        if let Err(error) = taken_over {
             // The copy has no name yet that anybody could know: it goes, and the volume stays what it was.
             let copy = Place::live(&spec.id);
-            let trashed = self.with_cx(task, |cx| target.pool.trash(cx, &copy))?;
+            let trashed = self.with_cx(task, |cx| target.pool.trash(&cx.uncancellable(), &copy))?;
             self.store.forget_volume(volume.id)?;
-            self.with_cx(task, |cx| target.pool.destroy(cx, &trashed))?;
+            self.with_cx(task, |cx| target.pool.destroy(&cx.uncancellable(), &trashed))?;
             return Err(error);
         }
         point(Point::Commit);
-        self.bury(task, &source.pool, &source.record)
+        // It is moved; what can't be removed now goes when the house is kept.
+        if let Err(error) = self.bury(task, &source.pool, &source.record) {
+            tracing::warn!(volume = source.record.volume.name, %error, "what was moved is still where it was, too");
+        }
+        Ok(())
+    }
+
+    fn must_be_free(&self, record: &VolumeRecord) -> Result<()> {
+        self.must_be_unused(record).and_then(|()| self.must_not_be_browsed(record))
     }
 
     /// Makes a complete copy the volume and sentences the volume it was made from, in one transaction. An instance whose
@@ -161,7 +186,14 @@ impl Service {
         let url = self.volume_url(target_pool, &ready);
         let mut cause = cause_of(task, "storage-volume-renamed", &url, &ready.project);
         cause.context = serde_json::json!({ "old_name": old.name, "old_pool": source.pool.document.name });
-        let mut change = TakeOver { new: &ready, snapshots: &snapshots, old: &source.record, instance: None };
+        let backups = self.store.backups_of(old)?;
+        let mut change = TakeOver {
+            new: &ready,
+            snapshots: &snapshots,
+            backups: &backups,
+            old: &source.record,
+            instance: None,
+        };
         if let Some(instance) = self.store.instance_by_root(old.id)? {
             let moved = self.instance_on(&instance, &ready, target_pool)?;
             let url = instance_url(&moved);
@@ -197,4 +229,112 @@ pub(super) fn companions_of(volume: &Volume, snapshots: &[Snapshot]) -> Vec<Snap
 
 fn names_of(snapshots: &[Snapshot]) -> Result<Vec<SnapshotName>> {
     snapshots.iter().map(|snapshot| Ok(snapshot.name.parse()?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::trial::{World, new_volume, task, volumes_in};
+    use larder_catalog::documents::Backup;
+
+    /// A move up to where the copy is whole: the copy's document, and what it was made of.
+    fn half_moved(service: &Service) -> (OpenPool, Volume, VolumeSource) {
+        let (from, to) = (service.open_pool("p1").unwrap(), service.open_pool("p2").unwrap());
+        service.create_volume(&task(), &from, new_volume("v", &[])).unwrap();
+        let record = volumes_in(service, &from).remove(0);
+        let (volume, spec) = service.plan_volume(&to, new_volume("v", &[])).unwrap();
+        let volume = Volume { takes_over: Some(record.volume.id), ..volume };
+        service.store.begin_volume(&to.document, &volume).unwrap();
+        let id = record.storage_id().unwrap();
+        let source = CopySource { pool: &from.pool, volume: &id, snapshot: None };
+        let copied = service.with_cx(&task(), |cx| {
+            to.pool.copy_volume(cx, source, &CopyPlan { spec: &spec, snapshots: &[] })
+        });
+        copied.unwrap();
+        (to, volume, VolumeSource { pool: from, record, snapshot: None, with_snapshots: true })
+    }
+
+    fn states(service: &Service, pool: &str) -> Vec<VolumeState> {
+        let pool = service.open_pool(pool).unwrap();
+        volumes_in(service, &pool).iter().map(|record| record.volume.state).collect()
+    }
+
+    #[test]
+    fn a_pool_that_comes_back_leaves_a_move_to_who_moves() {
+        let world = World::new();
+        let service = world.with_pools(&["p1", "p2"]);
+        let (_, _, source) = half_moved(&service);
+        let claim = service.claim_volume(&task(), &source.record).unwrap();
+        service.finish_moves().unwrap();
+        assert_eq!(states(&service, "p1"), [VolumeState::Ready]);
+        assert_eq!(states(&service, "p2"), [VolumeState::Creating]);
+        drop(claim);
+        service.finish_moves().unwrap();
+        assert_eq!(states(&service, "p1"), []);
+        assert_eq!(states(&service, "p2"), [VolumeState::Ready]);
+    }
+
+    #[test]
+    fn what_could_not_be_removed_after_a_move_goes_later() {
+        let world = World::new();
+        let service = world.with_pools(&["p1", "p2"]);
+        let (to, volume, source) = half_moved(&service);
+        service.take_over(&task(), &to.document.name, &volume, &source, &[]).unwrap();
+        assert_eq!(states(&service, "p1"), [VolumeState::Deleting]);
+        let claim = service.claim_volume(&task(), &source.record).unwrap();
+        assert_eq!(service.bury_sentenced().unwrap(), 0);
+        drop(claim);
+        assert_eq!(service.bury_sentenced().unwrap(), 1);
+        assert_eq!(states(&service, "p1"), []);
+        assert!(service.store.intents_in(&source.pool.document).unwrap().is_empty());
+        assert_eq!(states(&service, "p2"), [VolumeState::Ready]);
+    }
+
+    #[test]
+    fn stored_backups_move_along() {
+        let world = World::new();
+        let service = world.with_pools(&["p1", "p2"]);
+        let (to, volume, source) = half_moved(&service);
+        let backup = Backup {
+            id: uuid::Uuid::new_v4(),
+            volume: source.record.volume.id,
+            name: "b".to_owned(),
+            created_at: service.clock.now(),
+            expires_at: None,
+            volume_only: false,
+            optimized: false,
+        };
+        let file = service.directories.backups().join(backup.id.to_string());
+        std::fs::write(&file, "content").unwrap();
+        service.store.add_backup(&backup, None).unwrap();
+        service.take_over(&task(), &to.document.name, &volume, &source, &[]).unwrap();
+        assert_eq!(service.bury_sentenced().unwrap(), 1);
+        let moved = volumes_in(&service, &to).remove(0).volume;
+        let own = Backup { volume: moved.id, ..backup.clone() };
+        assert_eq!(service.store.backups_of(&moved).unwrap(), std::slice::from_ref(&own));
+        assert_eq!(std::fs::read(&file).unwrap(), b"content");
+        assert!(service.store.add_backup(&own, None).is_err(), "its name is taken");
+        assert_eq!(service.store.all_backups().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_volume_that_was_renamed_meanwhile_is_not_moved() {
+        let world = World::new();
+        let service = world.with_pools(&["p1", "p2"]);
+        let from = service.open_pool("p1").unwrap();
+        service.create_volume(&task(), &from, new_volume("v", &[])).unwrap();
+        let source = VolumeSource {
+            record: volumes_in(&service, &from).remove(0),
+            pool: from,
+            snapshot: None,
+            with_snapshots: true,
+        };
+        let renamed = "w".parse().unwrap();
+        let project = ProjectName::default_project();
+        service.rename_volume(&task(), &source.pool, &source.record, &project, &renamed).unwrap();
+        let to = service.open_pool("p2").unwrap();
+        let refused = service.move_volume(&task(), &to, &source, &project, &"v".parse().unwrap());
+        assert_eq!(refused.unwrap_err(), ServiceError::overtaken());
+        assert_eq!((states(&service, "p1"), states(&service, "p2")), (vec![VolumeState::Ready], vec![]));
+    }
 }

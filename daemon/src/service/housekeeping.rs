@@ -3,6 +3,7 @@
 use super::work::Requestor;
 use super::{NewPool, Result, Service, Task};
 use larder_storage_driver::Config;
+use std::sync::Arc;
 
 /// The pool of a new server.
 const DEFAULT_POOL: &str = "default";
@@ -43,27 +44,44 @@ impl Service {
     }
 
     /// Does what is due. What fails is logged and tried again the next time.
-    pub fn keep_house(&self) {
+    pub fn keep_house(self: &Arc<Self>) {
         match self.look_after_pools() {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "storage pools are back"),
+            Ok(back) => {
+                if back.pools > 0 {
+                    tracing::info!(count = back.pools, "storage pools are back");
+                }
+                self.take_up_instances(back.instances);
+            }
             Err(error) => tracing::warn!(%error, "the storage pools could not be looked after"),
         }
         let done = [
+            ("make snapshots that are due", self.make_scheduled_snapshots()),
             ("delete expired snapshots", self.delete_expired_snapshots()),
             ("delete expired backups", self.delete_expired_backups()),
             ("delete expired snapshots of instances", self.delete_expired_instance_snapshots()),
             ("delete cached images that nobody used", self.delete_expired_images()),
-            // Last: these may take long.
+            ("remove volumes that were moved away", self.bury_sentenced()),
+            // Last: this may take long.
             ("finish the changes of buckets kept elsewhere", self.finish_left_behind()),
-            ("replace images by newer ones", self.update_images()),
         ];
         for (what, outcome) in done {
-            match outcome {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "housekeeping: {what}"),
-                Err(error) => tracing::warn!(%error, "housekeeping failed: {what}"),
-            }
+            tell(what, outcome);
         }
+        self.update_images_meanwhile();
+    }
+
+    /// Replaces images by newer ones on a thread of its own: nothing else that is due waits for a slow server.
+    fn update_images_meanwhile(self: &Arc<Self>) {
+        let service = Arc::clone(self);
+        tokio::task::spawn_blocking(move || tell("replace images by newer ones", service.update_images()));
+    }
+}
+
+/// Logs what was done, if anything was.
+fn tell(what: &str, outcome: Result<usize>) {
+    match outcome {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "housekeeping: {what}"),
+        Err(error) => tracing::warn!(%error, "housekeeping failed: {what}"),
     }
 }

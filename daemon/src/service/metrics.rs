@@ -207,9 +207,14 @@ impl Service {
                 families.size.add(&labels, number(size.as_bytes()));
             }
             if let Some(open) = self.buckets.opened(bucket.id) {
-                let usage = open.usage()?;
-                families.objects.add(&labels, number(usage.objects));
-                families.used.add(&labels, number(usage.bytes));
+                match open.usage() {
+                    Ok(usage) => {
+                        families.objects.add(&labels, number(usage.objects));
+                        families.used.add(&labels, number(usage.bytes));
+                    }
+                    // One broken bucket hides no other, and least of all the daemon's own numbers.
+                    Err(error) => tracing::warn!(bucket = bucket.name, %error, "a bucket can't be counted"),
+                }
             }
         }
         families.add_traffic(

@@ -22,10 +22,13 @@ mod projects;
 mod reconcile;
 mod refresh;
 mod s3;
+mod schedule;
 mod sealing;
 mod server;
 mod snapshots;
 mod store;
+#[cfg(test)]
+mod trial;
 mod unpack;
 mod volumes;
 mod warnings;
@@ -48,7 +51,7 @@ pub use instances::{
 };
 pub use metrics::{Family, MetricKind, Sample};
 pub use pools::{NewPool, OpenPool};
-pub use profiles::{ProfileContent, profile_url};
+pub use profiles::{ProfileContent, VolumesOfProfiles, profile_url};
 pub use projects::project_keys;
 pub use s3::{Bound, S3Directory, Traffic};
 pub use server::SERVER_KEYS;
@@ -86,6 +89,7 @@ pub struct Service {
     instances: instances::Instances,
     /// One change at a time of each volume.
     volume_claims: claim::Claims<larder_catalog::VolumeId>,
+    pool_claims: claim::Claims<larder_catalog::PoolId>,
     /// Told when work that nobody asked for shall end.
     stopping: Cancel,
     sealer: sealing::Sealer,
@@ -95,6 +99,7 @@ pub struct Service {
     endpoint: s3::Endpoint,
     traffic: Arc<s3::Traffic>,
     started: std::time::Instant,
+    looked: schedule::Looked,
 }
 
 impl Service {
@@ -112,6 +117,7 @@ impl Service {
         let instances = instances::Instances::new(&directories.run());
         let access_log = s3::AccessLog::new(&directories.logs(), Arc::clone(&clock));
         let sealer = sealing::Sealer::new(directories.secret_key());
+        let looked = schedule::Looked::at(clock.now());
         Ok(Self {
             store: Store::new(catalog, Arc::clone(&clock)),
             pools: RwLock::default(),
@@ -125,6 +131,7 @@ impl Service {
             images,
             instances,
             volume_claims: claim::Claims::default(),
+            pool_claims: claim::Claims::default(),
             stopping: Cancel::new(),
             sealer,
             buckets: buckets::OpenBuckets::default(),
@@ -132,6 +139,7 @@ impl Service {
             endpoint: s3::Endpoint::default(),
             traffic: Arc::new(s3::Traffic::new(access_log)),
             started: std::time::Instant::now(),
+            looked,
         })
     }
 

@@ -1,11 +1,14 @@
 //! Storage pools: made, opened, changed, deleted.
 
-use super::store::cause_of;
+use super::claim::Claim;
+use super::store::{VolumeRecord, cause_of};
 use super::volumes::check_immutable;
 use super::{Result, Service, ServiceError, Task};
 use larder_base::PoolName;
-use larder_catalog::documents::{Pool as PoolDocument, PoolStatus};
-use larder_storage_driver::{Config, ConfigKey, Driver, KeyScope, check_config, is_true};
+use larder_catalog::documents::{Pool as PoolDocument, PoolStatus, VolumeState};
+use larder_storage_driver::{
+    Config, ConfigKey, Driver, KeyScope, StorageError, VolumeKind, check_config, is_true,
+};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_pool::Pool;
 use std::sync::Arc;
@@ -66,6 +69,7 @@ impl Service {
         config.retain(|key, value| !value.is_empty() && !key.starts_with("volatile."));
         let driver = self.load_driver(&new.name, &new.driver, &config)?;
         check_config(&config, KeyScope::Pool, driver.config_keys(), driver.name())?;
+        super::schedule::Schedule::of_volumes(&config, "volume.snapshots.schedule")?;
         let recorded = driver.recorded_config();
         let mut document = PoolDocument {
             id: larder_catalog::PoolId::random(),
@@ -119,6 +123,7 @@ impl Service {
         config: Config,
         description: String,
     ) -> Result<()> {
+        let _claim = self.alone_with_pool(task, &open.document)?;
         let driver = open.pool.driver();
         let mut config = config;
         config.retain(|_, value| !value.is_empty());
@@ -128,6 +133,7 @@ impl Service {
             }
         }
         check_config(&config, KeyScope::Pool, driver.config_keys(), driver.name())?;
+        super::schedule::Schedule::of_volumes(&config, "volume.snapshots.schedule")?;
         check_immutable(driver.config_keys(), KeyScope::Pool, &open.document.config, &config)?;
         self.with_cx(task, |cx| open.pool.change(cx, &open.document.config, &config))?;
         let document = PoolDocument { config, description, ..open.document.clone() };
@@ -137,9 +143,23 @@ impl Service {
         self.store.change_pool(&document, Some(cause))
     }
 
-    /// Deletes an empty pool.
+    /// Waits until nobody else changes or deletes a pool; refuses one that is not what it was any more.
+    fn alone_with_pool(
+        &self,
+        task: &Task,
+        known: &PoolDocument,
+    ) -> Result<Claim<'_, larder_catalog::PoolId>> {
+        let claim = self.pool_claims.take_unless(known.id, &task.cancel).map_err(StorageError::from)?;
+        match self.store.pool_by_id(known.id)? == *known {
+            true => Ok(claim),
+            false => Err(ServiceError::overtaken()),
+        }
+    }
+
+    /// Deletes an empty pool. Images that are unpacked in it go along: they are unpacked anew wherever they are needed.
     pub fn delete_pool(&self, task: &Task, name: &str) -> Result<()> {
         let document = self.pool_document(name)?;
+        let _claim = self.alone_with_pool(task, &document)?;
         // From here on no volume can be recorded in it.
         let leaving = PoolDocument { status: PoolStatus::Deleting, ..document.clone() };
         self.store.change_pool(&leaving, None)?;
@@ -149,7 +169,7 @@ impl Service {
                 Err(worse) => worse,
             }
         };
-        let users = self.pool_users(&document).map_err(stay)?;
+        let (images, users) = self.images_and_users(&document).map_err(stay)?;
         if !users.is_empty() {
             let some: Vec<_> = users.iter().take(5).cloned().collect();
             return Err(stay(ServiceError::bad(format!(
@@ -157,6 +177,7 @@ impl Service {
                 some.join(", ")
             ))));
         }
+        self.remove_unpacked(task, &document, &images).map_err(stay)?;
         if let Some(pool) = self.pools.read().get(&document.name).cloned() {
             self.must_hold_nothing(task, &pool).map_err(stay)?;
             self.with_cx(task, |cx| pool.destroy_pool(cx)).map_err(|error| stay(error.into()))?;
@@ -167,6 +188,34 @@ impl Service {
         let cause =
             cause_of(task, "storage-pool-deleted", &url, &larder_base::ProjectName::default_project());
         self.store.forget_pool(&document, Some(cause))
+    }
+
+    /// The volumes of a pool that hold unpacked images, and the URLs of all else that is on it or refers to it. An image that
+    /// is being unpacked is in use.
+    fn images_and_users(&self, pool: &PoolDocument) -> Result<(Vec<VolumeRecord>, Vec<String>)> {
+        let volumes = self.store.volumes_in(pool)?.into_iter();
+        let is_unpacked = |record: &VolumeRecord| {
+            record.volume.kind == VolumeKind::Image.as_str() && record.volume.state == VolumeState::Ready
+        };
+        let (images, others): (Vec<_>, Vec<_>) = volumes.partition(is_unpacked);
+        let mut users: Vec<String> =
+            others.iter().map(|record| self.user_url(&pool.name, &record.volume)).collect();
+        users.extend(self.store.used_by(&pool.id.to_string())?);
+        Ok((images, users))
+    }
+
+    /// Deletes unpacked images of a pool; where the pool is not open they are forgotten with it.
+    fn remove_unpacked(&self, task: &Task, document: &PoolDocument, images: &[VolumeRecord]) -> Result<()> {
+        let pool = self.pools.read().get(&document.name).cloned();
+        let open = pool.map(|pool| OpenPool { document: document.clone(), pool });
+        for image in images {
+            match &open {
+                // A ticket of its own for each, since what lies in the trash is named after it.
+                Some(open) => self.delete_volume(&Task::quiet(task.requestor.clone()), open, image)?,
+                None => self.store.forget_volume(image.volume.id)?,
+            }
+        }
+        Ok(())
     }
 
     /// What is live on a pool without being recorded, as on one that was recovered, is nobody's to destroy.
@@ -214,4 +263,37 @@ impl Service {
 fn stays(keys: &[ConfigKey], name: &str) -> bool {
     let is_fixed = |key: &ConfigKey| key.name == name && key.scope == KeyScope::Pool && !key.mutable;
     name == "size" || name.starts_with("volatile.") || keys.iter().any(is_fixed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::trial::{World, task};
+
+    fn config(key: &str) -> Config {
+        Config::from([(key.to_owned(), "x".to_owned())])
+    }
+
+    #[test]
+    fn of_two_changes_of_one_pool_the_second_begins_with_what_the_first_left() {
+        let world = World::new();
+        let service = world.with_pools(&["p1"]);
+        let (one, other) = (service.open_pool("p1").unwrap(), service.open_pool("p1").unwrap());
+        service.update_pool(&task(), &one, config("user.one"), String::new()).unwrap();
+        let refused = service.update_pool(&task(), &other, config("user.other"), String::new());
+        assert_eq!(refused.unwrap_err(), ServiceError::overtaken());
+        let config = service.pool_document("p1").unwrap().config;
+        assert!(config.contains_key("user.one") && !config.contains_key("user.other"), "{config:?}");
+    }
+
+    #[test]
+    fn a_pool_that_is_being_deleted_is_not_changed_back() {
+        let world = World::new();
+        let service = world.with_pools(&["p1"]);
+        let open = service.open_pool("p1").unwrap();
+        service.delete_pool(&task(), "p1").unwrap();
+        let refused = service.update_pool(&task(), &open, Config::new(), String::new());
+        assert_eq!(refused.unwrap_err().kind, crate::service::Kind::NotFound);
+        assert!(service.store.pools().unwrap().is_empty());
+    }
 }

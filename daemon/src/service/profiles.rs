@@ -1,12 +1,15 @@
 //! Profiles: keys and devices that instances share.
 
 use super::crash::{Point, point};
+use super::projects::{OWN_VOLUMES, holder_for};
 use super::store::{ProfileStep, cause_of};
 use super::{Result, Service, ServiceError, Task, instance_url, url};
 use larder_base::{ProjectName, VolumeName};
 use larder_catalog::ProfileId;
-use larder_catalog::documents::{Config, Devices, Instance, InstanceState, Profile, Project};
+use larder_catalog::documents::{Config, Devices, Instance, InstanceState, Profile, Project, Volume};
 use larder_runtime::Expanded;
+use larder_storage_driver::VolumeKind;
+use std::collections::{BTreeSet, HashMap};
 
 /// The profile that every project with profiles of its own has.
 pub(super) const DEFAULT_PROFILE: &str = "default";
@@ -20,6 +23,29 @@ pub struct ProfileContent {
     pub description: String,
     /// Its devices.
     pub devices: Devices,
+}
+
+/// The custom volumes that disks of profiles name, by pool, project and name, with the profiles' URLs.
+#[derive(Debug, Default)]
+pub struct VolumesOfProfiles(HashMap<(String, ProjectName, String), Vec<String>>);
+
+impl VolumesOfProfiles {
+    /// URLs of the profiles that name a volume of the pool called `pool`.
+    pub fn naming(&self, pool: &str, volume: &Volume) -> &[String] {
+        if volume.kind != VolumeKind::Custom.as_str() {
+            return &[];
+        }
+        let key = (pool.to_owned(), volume.project.clone(), volume.name.clone());
+        self.0.get(&key).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The pool and the name of the custom volume that a device is, if it is one.
+fn volume_of(device: &Config) -> Option<(&str, &str)> {
+    let get = |key: &str| device.get(key).map(String::as_str).filter(|value| !value.is_empty());
+    let (pool, source) = (get("pool")?, get("source")?);
+    let is_disk = get("type") == Some("disk");
+    is_disk.then_some((pool, source.strip_prefix("custom/").unwrap_or(source)))
 }
 
 /// The URL of a profile.
@@ -59,6 +85,27 @@ impl Service {
     /// The profiles that a project holds, by name.
     pub fn profiles(&self, project: &ProjectName) -> Result<Vec<Profile>> {
         self.store.profiles_of(project)
+    }
+
+    /// The custom volumes that disks of profiles name. They are read from the profiles each time: a profile may name a volume
+    /// that does not exist yet.
+    pub fn volumes_of_profiles(&self) -> Result<VolumesOfProfiles> {
+        let holders: HashMap<_, _> = self
+            .store
+            .projects()?
+            .into_iter()
+            .map(|project| (project.name.clone(), holder_for(&project, OWN_VOLUMES)))
+            .collect();
+        let mut volumes = VolumesOfProfiles::default();
+        for profile in self.store.all_profiles()? {
+            let Some(holder) = holders.get(&profile.project) else { continue };
+            let named: BTreeSet<_> = profile.devices.values().filter_map(volume_of).collect();
+            for (pool, name) in named {
+                let key = (pool.to_owned(), holder.clone(), name.to_owned());
+                volumes.0.entry(key).or_default().push(profile_url(&profile));
+            }
+        }
+        Ok(volumes)
     }
 
     /// URLs of the instances that have a profile.
@@ -229,6 +276,8 @@ fn checked(mut content: ProfileContent) -> Result<ProfileContent> {
     let wrong = |error: larder_runtime::KeyError| ServiceError::bad(error.to_string());
     larder_runtime::check_config(&content.config).map_err(wrong)?;
     larder_runtime::check_devices(&content.devices).map_err(wrong)?;
+    super::schedule::Schedule::of_instance(&content.config)?;
+    super::lifetime::check(&content.config)?;
     Ok(content)
 }
 

@@ -1,7 +1,9 @@
 //! Projects: naming scopes.
 
 use super::profiles::{DEFAULT_PROFILE, empty_default, has_own_profiles};
+use super::reconcile::plan_of;
 use super::store::{ProfileStep, cause_of};
+use super::work::Then;
 use super::{Result, Service, ServiceError, Task, profile_url};
 use larder_base::ProjectName;
 use larder_catalog::documents::{Profile, Project};
@@ -11,11 +13,14 @@ const fn feature(name: &'static str, default: &'static str, description: &'stati
     ConfigKey { name, scope: KeyScope::Pool, kind: KeyType::Boolean, default, mutable: true, description }
 }
 
+/// The feature of custom volumes.
+pub(super) const OWN_VOLUMES: &str = "features.storage.volumes";
+
 /// What a project may have of its own instead of sharing the default project's.
 const FEATURES: &[ConfigKey] = &[
     feature("features.images", "true", "Whether the project has images of its own"),
     feature("features.profiles", "true", "Whether the project has profiles of its own"),
-    feature("features.storage.volumes", "true", "Whether the project has custom volumes of its own"),
+    feature(OWN_VOLUMES, "true", "Whether the project has custom volumes of its own"),
     feature("features.storage.buckets", "true", "Whether the project has buckets of its own"),
     feature("features.networks", "false", "Whether the project has networks of its own"),
     feature("features.networks.zones", "false", "Whether the project has network zones of its own"),
@@ -34,15 +39,12 @@ impl Service {
 
     /// The project that holds the custom volumes of `project`: itself, or the default project.
     pub fn volume_project(&self, name: &str) -> Result<ProjectName> {
-        self.feature_project(name, "features.storage.volumes")
+        self.feature_project(name, OWN_VOLUMES)
     }
 
     /// The project that holds what `feature` is about for the project `name`.
     pub fn feature_project(&self, name: &str, feature: &str) -> Result<ProjectName> {
-        let project = self.project(name)?;
-        let has_own =
-            project.name.is_default() || project.config.get(feature).is_some_and(|value| value == "true");
-        Ok(if has_own { project.name } else { ProjectName::default_project() })
+        Ok(holder_for(&self.project(name)?, feature))
     }
 
     /// Makes a project; one with profiles of its own begins with an empty default profile.
@@ -72,6 +74,7 @@ impl Service {
         description: String,
     ) -> Result<()> {
         let config = checked(config)?;
+        let _empty_or_not = self.store.nothing_comes();
         let is_changed = |feature: &&ConfigKey| old.config.get(feature.name) != config.get(feature.name);
         if let Some(ConfigKey { name: feature, .. }) = FEATURES.iter().find(is_changed) {
             if old.name.is_default() {
@@ -91,11 +94,12 @@ impl Service {
             (true, false) => ProfileStep { before: self.default_profile_of(&old.name)?, after: None },
             (true, true) | (false, false) => ProfileStep::default(),
         };
-        self.store.change_project(&project, &profile, Some(cause))
+        self.store.change_project(old, &project, &profile, Some(cause))
     }
 
     /// Gives an empty project another name.
     pub fn rename_project(&self, task: &Task, old: &Project, name: &ProjectName) -> Result<()> {
+        let _stays_empty = self.store.nothing_comes();
         self.must_be_removable(old)?;
         let project = Project { name: name.clone(), ..old.clone() };
         let mut cause = cause_of(task, "project-renamed", &format!("/1.0/projects/{name}"), name);
@@ -107,6 +111,7 @@ impl Service {
 
     /// Deletes an empty project.
     pub fn delete_project(&self, task: &Task, project: &Project) -> Result<()> {
+        let _stays_empty = self.store.nothing_comes();
         self.must_be_removable(project)?;
         let url = format!("/1.0/projects/{}", project.name);
         let profile = ProfileStep { before: self.default_profile_of(&project.name)?, after: None };
@@ -140,6 +145,15 @@ impl Service {
             let url = profile_url(&profile);
             users.retain(|user| *user != url);
         }
+        for pool in self.store.pools()? {
+            for intent in self.store.intents_in(&pool)? {
+                if let Then::VolumeIsNamed { project, name: volume } = plan_of(&intent)?.then
+                    && project == name.as_str()
+                {
+                    users.push(format!("the volume {volume}, which is on its way"));
+                }
+            }
+        }
         Ok(users)
     }
 
@@ -161,6 +175,13 @@ impl Service {
     }
 }
 
+/// The project that holds what `feature` is about for a project: itself, or the default project.
+pub(super) fn holder_for(project: &Project, feature: &str) -> ProjectName {
+    let has_own =
+        project.name.is_default() || project.config.get(feature).is_some_and(|value| value == "true");
+    if has_own { project.name.clone() } else { ProjectName::default_project() }
+}
+
 fn checked(mut config: Config) -> Result<Config> {
     config.retain(|_, value| !value.is_empty());
     for (key, value) in &config {
@@ -175,4 +196,59 @@ fn checked(mut config: Config) -> Result<Config> {
         }
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::{World, new_volume, task, volumes_in};
+    use super::super::work::Plan;
+    use super::super::{Kind, NewVolume, storage_id};
+    use super::*;
+    use larder_catalog::documents::Volume;
+    use larder_storage_driver::Place;
+    use larder_storage_pool::Intent;
+
+    #[test]
+    fn a_project_that_a_volume_is_on_its_way_to_stays() {
+        let world = World::new();
+        let service = world.with_pools(&["p"]);
+        let pool = service.open_pool("p").unwrap();
+        let blue: ProjectName = "blue".parse().unwrap();
+        service.create_project(&task(), &blue, String::new(), Config::new()).unwrap();
+        service.create_volume(&task(), &pool, new_volume("v", &[])).unwrap();
+        let record = volumes_in(&service, &pool).remove(0);
+        let renamed = Volume { project: blue.clone(), ..record.volume.clone() };
+        let (from, to) = (record.storage_id().unwrap(), storage_id(&renamed).unwrap());
+        let plan = Plan {
+            storage: Intent::Move { from: Place::live(&from), to: Place::live(&to) },
+            then: Then::VolumeIsNamed { project: "blue".to_owned(), name: "v".to_owned() },
+        };
+        let ticket = service.ticket(&task());
+        service.store.begin_rename(&ticket, &record, &renamed, &plan).unwrap();
+        let project = service.project("blue").unwrap();
+        let refused = service.delete_project(&task(), &project).unwrap_err();
+        assert!(refused.message.contains("on its way"), "{refused:?}");
+        service.store.drop_rename(&ticket, &record, &renamed).unwrap();
+        service.delete_project(&task(), &project).unwrap();
+    }
+
+    #[test]
+    fn nothing_comes_into_a_project_that_has_gone() {
+        let world = World::new();
+        let service = world.with_pools(&["p"]);
+        let (pool, name) = (service.open_pool("p").unwrap(), ProjectName::default_project());
+        let blue: ProjectName = "blue".parse().unwrap();
+        service.create_project(&task(), &blue, String::new(), Config::new()).unwrap();
+        let known = service.project("blue").unwrap();
+        service.update_project(&task(), &known, known.config.clone(), "for tests".to_owned()).unwrap();
+        let late = service.update_project(&task(), &known, known.config.clone(), "late".to_owned());
+        assert_eq!(late.unwrap_err(), ServiceError::overtaken());
+        assert_eq!(service.delete_project(&task(), &known), Err(ServiceError::overtaken()));
+        service.delete_project(&task(), &service.project("blue").unwrap()).unwrap();
+        let new = |project: &ProjectName| NewVolume { project: project.clone(), ..new_volume("v", &[]) };
+        let refused = service.create_volume(&task(), &pool, new(&blue)).unwrap_err();
+        assert_eq!(refused.kind, Kind::NotFound, "{refused:?}");
+        service.create_volume(&task(), &pool, new(&name)).unwrap();
+        assert_eq!(volumes_in(&service, &pool).len(), 1);
+    }
 }

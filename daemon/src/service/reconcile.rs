@@ -36,11 +36,17 @@ impl Service {
     }
 
     /// A volume that was moved to another pool when the run ended, and whose copy is complete, is moved. The copy is
-    /// there for nobody before that; when the other pool is not available now, a later start goes on.
+    /// there for nobody before that; when the other pool is not available now, it is gone on with once that is back. A move that
+    /// is under way is left to who moves.
     pub(super) fn finish_moves(&self) -> Result<()> {
-        for record in self.store.volumes()? {
-            let Some(old) = record.volume.takes_over else { continue };
-            let Some(old) = self.store.volume_by_id(old)? else { continue };
+        for known in self.store.volumes()? {
+            let Some(old) = known.volume.takes_over else { continue };
+            let Some(_claim) = self.volume_claims.try_take(old) else { continue };
+            let now = (self.store.volume_by_id(known.volume.id)?, self.store.volume_by_id(old)?);
+            let (Some(record), Some(old)) = now else { continue };
+            if record.volume.takes_over != Some(old.volume.id) {
+                continue;
+            }
             let pool_of = |volume: &Volume| self.open_pool(&self.store.pool_by_id(volume.pool)?.name);
             let (Ok(target), Ok(pool)) = (pool_of(&record.volume), pool_of(&old.volume)) else { continue };
             let task = Task::quiet(super::work::Requestor::default());
@@ -54,6 +60,33 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// Removes the volumes that were moved away and could not be removed then. Returns how many went.
+    pub(super) fn bury_sentenced(&self) -> Result<usize> {
+        let mut buried = 0;
+        for known in self.store.volumes()? {
+            let is_sentenced =
+                |record: &VolumeRecord| record.volume.state == VolumeState::Deleting && !record.is_bucket();
+            if !is_sentenced(&known) {
+                continue;
+            }
+            let id = known.volume.id;
+            let Some(_claim) = self.volume_claims.try_take(id) else { continue };
+            let Some(record) = self.store.volume_by_id(id)?.filter(is_sentenced) else { continue };
+            let document = self.store.pool_by_id(record.volume.pool)?;
+            let Ok(pool) = self.open_pool(&document.name) else { continue };
+            let task = Task::quiet(super::work::Requestor::default());
+            if let Err(error) = self.bury(&task, &pool, &record) {
+                tracing::warn!(volume = record.volume.name, %error, "a volume that was moved away is not removed");
+                continue;
+            }
+            for intent in self.store.intents_in(&document)?.iter().filter(|intent| intent.volume == id) {
+                self.store.drop_intent(&intent.ticket)?;
+            }
+            buried += 1;
+        }
+        Ok(buried)
     }
 
     pub(super) fn open_and_settle(&self, document: &PoolDocument) -> Result<()> {
@@ -278,7 +311,8 @@ impl Service {
     }
 }
 
-fn plan_of(intent: &IntentDocument) -> Result<Plan> {
+/// What an intent document says.
+pub(super) fn plan_of(intent: &IntentDocument) -> Result<Plan> {
     serde_json::from_value(intent.work.clone()).map_err(|error| {
         super::ServiceError::internal(format!("the intent {} can't be read: {error}", intent.ticket))
     })

@@ -89,8 +89,8 @@ impl Service {
         self.store.server_config()
     }
 
-    /// Replaces the server's configuration.
-    pub fn update_server_config(&self, task: &Task, config: Config) -> Result<()> {
+    /// Replaces the server's configuration, which is as it was known.
+    pub fn update_server_config(&self, task: &Task, known: &Config, config: Config) -> Result<()> {
         let mut config = config;
         config.retain(|_, value| !value.is_empty());
         for (name, value) in &config {
@@ -112,7 +112,7 @@ impl Service {
             let message = format!("{} must be a number above 0, not {text:?}", super::s3::LIFECYCLE_DAY);
             return Err(ServiceError::bad(message));
         }
-        self.move_s3_endpoint(&config, || self.store.put_server_config(&config, Some(cause)))?;
+        self.move_s3_endpoint(&config, || self.store.change_server_config(known, &config, Some(cause)))?;
         self.switch_access_log(&config)
     }
 

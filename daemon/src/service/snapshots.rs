@@ -9,6 +9,7 @@ use super::work::{Plan, Then};
 use super::{Result, Service, ServiceError, Task};
 use jiff::Timestamp;
 use larder_base::SnapshotName;
+use larder_catalog::Cause;
 use larder_catalog::documents::{Snapshot, Volume, VolumeState};
 use larder_storage_driver::{Place, Restore, VolumeSpec};
 use larder_storage_pool::Intent;
@@ -20,7 +21,7 @@ pub struct NewSnapshot {
     pub name: SnapshotName,
     /// For people.
     pub description: String,
-    /// When it goes, or that it stays; from the volume's `snapshots.expiry` when nothing is said.
+    /// When it goes, or that it stays; from the volume's `snapshots.expiry.manual` or `snapshots.expiry` when nothing is said.
     pub expires_at: Option<Option<Timestamp>>,
 }
 
@@ -39,7 +40,7 @@ impl Service {
         let (_claim, record) = &self.alone_with(task, record)?;
         let expires_at = match new.expires_at {
             Some(said) => said,
-            None => lifetime::expiry_of(&record.volume.config, now)?,
+            None => lifetime::manual_expiry_of(&record.volume.config, now)?,
         };
         let snapshot = Snapshot {
             id: larder_catalog::SnapshotId::random(),
@@ -51,6 +52,9 @@ impl Service {
             expires_at,
             is_ready: false,
         };
+        if pool.pool.objects().is_some() {
+            return self.create_snapshot_elsewhere(task, pool, record, &snapshot);
+        }
         let id = record.storage_id()?;
         let plan = Plan {
             storage: Intent::Snapshot { volume: id.clone(), snapshot: name.clone() },
@@ -99,7 +103,7 @@ impl Service {
         Ok(younger)
     }
 
-    /// Puts a volume, which nobody uses, back to one of its snapshots.
+    /// Puts a volume back to one of its snapshots. The instances that have it must be stopped.
     pub fn restore_volume(
         &self,
         task: &Task,
@@ -112,7 +116,11 @@ impl Service {
         let snapshot = snapshots.iter().find(|snapshot| snapshot.name == name).ok_or_else(|| {
             ServiceError::not_found(format!("snapshot {name:?} of volume {:?}", record.volume.name))
         })?;
-        self.must_be_unused(record)?;
+        if pool.pool.objects().is_some() {
+            return self.restore_bucket_elsewhere(task, pool, record, snapshot);
+        }
+        self.must_not_run_with(record)?;
+        self.must_not_be_browsed(record)?;
         let _closed = if record.is_bucket() { Some(self.close_bucket(task, pool, record)?) } else { None };
         let removed = self.in_the_way_of(task, pool, record, name)?;
         for younger in &removed {
@@ -161,6 +169,10 @@ impl Service {
     ) -> Result<()> {
         let (_claim, record) = &self.alone_with(task, record)?;
         self.must_be_the_same(record, snapshot)?;
+        if pool.pool.objects().is_some() {
+            let cause = self.renamed_cause(task, pool, record, snapshot, name);
+            return self.store.rename_snapshot_at_once(snapshot, name.as_str(), &cause);
+        }
         let live = Place::live(&record.storage_id()?);
         let old: SnapshotName = snapshot.name.parse()?;
         let plan = Plan {
@@ -173,11 +185,8 @@ impl Service {
         point(Point::Act);
         match outcome {
             Ok(()) => {
-                let url = self.snapshot_url(pool, &record.volume, name.as_str());
-                let mut cause =
-                    cause_of(task, &action(&record.volume, "snapshot-renamed"), &url, &record.volume.project);
-                cause.context = serde_json::json!({ "old_name": snapshot.name });
-                self.store.end_snapshot_rename(&self.ticket(task), snapshot, name.as_str(), Some(cause))
+                let cause = self.renamed_cause(task, pool, record, snapshot, name);
+                self.store.end_snapshot_rename(&self.ticket(task), snapshot, name.as_str(), Some(&cause))
             }
             Err(error) => {
                 if error.undo_failures().is_empty() {
@@ -186,6 +195,21 @@ impl Service {
                 Err(error.into())
             }
         }
+    }
+
+    fn renamed_cause(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        snapshot: &Snapshot,
+        name: &SnapshotName,
+    ) -> Cause {
+        let url = self.snapshot_url(pool, &record.volume, name.as_str());
+        let mut cause =
+            cause_of(task, &action(&record.volume, "snapshot-renamed"), &url, &record.volume.project);
+        cause.context = serde_json::json!({ "old_name": snapshot.name });
+        cause
     }
 
     /// Refuses a time for a snapshot to go that has passed already.
@@ -199,15 +223,15 @@ impl Service {
         task: &Task,
         pool: &OpenPool,
         record: &VolumeRecord,
+        known: &Snapshot,
         changed: &Snapshot,
     ) -> Result<()> {
-        let known = self.store.snapshot(&record.volume, &changed.name)?;
-        if known.is_none_or(|known| known.expires_at != changed.expires_at) {
+        if known.expires_at != changed.expires_at {
             self.expiry_must_be_ahead(changed.expires_at, &changed.name)?;
         }
         let url = self.snapshot_url(pool, &record.volume, &changed.name);
         let cause = cause_of(task, &action(&record.volume, "snapshot-updated"), &url, &record.volume.project);
-        self.store.change_snapshot(changed, Some(cause))
+        self.store.change_snapshot(known, changed, Some(cause))
     }
 
     /// Deletes a snapshot.
@@ -220,7 +244,10 @@ impl Service {
     ) -> Result<()> {
         let (_claim, record) = &self.alone_with(task, record)?;
         self.must_be_the_same(record, snapshot)?;
-        self.remove_snapshot(task, pool, record, snapshot)
+        match pool.pool.objects() {
+            None => self.remove_snapshot(task, pool, record, snapshot),
+            Some(_) => self.remove_snapshot_elsewhere(task, pool, record, snapshot),
+        }
     }
 
     /// Refuses a snapshot that went or got another name since it was looked up.
@@ -276,6 +303,10 @@ impl Service {
         let now = self.clock.now();
         let mut deleted = 0;
         for (record, snapshot) in self.store.snapshots_expired_at(now)? {
+            // What is being changed has its turn at the next look.
+            if self.volume_claims.is_taken(&record.volume.id) {
+                continue;
+            }
             let task = Task::quiet(super::work::Requestor::default());
             let outcome = self
                 .store
@@ -298,5 +329,55 @@ impl Service {
             self.store.snapshots_of(&record.volume)?.into_iter().map(|snapshot| snapshot.name).collect();
         let pattern = record.volume.config.get("snapshots.pattern").map_or("snap%d", String::as_str);
         Ok(lifetime::name_from_pattern(pattern, &taken, self.clock.now()).parse()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Kind;
+    use crate::service::trial::{World, new_volume, task, volumes_in};
+
+    /// A volume with one snapshot.
+    fn with_a_snapshot(service: &Service) -> (OpenPool, VolumeRecord, Snapshot) {
+        let pool = service.open_pool("p1").unwrap();
+        service.create_volume(&task(), &pool, new_volume("v", &[])).unwrap();
+        let record = volumes_in(service, &pool).remove(0);
+        let new = NewSnapshot { name: "one".parse().unwrap(), description: String::new(), expires_at: None };
+        service.create_snapshot(&task(), &pool, &record, new).unwrap();
+        let snapshot = service.store.snapshot(&record.volume, "one").unwrap().unwrap();
+        (pool, record, snapshot)
+    }
+
+    fn described(snapshot: &Snapshot, description: &str) -> Snapshot {
+        Snapshot { description: description.to_owned(), ..snapshot.clone() }
+    }
+
+    #[test]
+    fn a_change_of_a_snapshot_outlives_a_rename_that_began_before() {
+        let world = World::new();
+        let service = world.with_pools(&["p1"]);
+        let (pool, record, snapshot) = with_a_snapshot(&service);
+        let changed = described(&snapshot, "for people");
+        service.update_snapshot(&task(), &pool, &record, &snapshot, &changed).unwrap();
+        service.rename_snapshot(&task(), &pool, &record, &snapshot, &"two".parse().unwrap()).unwrap();
+        let now = service.store.snapshots_of(&record.volume).unwrap();
+        assert_eq!(now, [Snapshot { name: "two".to_owned(), ..changed }]);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_not_what_it_was_is_not_changed() {
+        let world = World::new();
+        let service = world.with_pools(&["p1"]);
+        let (pool, record, snapshot) = with_a_snapshot(&service);
+        let change = |text: &str| {
+            service.update_snapshot(&task(), &pool, &record, &snapshot, &described(&snapshot, text))
+        };
+        change("first").unwrap();
+        assert_eq!(change("second").unwrap_err(), ServiceError::overtaken());
+        let now = service.store.snapshot(&record.volume, "one").unwrap().unwrap();
+        service.delete_snapshot(&task(), &pool, &record, &now).unwrap();
+        assert_eq!(change("third").unwrap_err().kind, Kind::NotFound);
+        assert!(service.store.snapshots_of(&record.volume).unwrap().is_empty());
     }
 }

@@ -15,10 +15,11 @@ pub(super) use profiles::ProfileStep;
 pub(super) use volumes::TakeOver;
 
 use super::{Result, ServiceError, Task};
-use larder_base::{Clock, Ticket};
-use larder_catalog::documents::{Backup, Intent, ServerConfig, Volume, Warning};
-use larder_catalog::{Catalog, CatalogError, Cause, Stored, Transaction, keys};
+use larder_base::{Clock, ProjectName, Ticket};
+use larder_catalog::documents::{Backup, Intent, ServerConfig, Volume, VolumeState, Warning};
+use larder_catalog::{Catalog, CatalogError, Cause, Document, Revision, Stored, Transaction, keys};
 use larder_storage_driver::{Config, VolumeId, VolumeKind};
+use parking_lot::{RwLock, RwLockWriteGuard};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -45,6 +46,21 @@ impl VolumeRecord {
     /// Whether it holds a bucket.
     pub fn is_bucket(&self) -> bool {
         self.volume.kind == VolumeKind::Bucket.as_str()
+    }
+
+    /// Refuses a volume that is being put back or resized, or waits for the next start to finish that: what is written to it
+    /// now would go then.
+    pub fn must_be_whole(&self) -> Result<()> {
+        match self.volume.state {
+            VolumeState::Restoring | VolumeState::Resizing => Err(ServiceError {
+                kind: super::Kind::Unavailable,
+                message: format!(
+                    "the volume {:?} is being changed by another operation, or waits for the next start to finish one",
+                    self.volume.name
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The volume as storage knows it.
@@ -81,11 +97,13 @@ pub(super) fn cause_of(task: &Task, action: &str, source: &str, project: &impl D
 pub struct Store {
     catalog: Arc<dyn Catalog>,
     clock: Arc<dyn Clock>,
+    /// Held by all who bring something into a project, and alone by who finds a project empty and changes it then.
+    filling: Arc<RwLock<()>>,
 }
 
 impl Store {
     pub(super) fn new(catalog: Arc<dyn Catalog>, clock: Arc<dyn Clock>) -> Self {
-        Self { catalog, clock }
+        Self { catalog, clock, filling: Arc::default() }
     }
 
     /// The committed log, for events.
@@ -116,9 +134,21 @@ impl Store {
         Ok(stored.map(|stored| stored.document.config).unwrap_or_default())
     }
 
-    pub(super) fn put_server_config(&self, config: &Config, cause: Option<Cause>) -> Result<()> {
-        let document = ServerConfig { config: config.clone() };
-        self.commit(Transaction::new().put_document(&document)?, cause)
+    /// Replaces the server's configuration, which is as it was known.
+    pub(super) fn change_server_config(
+        &self,
+        known: &Config,
+        config: &Config,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let key = keys::server_config();
+        let now = larder_catalog::get_document::<ServerConfig>(self.catalog.as_ref(), &key)?;
+        let transaction = match now {
+            None if known.is_empty() => Transaction::new().guard_absent(key),
+            Some(now) if now.document.config == *known => Transaction::new().guard_at(key, now.revision),
+            _ => return Err(ServiceError::overtaken()),
+        };
+        self.commit(transaction.put_document(&ServerConfig { config: config.clone() })?, cause)
     }
 
     pub(super) fn warnings(&self) -> Result<Vec<Warning>> {
@@ -210,6 +240,40 @@ impl Store {
             work,
             begun_at: self.clock.now(),
         })
+    }
+
+    /// Nothing comes into a project until this is dropped.
+    pub(super) fn nothing_comes(&self) -> RwLockWriteGuard<'_, ()> {
+        self.filling.write()
+    }
+
+    /// Commits what brings something into a project, which is there: a project that is found empty stays so until it is gone.
+    fn commit_into(
+        &self,
+        project: &ProjectName,
+        transaction: Transaction,
+    ) -> Result<std::result::Result<Revision, CatalogError>> {
+        let _filling = self.filling.read();
+        let key = keys::project(project);
+        match self.catalog.transact(transaction.guard_present(key.clone())) {
+            Err(CatalogError::Conflict { key: missing }) if missing == key => {
+                Err(ServiceError::not_found(format!("project {:?}", project.as_str())))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// A transaction that fails unless a document is, and stays until then, as it was known.
+    fn unless_changed<D: Document + PartialEq>(&self, known: &D) -> Result<Transaction> {
+        Ok(Transaction::new().guard_at(known.key(), self.revision_of(known)?))
+    }
+
+    /// When a document was committed that is as it was known; fails if it is not.
+    fn revision_of<D: Document + PartialEq>(&self, known: &D) -> Result<Revision> {
+        match larder_catalog::get_document::<D>(self.catalog.as_ref(), &known.key())? {
+            Some(now) if now.document == *known => Ok(now.revision),
+            _ => Err(ServiceError::overtaken()),
+        }
     }
 
     fn commit(&self, transaction: Transaction, cause: Option<Cause>) -> Result<()> {

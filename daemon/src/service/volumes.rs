@@ -3,6 +3,7 @@
 use super::claim::Claim;
 use super::crash::{Point, point};
 use super::pools::OpenPool;
+use super::schedule::Schedule;
 use super::store::{VolumeRecord, cause_of};
 use super::work::{Plan, Then};
 use super::{Result, Service, ServiceError, Task};
@@ -89,6 +90,7 @@ impl Service {
         let mut config = new.config;
         config.retain(|_, value| !value.is_empty());
         check_config(&config, KeyScope::Volume, driver.config_keys(), driver.name())?;
+        Schedule::of_volume(&config)?;
         for (key, value) in &pool.document.config {
             if let Some(bare) = key.strip_prefix("volume.") {
                 config.entry(bare.to_owned()).or_insert_with(|| value.clone());
@@ -140,7 +142,10 @@ impl Service {
         work: impl FnOnce(&larder_storage_driver::Cx<'_>) -> larder_storage_driver::Result<()>,
     ) -> Result<()> {
         if let Err(error) = self.with_cx(task, work) {
-            self.store.forget_volume(volume.id)?;
+            // What could not be undone either is settled by the next start.
+            if error.undo_failures().is_empty() {
+                self.store.forget_volume(volume.id)?;
+            }
             return Err(error.into());
         }
         self.is_made(task, pool, volume, snapshots)
@@ -178,7 +183,9 @@ impl Service {
         let driver = pool.pool.driver();
         let mut config = change.config;
         config.retain(|_, value| !value.is_empty());
+        keep_fixed(driver.config_keys(), &record.volume.config, &mut config);
         check_config(&config, KeyScope::Volume, driver.config_keys(), driver.name())?;
+        Schedule::of_volume(&config)?;
         check_immutable(driver.config_keys(), KeyScope::Volume, &record.volume.config, &config)?;
         let (old, new) = (
             storage_size(&record.volume)?,
@@ -315,13 +322,26 @@ impl Service {
         Ok(claim.map_err(StorageError::from)?)
     }
 
-    /// Refuses what would pull a volume away from under its users.
-    pub(super) fn must_be_unused(&self, record: &VolumeRecord) -> Result<()> {
-        let users = self.store.used_by(&record.volume.id.to_string())?;
-        if users.is_empty() {
-            return Ok(());
+    /// Refuses what would pull a volume away from under those who have it, or from a profile, which would name nothing then.
+    pub fn must_be_unused(&self, record: &VolumeRecord) -> Result<()> {
+        let (volume, pool) = (&record.volume, self.store.pool_by_id(record.volume.pool)?);
+        match self.volume_users(&pool.name, volume)?.as_slice() {
+            [] => Ok(()),
+            users => Err(ServiceError::bad(format!(
+                "the volume {} is in use by {}",
+                volume.name,
+                users.join(", ")
+            ))),
         }
-        Err(ServiceError::bad(format!("the volume {} is in use by {}", record.volume.name, users.join(", "))))
+    }
+
+    /// URLs of what has a volume of the pool called `pool`, and of the profiles that name it.
+    pub fn volume_users(&self, pool: &str, volume: &Volume) -> Result<Vec<String>> {
+        let mut users = self.store.used_by(&volume.id.to_string())?;
+        if volume.kind == VolumeKind::Custom.as_str() {
+            users.extend_from_slice(self.volumes_of_profiles()?.naming(pool, volume));
+        }
+        Ok(users)
     }
 
     /// Notes a size that nothing enforces.
@@ -358,6 +378,15 @@ pub(super) fn size_of(config: &Config) -> Result<Option<ByteSize>> {
             .parse()
             .map(Some)
             .map_err(|error: larder_base::size::SizeError| ServiceError::bad(error.to_string())),
+    }
+}
+
+/// Puts back the keys of a volume that stay as they were made: leaving one out is no change.
+fn keep_fixed(keys: &[larder_storage_driver::ConfigKey], old: &Config, new: &mut Config) {
+    for key in keys.iter().filter(|key| key.scope == KeyScope::Volume && !key.mutable) {
+        if let Some(value) = old.get(key.name) {
+            new.entry(key.name.to_owned()).or_insert_with(|| value.clone());
+        }
     }
 }
 

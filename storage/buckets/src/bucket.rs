@@ -103,7 +103,12 @@ impl Bucket {
         Ok(Incoming::new(self.layout.clone()))
     }
 
-    /// The same without blocking, where there was far more room a moment ago.
+    /// Fails when an upload of which so many bytes came already can't be taken whole.
+    pub fn must_have_room_beside(&self, came: u64) -> Result<()> {
+        self.room.check_under_way(|| Ok(self.usage()?.bytes), came)
+    }
+
+    /// The same as [`Bucket::receive`] without blocking, where there was far more room a moment ago.
     pub fn receive_at_once(&self, expected: u64) -> Option<Incoming> {
         self.room.is_plenty(expected).then(|| Incoming::new(self.layout.clone()))
     }

@@ -21,7 +21,8 @@ pub struct Content {
     /// Where each part begins, and the end of the last.
     starts: Vec<u64>,
     open: Option<(usize, Blob)>,
-    _pin: Pin,
+    /// Keeps the parts that are not open yet. One that is stays readable after its file is gone.
+    _pin: Option<Pin>,
 }
 
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl Content {
             (None, Some(part)) => Some(open(&layout, &readers, part)?),
             (None, None) => None,
         };
+        let pin = (parts.len() > 1).then_some(pin);
         Ok(Self { open: first.map(|blob| (0, blob)), layout, readers, parts, starts, _pin: pin })
     }
 

@@ -117,6 +117,11 @@ fn delete_version(change: &mut Change<'_>, delete: &Delete, id: &str, now: Times
     let Some(version) = found else {
         return Ok(Deleted { version: Some(id.to_owned()), is_marker: false });
     };
+    if delete.precondition.is_noncurrent
+        && rows::latest(change.index, &delete.key)?.is_some_and(|latest| latest.id == id)
+    {
+        return Err(BucketError::PreconditionFailed("it is the newest version again"));
+    }
     if let Some(reason) = version.lock(now, delete.may_bypass) {
         return Err(BucketError::Locked(reason));
     }

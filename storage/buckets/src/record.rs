@@ -201,6 +201,8 @@ pub struct Precondition {
     pub size: Option<u64>,
     /// The newest version, delete markers included, has this sequence.
     pub sequence: Option<i64>,
+    /// Of a version that is named: a newer one is there, be it a delete marker.
+    pub is_noncurrent: bool,
 }
 
 impl Precondition {

@@ -61,15 +61,31 @@ impl Room {
         if used.saturating_add(wanted) > quota {
             return Err(BucketError::QuotaExceeded { quota, used, wanted });
         }
-        let volume = rustix::fs::statvfs(&self.root);
-        let volume = volume.map_err(|error| BucketError::file(&self.root)(error.into()))?;
-        let free = volume.f_bavail.saturating_mul(volume.f_frsize);
+        let free = self.free()?;
         if free < wanted.saturating_add(HEADROOM) {
             return Err(BucketError::NoSpace { free });
         }
         let left = (quota - used).min(free - HEADROOM) - wanted;
         *self.seen.lock() = Some(Seen { at: Instant::now(), left });
         Ok(())
+    }
+
+    /// The same in the middle of an upload, whose bytes are on the volume already.
+    pub(crate) fn check_under_way(&self, used: impl FnOnce() -> Result<u64>, came: u64) -> Result<()> {
+        let quota = self.quota.load(Ordering::Acquire);
+        let used = if quota == u64::MAX { 0 } else { used()? };
+        if used.saturating_add(came) > quota {
+            return Err(BucketError::QuotaExceeded { quota, used, wanted: came });
+        }
+        let free = self.free()?;
+        if free < HEADROOM { Err(BucketError::NoSpace { free }) } else { Ok(()) }
+    }
+
+    /// Free bytes of the volume.
+    fn free(&self) -> Result<u64> {
+        let volume = rustix::fs::statvfs(&self.root);
+        let volume = volume.map_err(|error| BucketError::file(&self.root)(error.into()))?;
+        Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
     }
 
     /// Inside a change: fails when the quota is exceeded by what the change has counted.

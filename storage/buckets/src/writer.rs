@@ -12,7 +12,7 @@ use crate::record::Home;
 use crate::schema::Stores;
 use crate::{BucketError, Result};
 use rusqlite::{Connection, TransactionBehavior, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::Arc;
@@ -299,10 +299,13 @@ impl State {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a file stays in staging");
             }
         }
-        for (_, blobs) in &mut self.waste {
-            blobs.retain(|(id, _)| !self.collected.contains(id));
+        if !self.collected.is_empty() {
+            let collected: HashSet<&String> = self.collected.iter().collect();
+            for (_, blobs) in &mut self.waste {
+                blobs.retain(|(id, _)| !collected.contains(id));
+            }
+            self.waste.retain(|(_, blobs)| !blobs.is_empty());
         }
-        self.waste.retain(|(_, blobs)| !blobs.is_empty());
         if !effects.garbage.is_empty() {
             self.waste.push((self.readers.epochs.advance(), effects.garbage));
         }

@@ -45,11 +45,10 @@ fn an_overwritten_object_stays_readable_for_who_reads_it_and_leaves_no_file_afte
     let (_, mut reading) = bucket.read("key", None).unwrap();
     put(&bucket, "key", &vec![2; LARGE]);
     put(&bucket, "other", b"so that the writer works once more");
-    assert_eq!(reading.read(0, 3).unwrap().1, [1, 1, 1]);
-    assert_eq!(files(folder.path()), 2);
-    drop(reading);
     put(&bucket, "other", b"again");
-    assert_eq!(files(folder.path()), 1);
+    assert_eq!(files(folder.path()), 1, "a file that is open needs no name");
+    assert_eq!(reading.read(LARGE as u64 - 3, 3).unwrap().1, [1, 1, 1]);
+    drop(reading);
     assert_eq!(get(&bucket, "key", None), vec![2; LARGE]);
 }
 

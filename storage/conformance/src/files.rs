@@ -50,6 +50,24 @@ pub fn make(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Changes some of these files: what is in them, in place and with the time of before, what they are, and what is said of
+/// them; removes some, and adds one.
+pub(crate) fn change(root: &Path, text: &str) -> io::Result<()> {
+    let (plain, odd) = (root.join("plain"), root.join(OsStr::from_bytes(b"new\nline \xff\xfe")));
+    let before = fs::metadata(&odd)?.modified()?;
+    let file = fs::File::options().write(true).open(&odd)?;
+    file.write_all_at(&text.as_bytes()[..3], 0)?;
+    file.set_times(fs::FileTimes::new().set_modified(before))?;
+    fs::remove_file(&plain)?;
+    fs::write(&plain, "text")?;
+    fs::write(root.join("added"), text)?;
+    fs::set_permissions(root.join("sparse"), fs::Permissions::from_mode(0o600))?;
+    lsetxattr(root.join("capable"), "user.colour", text.as_bytes(), XattrFlags::empty())?;
+    fs::remove_file(root.join("fifo"))?;
+    fs::remove_file(root.join("dir/symlink"))?;
+    symlink("../sparse", root.join("dir/symlink"))
+}
+
 /// A kernel may be built without access lists for a filesystem: then there is none to be kept.
 fn set_acl(path: &Path, name: &str) -> io::Result<()> {
     match lsetxattr(path, name, ACL, XattrFlags::empty()) {

@@ -4,19 +4,26 @@
 //! A technology joins by a [`Lab`]; [`suite`] gives the trials of one.
 
 mod behaviour;
+mod content;
 mod faults;
 mod files;
+mod journal;
+mod lab;
 mod objects;
 mod proof;
 mod reach;
+mod seen;
 mod share;
+mod steps;
 mod stories;
 mod world;
 
 pub use files::make as make_every_kind_of_file;
+pub use journal::Journal;
+pub use lab::{Bench, Lab, OwnTrial, Spares};
 pub use objects::{ObjectLab, object_suite};
 pub use proof::Proof;
-pub use world::{Bench, Lab, Spares, World};
+pub use world::World;
 
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
@@ -60,26 +67,29 @@ const OF_DISKS: &[&str] = &[
     "refresh_a_disk_across_pools",
 ];
 
-/// All trials of one lab, named `lab::trial`.
-pub fn suite(lab: &Arc<dyn Lab>) -> Vec<Trial> {
+/// All trials of one lab that are this run's, named `lab::trial`. What went well in an earlier run of the journal passes at once.
+pub fn suite(lab: &Arc<dyn Lab>, journal: &Arc<Journal>) -> Vec<Trial> {
     let has_disks = lab.capabilities().contents.contains(&larder_storage_driver::Content::Block);
     let is_of_use = |name: &str| has_disks || !OF_DISKS.contains(&name);
     let behaviours = behaviour::trials(lab.as_ref()).into_iter().chain(reach::trials());
-    let behaviours = behaviours.filter(|(name, _)| is_of_use(name));
-    let behaviours = behaviours.map(|(name, run)| trial(lab, name, move |lab| run(lab)));
+    let behaviours = behaviours.filter(|(name, _)| is_of_use(name)).map(|(name, run)| {
+        let lab = Arc::clone(lab);
+        OwnTrial::new(format!("{}::{name}", lab.name()), move || failed(run(lab.as_ref())))
+    });
     let stories = stories::all(lab.as_ref()).into_iter().filter(|story| is_of_use(story.name));
     let stories = stories.map(|story| {
-        let name = format!("every_fault_leaves_all_or_nothing::{}", story.name);
-        trial(lab, &name, move |lab| faults::every_fault_leaves_all_or_nothing(lab, &story))
+        let (lab, journal) = (Arc::clone(lab), Arc::clone(journal));
+        let name = format!("{}::every_fault_leaves_all_or_nothing::{}", lab.name(), story.name);
+        Trial::test(name.clone(), move || {
+            failed(faults::every_fault_leaves_all_or_nothing(lab.as_ref(), &story, &name, &journal))
+        })
     });
-    behaviours.chain(stories).chain(lab.own_trials()).collect()
+    let whole = behaviours.chain(lab.own_trials()).filter_map(|trial| trial.once(journal));
+    whole.chain(stories).collect()
 }
 
-fn trial(lab: &Arc<dyn Lab>, name: &str, run: impl Fn(&dyn Lab) -> Outcome + Send + 'static) -> Trial {
-    let lab = Arc::clone(lab);
-    Trial::test(format!("{}::{name}", lab.name()), move || {
-        run(lab.as_ref()).map_err(|error| Failed::from(chain(error.as_ref())))
-    })
+fn failed(outcome: Outcome) -> Result<(), Failed> {
+    outcome.map_err(|error| Failed::from(chain(error.as_ref())))
 }
 
 /// An error with its causes, in one line.

@@ -1,6 +1,7 @@
 //! What a technology with an object store must do under [`Pool`]: behaviour trials, and stories with a fault at every changing
 //! step. Its buckets have no staging, so the caller around the pool plays the catalog's part here.
 
+mod snapshots;
 mod transfers;
 
 use crate::share::{self, Share};
@@ -13,6 +14,10 @@ use larder_storage_driver::{
 };
 use larder_storage_pool::{Locks, Pool};
 use libtest_mimic::{Failed, Trial};
+use snapshots::{
+    a_snapshot_lets_nobody_in, objects_are_copied_as_they_are_and_removed, passing_keys, snapshot,
+    with_a_snapshot, with_objects,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -43,6 +48,10 @@ enum Recorded {
     Creating,
     Agreed(ObjectAccess),
     Changing(ObjectAccess),
+    /// Being put back to a snapshot.
+    Restoring(ObjectAccess, ObjectBucket),
+    /// A whole snapshot.
+    Snapshot,
     Deleting,
 }
 
@@ -61,6 +70,9 @@ const STORIES: &[Story] = &[
     ("change_keys_and_size", with_a_bucket, |world, cx| world.change(cx, &bucket(1), changed())),
     ("create_a_filled_bucket", |_| Ok(()), |world, cx| world.fill(cx, &bucket(1), access(2))),
     ("destroy_a_bucket", with_a_bucket, |world, cx| world.destroy(cx, &bucket(1))),
+    ("take_a_snapshot", with_objects, |world, cx| world.capture(cx, &bucket(1), &snapshot(3))),
+    ("restore_a_snapshot", with_a_snapshot, |world, cx| world.restore(cx, &bucket(1), &snapshot(3))),
+    ("copy_a_snapshot", with_a_snapshot, |world, cx| world.copy(cx, &bucket(1), &snapshot(3))),
 ];
 
 type Behaviour = (&'static str, fn(&mut World<'_>) -> Outcome);
@@ -74,6 +86,8 @@ const BEHAVIOURS: &[Behaviour] = &[
     ("an_access_key_goes_from_key_to_key", an_access_key_goes_from_key_to_key),
     ("objects_come_back_as_they_were_put", objects_come_back_as_they_were_put),
     ("a_key_that_may_only_read_reads_alone", a_key_that_may_only_read_reads_alone),
+    ("objects_are_copied_as_they_are_and_removed", objects_are_copied_as_they_are_and_removed),
+    ("a_snapshot_lets_nobody_in", a_snapshot_lets_nobody_in),
 ];
 
 /// All trials of one object store, named `lab::trial`.
@@ -244,6 +258,15 @@ impl<'a> World<'a> {
                     world.pool.align_bucket(&cx, &bucket, &access)?;
                     Recorded::Agreed(access)
                 }
+                Recorded::Restoring(access, snapshot) => {
+                    let filler = passing_keys().filler;
+                    world.pool.go_on_restoring_bucket(&cx, &bucket, &access, &snapshot, &filler)?;
+                    Recorded::Agreed(access)
+                }
+                Recorded::Snapshot => {
+                    world.pool.seal_snapshot(&cx, &bucket)?;
+                    Recorded::Snapshot
+                }
                 agreed => agreed,
             };
             world.catalog.insert(mark, (bucket, recorded));
@@ -279,9 +302,10 @@ fn every_fault_leaves_all_or_nothing(lab: &dyn ObjectLab, story: &Story) -> Outc
     let share = Share::of_this_run()?;
     for (step, told) in words.iter().enumerate() {
         for mode in [FaultMode::Refuse, FaultMode::ActThenFail, FaultMode::StopDead] {
-            if share.has(name, step, mode) {
-                share::count(lab.name());
-                one_fault(lab, story, (&before, &goal), Fault { step, mode })
+            let fault = Fault { step, mode };
+            if share.has(name, &fault) {
+                share::count(lab.name(), 1);
+                one_fault(lab, story, (&before, &goal), fault)
                     .map_err(|error| format!("step {step} of {} ({told}), {mode:?}: {error}", words.len()))?;
             }
         }

@@ -1,6 +1,6 @@
 //! What a run of a suite found, as a file that people and CI read.
 
-use crate::share;
+use crate::{Journal, share};
 use libtest_mimic::Conclusion;
 use std::fmt;
 use std::io;
@@ -17,18 +17,21 @@ pub struct Proof {
     failed: u64,
     skipped: Vec<String>,
     steps_broken: usize,
+    parts: usize,
     seconds: u64,
 }
 
 impl Proof {
-    /// A suite of `trials` trials that was run.
+    /// A suite of `trials` trials that was run, in one go or in as many as the journal tells.
     pub fn of_run(
         lab: &str,
         tools: Vec<String>,
         trials: usize,
         conclusion: &Conclusion,
         took: Duration,
+        journal: &Journal,
     ) -> Self {
+        let (parts, took) = journal.sum().unwrap_or((1, took));
         Self {
             lab: lab.to_owned(),
             tools,
@@ -37,6 +40,7 @@ impl Proof {
             failed: conclusion.num_failed,
             skipped: Vec::new(),
             steps_broken: share::injected(lab),
+            parts,
             seconds: took.as_secs(),
         }
     }
@@ -51,6 +55,7 @@ impl Proof {
             failed: 0,
             skipped: vec![reason.to_owned()],
             steps_broken: 0,
+            parts: 0,
             seconds: 0,
         }
     }
@@ -90,6 +95,8 @@ impl Proof {
             "skipped": self.skipped,
             "fault_share_percent": share::percent(),
             "steps_broken": self.steps_broken,
+            "parts": self.parts,
+            "sources": std::env::var("LARDER_SOURCES").ok(),
             "seconds": self.seconds,
         });
         format!("{object:#}\n")

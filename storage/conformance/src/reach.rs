@@ -1,6 +1,6 @@
 //! Nobody else on the host reaches what a pool holds.
 
-use crate::world::custom;
+use crate::content::custom;
 use crate::{Behaviour, Lab, Outcome, World, ensure};
 use larder_base::KeptId;
 use larder_base::host::SystemHost;

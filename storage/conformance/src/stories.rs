@@ -1,6 +1,6 @@
 //! What users do, as stories that are told once without a fault and then with one at every changing step.
 
-use crate::world::{DISK, custom, machine, spec};
+use crate::content::{DISK, custom, machine, spec};
 use crate::{Lab, World};
 use larder_base::host::SystemHost;
 use larder_base::{ByteSize, KeptId, SnapshotName};

@@ -1,90 +1,16 @@
 //! A fresh pool with a caller around it that plays the daemon's part: writes intents down, forgets them, starts again.
 
-use crate::Outcome;
+use crate::content::{read_text, spec, write_text};
+use crate::steps::without_numbers;
+use crate::{Bench, Lab, Spares};
 use larder_base::host::{Host, SystemHost};
-use larder_base::{ByteSize, Cancel, Progress, ProjectName, SnapshotName, Ticket};
-use larder_storage_driver::{
-    Area, Attached, Capabilities, Content, Cx, Driver, Place, Result, StorageError, VolumeId, VolumeKind,
-    VolumeSpec,
-};
+use larder_base::{Cancel, Progress, SnapshotName, Ticket};
+use larder_storage_driver::{Attached, Cx, Place, Result, VolumeId};
 use larder_storage_pool::{CopySource, Fill, Intent, Locks, Pool, Recovered, RefreshPlan};
-use larder_storage_tree::manifest;
-use libtest_mimic::Trial;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
-
-/// A technology on this machine.
-pub trait Lab: fmt::Debug + Send + Sync {
-    /// What it is called in the trials' names.
-    fn name(&self) -> &str;
-
-    /// Somewhere fresh for one pool.
-    fn bench(&self) -> std::io::Result<Box<dyn Bench>>;
-
-    /// What a driver over a fresh bench can do.
-    fn capabilities(&self) -> Capabilities;
-
-    /// The programs it drives, each with its version.
-    fn tools(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// Trials of this technology alone, named `lab::trial`.
-    fn own_trials(&self) -> Vec<Trial> {
-        Vec::new()
-    }
-
-    /// Where benches wait for the next world once their pools were emptied. For technologies on which a pool takes long to
-    /// make; without it every world is a new pool.
-    fn spares(&self) -> Option<&Arc<Spares>> {
-        None
-    }
-}
-
-/// Benches with an empty pool on them, open as a killed daemon leaves it.
-#[derive(Debug, Default)]
-pub struct Spares(Mutex<Vec<Box<dyn Bench>>>);
-
-impl Spares {
-    fn take(&self) -> Option<Box<dyn Bench>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    /// Keeps a bench if all that is on its pool can be removed; drops it, and with it the pool, otherwise.
-    fn put(&self, cx: &Cx<'_>, bench: Box<dyn Bench>, pool: &Pool) {
-        let driver = pool.driver();
-        let emptied = driver.list(cx).and_then(|places| {
-            let is_covered = |place: &Place| place.snapshot.is_some() && places.contains(&place.main());
-            let tops = places.iter().filter(|place| !is_covered(place));
-            tops.into_iter().try_for_each(|place| driver.destroy(cx, place))?;
-            driver.list(cx)
-        });
-        if emptied.is_ok_and(|left| left.is_empty()) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
-        }
-    }
-}
-
-/// Where one pool lives: outlives its driver as a disk outlives a daemon. Cleans up when it is dropped.
-pub trait Bench: fmt::Debug + Send + Sync {
-    /// A new driver over what is there.
-    fn driver(&self) -> Result<Box<dyn Driver>>;
-
-    /// The folder below which nothing may be reached by others.
-    fn folder(&self) -> PathBuf;
-
-    /// Adds to a volume's tree what only this technology can have in it, with `text` in it; again at each change.
-    fn furnish(&self, tree: &Path, text: &str) -> std::io::Result<()> {
-        let _ = (tree, text);
-        Ok(())
-    }
-}
-
-/// What is live: each place with what is in it.
-pub(crate) type Seen = BTreeMap<Place, String>;
 
 /// One or two pools with their caller.
 #[derive(Debug)]
@@ -196,14 +122,22 @@ impl World {
     }
 
     /// Drops everything and starts again over what is there, as the next run of the daemon.
-    pub fn start_again(mut self) -> Result<(Self, Vec<Recovered>), Box<dyn std::error::Error>> {
+    pub fn start_again(self) -> Result<(Self, Vec<Recovered>), Box<dyn std::error::Error>> {
+        self.start_again_over(&SystemHost)
+    }
+
+    /// The same over another host.
+    pub(crate) fn start_again_over(
+        mut self,
+        host: &dyn Host,
+    ) -> Result<(Self, Vec<Recovered>), Box<dyn std::error::Error>> {
         self.pools.clear();
         self.boot = Uuid::new_v4();
         self.forgets = true;
         let locks = Locks::new();
         let mut all = Vec::new();
         for (number, bench) in self.benches.iter().enumerate() {
-            let cx = self.cx(&SystemHost);
+            let cx = self.cx(host);
             let pool = Pool::open(&cx, pool_name(number)?, bench.driver()?, Arc::clone(&locks))?;
             let intents: Vec<Intent> = self
                 .written()
@@ -232,46 +166,20 @@ impl World {
         Ok((self, all))
     }
 
-    /// What is live on all pools, each with a description of its content, sizes included, times left out.
-    pub(crate) fn seen(&self) -> Result<Vec<Seen>, Box<dyn std::error::Error>> {
-        self.pools.iter().map(|pool| self.seen_on(pool)).collect()
+    /// Words without what differs from world to world.
+    pub(crate) fn plain(&self, words: &str) -> String {
+        let named = self.benches.iter().enumerate().fold(words.to_owned(), |words, (number, bench)| {
+            let folder = bench.folder();
+            let folder = folder.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            let names = bench.name().into_iter().chain([folder.as_ref()]);
+            names.fold(words, |words, name| words.replace(name, &format!("POOL{number}")))
+        });
+        without_numbers(&named)
     }
 
-    fn seen_on(&self, pool: &Pool) -> Result<Seen, Box<dyn std::error::Error>> {
-        let cx = self.cx(&SystemHost);
-        let mut seen = Seen::new();
-        for place in pool.places(&cx)? {
-            let attached = match (&place.area, &place.snapshot) {
-                (Area::Live, Some(snapshot)) => pool.attach_snapshot(&cx, &place.volume, snapshot)?,
-                (Area::Live, None) => {
-                    pool.attach(&cx, &place.volume, larder_storage_driver::Mode::ReadOnly)?
-                }
-                _ => continue,
-            };
-            let mut text = describe(&attached)?;
-            match &place.snapshot {
-                Some(snapshot) => pool.detach_snapshot(&cx, &place.volume, snapshot)?,
-                None => {
-                    text.push_str(&format!(
-                        " total {:?}",
-                        pool.volume_usage(&cx, &place.volume)?.total_bytes
-                    ));
-                    pool.detach(&cx, &place.volume)?;
-                }
-            }
-            seen.insert(place, text);
-        }
-        Ok(seen)
-    }
-
-    /// What is staged or trashed on all pools.
-    pub fn leftovers(&self) -> Result<Vec<Place>> {
-        let cx = self.cx(&SystemHost);
-        let mut left = Vec::new();
-        for pool in &self.pools {
-            left.extend(pool.places(&cx)?.into_iter().filter(|place| place.area.ticket().is_some()));
-        }
-        Ok(left)
+    /// All pools.
+    pub(crate) fn pools(&self) -> &[Pool] {
+        &self.pools
     }
 
     /// Makes a volume filled with `text`.
@@ -321,6 +229,15 @@ impl World {
         let attached = self.pool().attach(&cx, volume, larder_storage_driver::Mode::ReadWrite)?;
         self.put(&attached, text)?;
         self.pool().detach(&cx, volume)
+    }
+
+    /// Works on the tree of a live volume.
+    pub(crate) fn with_tree<T>(&self, volume: &VolumeId, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let cx = self.cx(&SystemHost);
+        let attached = self.pool().attach(&cx, volume, larder_storage_driver::Mode::ReadWrite)?;
+        let outcome = attached.directory().and_then(work);
+        self.pool().detach(&cx, volume)?;
+        outcome
     }
 
     /// A live volume's content.
@@ -412,122 +329,4 @@ impl Drop for World {
 
 fn pool_name(number: usize) -> Result<larder_base::PoolName, larder_base::NameError> {
     format!("pool{number}").parse()
-}
-
-/// A custom volume of the default project.
-pub(crate) fn custom(content: Content, name: &str) -> Result<VolumeId, larder_base::NameError> {
-    Ok(VolumeId::custom(content, ProjectName::default_project(), name.parse()?))
-}
-
-/// The root of a virtual machine: two parts.
-pub(crate) fn machine(name: &str) -> Result<VolumeId, larder_base::NameError> {
-    let project = ProjectName::default_project();
-    Ok(VolumeId { kind: VolumeKind::VirtualMachine, content: Content::Block, project, name: name.parse()? })
-}
-
-/// The size of a small disk: a whole number of what any technology counts in.
-pub(crate) const DISK: ByteSize = ByteSize::from_mebibytes(4);
-
-/// A small volume.
-pub(crate) fn spec(volume: &VolumeId) -> VolumeSpec {
-    let spec = VolumeSpec::new(volume.clone());
-    if volume.has_disk() { spec.with_size(DISK) } else { spec }
-}
-
-/// Fills a volume with a text: a file, and the beginning of the disk.
-pub(crate) fn filled(text: &str) -> impl Fn(&Cx<'_>, &Attached) -> Result<()> + use<> {
-    let text = text.to_owned();
-    move |_, into| write_text(into, &text)
-}
-
-fn write_text(attached: &Attached, text: &str) -> Result<()> {
-    if let Some(folder) = &attached.directory {
-        std::fs::create_dir_all(folder.join("folder"))?;
-        std::fs::write(folder.join("folder/file"), text)?;
-    }
-    if let Some(disk) = &attached.disk {
-        use std::os::unix::fs::FileExt;
-        let file = std::fs::OpenOptions::new().write(true).open(disk)?;
-        file.write_all_at(&padded(text), 0)?;
-    }
-    Ok(())
-}
-
-const TEXT_BYTES: usize = 32;
-
-fn padded(text: &str) -> [u8; TEXT_BYTES] {
-    let mut bytes = [b' '; TEXT_BYTES];
-    for (byte, letter) in bytes.iter_mut().zip(text.bytes()) {
-        *byte = letter;
-    }
-    bytes
-}
-
-/// Both parts of a volume must tell the same.
-fn read_text(attached: &Attached) -> Result<String> {
-    let mut texts = Vec::new();
-    if let Some(folder) = &attached.directory {
-        texts.push(std::fs::read_to_string(folder.join("folder/file"))?);
-    }
-    if let Some(disk) = &attached.disk {
-        use std::os::unix::fs::FileExt;
-        let mut bytes = [0; TEXT_BYTES];
-        std::fs::File::open(disk)?.read_exact_at(&mut bytes, 0)?;
-        texts.push(String::from_utf8_lossy(&bytes).trim_end().to_owned());
-    }
-    texts.dedup();
-    match texts.as_slice() {
-        [text] => Ok(text.clone()),
-        _ => Err(StorageError::new(
-            larder_storage_driver::ErrorKind::Unexpected,
-            format!("the parts differ: {texts:?}"),
-        )),
-    }
-}
-
-fn describe(attached: &Attached) -> Result<String> {
-    let mut text = String::new();
-    if let Some(folder) = &attached.directory {
-        let mut listing = manifest(folder)?;
-        for entry in listing.0.values_mut() {
-            entry.modified = 0;
-        }
-        let inside = attached.disk.as_ref().and_then(|disk| disk.strip_prefix(folder).ok());
-        listing.0.retain(|path, _| Some(path.as_path()) != inside);
-        for (path, entry) in &listing.0 {
-            text.push_str(&format!(
-                "{}: {} {:o} {:?} {} {:x}; ",
-                path.display(),
-                entry.kind,
-                entry.mode,
-                entry.owner,
-                entry.size,
-                entry.content
-            ));
-        }
-    }
-    if let Some(disk) = &attached.disk {
-        let bytes = std::fs::read(disk)?;
-        let written = String::from_utf8_lossy(without_zeros_at_the_end(&bytes)).into_owned();
-        text.push_str(&format!("disk of {} bytes: {written}", bytes.len()));
-    }
-    Ok(text)
-}
-
-/// Whole blocks of zeros are told by comparing, which is quick in a build without optimisation too.
-fn without_zeros_at_the_end(bytes: &[u8]) -> &[u8] {
-    const BLOCK: [u8; 4096] = [0; 4096];
-    let mut end = bytes.len();
-    while let Some(start) = end.checked_sub(1).map(|last| last / BLOCK.len() * BLOCK.len())
-        && bytes[start..end] == BLOCK[..end - start]
-    {
-        end = start;
-    }
-    let last = bytes[..end].iter().rposition(|byte| *byte != 0);
-    &bytes[..last.map_or(0, |last| last + 1)]
-}
-
-/// Compares what was expected with what is there.
-pub(crate) fn same<T: PartialEq + fmt::Debug>(found: &T, expected: &T, what: &str) -> Outcome {
-    crate::ensure(found == expected, format!("{what}: found {found:?}, expected {expected:?}"))
 }

@@ -7,7 +7,7 @@ use labs::btrfs::BtrfsLab;
 use labs::cephobject::{self, GatewayLab};
 use labs::lvm::{Kind, LvmLab};
 use labs::zfs::ZfsLab;
-use larder_storage_conformance::{Bench, Lab, ObjectLab, Proof, object_suite, suite};
+use larder_storage_conformance::{Bench, Journal, Lab, ObjectLab, Proof, object_suite, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::dir::Dir;
@@ -237,10 +237,14 @@ fn ceph(technology: labs::ceph::Technology) -> std::result::Result<labs::ceph::C
 /// Runs one lab's suite; tells whether all went well.
 fn run(lab: &Arc<dyn Lab>, arguments: &Arguments) -> (Proof, bool) {
     let began = Instant::now();
-    let trials = suite(lab);
+    let journal = match Journal::of_this_run(lab.name()) {
+        Ok(journal) => Arc::new(journal),
+        Err(error) => return (Proof::skipped(lab.name(), &error.to_string()), false),
+    };
+    let trials = suite(lab, &journal);
     let count = trials.len();
     let conclusion = libtest_mimic::run(arguments, trials);
-    let proof = Proof::of_run(lab.name(), lab.tools(), count, &conclusion, began.elapsed());
+    let proof = Proof::of_run(lab.name(), lab.tools(), count, &conclusion, began.elapsed(), &journal);
     (proof, count > 0 && !conclusion.has_failed())
 }
 
@@ -256,7 +260,14 @@ fn run_objects(arguments: &Arguments, is_named: bool) -> (Proof, bool) {
     // One after the other: they all make buckets of the same name.
     let arguments = Arguments { test_threads: Some(1), ..arguments.clone() };
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let proof = Proof::of_run(cephobject::NAME, cephobject::tools(), count, &conclusion, began.elapsed());
+    let proof = Proof::of_run(
+        cephobject::NAME,
+        cephobject::tools(),
+        count,
+        &conclusion,
+        began.elapsed(),
+        &Journal::default(),
+    );
     (proof, count > 0 && !conclusion.has_failed())
 }
 
@@ -290,7 +301,8 @@ fn run_between(arguments: &Arguments) -> (Proof, bool) {
     let trials = between::trials(&labs);
     let count = trials.len();
     let conclusion = libtest_mimic::run(arguments, trials);
-    let proof = Proof::of_run(between::NAME, Vec::new(), count, &conclusion, began.elapsed());
+    let proof =
+        Proof::of_run(between::NAME, Vec::new(), count, &conclusion, began.elapsed(), &Journal::default());
     (proof, !conclusion.has_failed() && (named.is_empty() || labs.len() == named.len()))
 }
 

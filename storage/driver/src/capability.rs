@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub shrink: Shrink,
     /// How a snapshot is restored.
     pub restore: Restore,
+    /// Where the trees of a pool's volumes are.
+    pub trees: Trees,
     /// Whether other members reach the same pool.
     pub shared: bool,
 }
@@ -73,4 +75,13 @@ pub enum Restore {
     InPlace,
     /// [`Driver::restore`](crate::Driver::restore) rolls back in place, to the newest snapshot only.
     InPlaceNewest,
+}
+
+/// Where the trees of a pool's volumes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trees {
+    /// In one filesystem: a file may have a name in two volumes.
+    Together,
+    /// Each for itself, or with borders between them that no file is on both sides of.
+    Apart,
 }

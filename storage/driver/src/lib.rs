@@ -15,12 +15,14 @@ mod place;
 mod stream;
 mod volume;
 
-pub use capability::{Capabilities, CloneKind, Quota, Restore, Shrink, SnapshotKind};
+pub use capability::{Capabilities, CloneKind, Quota, Restore, Shrink, SnapshotKind, Trees};
 pub use config::{Config, ConfigKey, KeyScope, KeyType, check_config, is_true};
 pub use cx::Cx;
 pub use driver::{Attached, Driver, Mode, PoolUsage, VolumeUsage};
 pub use error::{ErrorKind, Need, Result, StorageError};
-pub use objects::{NewObject, ObjectAccess, ObjectBucket, ObjectFacts, ObjectKey, ObjectStore, StoredObject};
+pub use objects::{
+    ListedObject, NewObject, ObjectAccess, ObjectBucket, ObjectFacts, ObjectKey, ObjectStore, StoredObject,
+};
 pub use place::{Area, Place};
 pub use stream::{Stream, StreamEnd, piped};
 pub use volume::{Content, DEFAULT_BLOCK_SIZE, VolumeId, VolumeKind, VolumeSpec};

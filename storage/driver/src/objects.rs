@@ -38,7 +38,7 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// How large an object may be that is written.
     fn largest_object(&self) -> ByteSize;
 
-    /// The keys of a bucket's current objects that come after `after` in the store's order: some thousand at most, none at the
+    /// A bucket's current objects whose keys come after `after`, in the order of their bytes: some thousand at most, none at the
     /// end.
     fn list_objects(
         &self,
@@ -46,7 +46,7 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         bucket: &VolumeId,
         key: &ObjectKey,
         after: &str,
-    ) -> Result<Vec<String>>;
+    ) -> Result<Vec<ListedObject>>;
 
     /// Reads objects, one after the other, as streams. Each is whole; what is gone meanwhile is left out.
     fn read_objects(
@@ -67,6 +67,45 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         key: &ObjectKey,
         objects: &[NewObject],
     ) -> Result<()>;
+
+    /// Lets a key of each of other buckets, of the name that `guest_key` has, do in a bucket what it may in its own. `own` is an
+    /// admin's key of the bucket. It lets in nobody else but its own keys then, whoever put objects into it.
+    fn admit(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &ObjectBucket,
+        own: &ObjectKey,
+        guests: &[&ObjectBucket],
+        guest_key: &ObjectKey,
+    ) -> Result<()>;
+
+    /// Copies objects from bucket to bucket, with all that is known of them, each in place of what has its key. The bytes stay
+    /// in the store. The copies belong to whom the key belongs to. What is gone meanwhile is left out, and told.
+    fn copy_objects(
+        &self,
+        cx: &Cx<'_>,
+        from: &VolumeId,
+        into: &VolumeId,
+        key: &ObjectKey,
+        names: &[String],
+    ) -> Result<Vec<String>>;
+
+    /// Removes objects; what is absent already counts as removed. A bucket that keeps versions keeps them.
+    fn remove_objects(&self, cx: &Cx<'_>, bucket: &VolumeId, key: &ObjectKey, names: &[String])
+    -> Result<()>;
+}
+
+/// An object as a store lists it: its key, and what changes when the object does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ListedObject {
+    /// Its key.
+    pub key: String,
+    /// How many bytes it has.
+    pub size: u64,
+    /// The same for the same bytes that were put in the same way.
+    pub etag: String,
+    /// When it was put, or what is known of it was changed, by the store's clock: in milliseconds of the Unix epoch.
+    pub modified: i64,
 }
 
 /// What is known of an object beside its bytes, as backups keep it.

@@ -4,7 +4,11 @@ use larder_base::Cancel;
 use larder_base::host::Act;
 use std::io;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Between two tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Does a step in a thread of its own and goes on without it when it takes longer than `limit`: what the kernel waits for
 /// can't be stopped, only left behind. It may still happen later.
@@ -46,6 +50,23 @@ pub(crate) fn within<T: Send + 'static>(
     })
 }
 
+/// Tries `work` again for at most `limit` as long as what comes of it is `too_early`; gives what came last.
+pub(crate) fn patiently<T>(
+    limit: Duration,
+    mut work: impl FnMut() -> T,
+    too_early: impl Fn(&T) -> bool,
+) -> T {
+    let (since, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        let outcome = work();
+        if since.elapsed() >= limit || !too_early(&outcome) {
+            return outcome;
+        }
+        std::thread::sleep(pause);
+        pause = LONGEST_PAUSE.min(pause * 2);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +79,17 @@ mod tests {
         assert_eq!(stuck.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(release);
         assert_eq!(within(Duration::from_secs(60), || Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn what_is_too_early_is_tried_again_until_it_is_too_late() {
+        let mut tries = 0;
+        let mut work = || {
+            tries += 1;
+            tries
+        };
+        assert_eq!(patiently(Duration::from_secs(60), &mut work, |tried| *tried < 3), 3);
+        assert_eq!(patiently(Duration::ZERO, &mut work, |_| true), 4);
     }
 
     #[test]

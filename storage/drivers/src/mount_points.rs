@@ -1,5 +1,7 @@
 //! Where the filesystems of a pool's places are mounted, below folders that only root passes.
 
+use crate::bounded::Bounded;
+use crate::filesystem::{MOUNTING, Unmount};
 use crate::spelling::{PRIVATE, folders, must_fit, path, snapshots_folder};
 use larder_base::host::FsAct;
 use larder_storage_driver::{Area, Cx, Place, Result};
@@ -43,8 +45,22 @@ impl MountPoints {
     }
 
     /// Whether a folder is there for many places, and stays when one goes.
-    pub(crate) fn is_shared(&self, path: &Path) -> bool {
+    fn is_shared(&self, path: &Path) -> bool {
         folders(&self.root).iter().any(|folder| folder == path)
+    }
+
+    /// Unmounts what nobody has open, and removes the mount point, and the folder of the snapshots that it was the last in.
+    pub(crate) fn unmount(&self, cx: &Cx<'_>, target: &Path) -> Result<()> {
+        if target.is_dir() {
+            let act = Unmount { targets: vec![target.to_owned()], detaches: false };
+            cx.act(&Bounded { act, limit: MOUNTING })?;
+        }
+        match target.parent() {
+            Some(parent) if parent.is_dir() && !self.is_shared(parent) => {
+                cx.act(&FsAct::RemoveEmptyDirectory { path: parent.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the folders that are missing.

@@ -4,22 +4,21 @@ use larder_storage_driver::{Attached, Cx, Result, VolumeId};
 use larder_storage_tree::{CopyFile, CopyMode, CopyTree};
 
 /// Copies the tree and the disk of `from` into `to`, which is new and empty ([`CopyMode::Fresh`]) or older
-/// ([`CopyMode::Refresh`]).
+/// ([`CopyMode::Refresh`]). What is the same in the tree of `alike`, to which nobody writes, is linked from there.
 pub(crate) fn copy_content(
     cx: &Cx<'_>,
     volume: &VolumeId,
     from: &Attached,
     to: &Attached,
     mode: CopyMode,
+    alike: Option<&Attached>,
 ) -> Result<()> {
     if volume.has_filesystem() {
-        let progress = cx.progress().clone();
         cx.act(&CopyTree {
-            from: from.directory()?.to_owned(),
-            to: to.directory()?.to_owned(),
-            mode,
-            progress,
+            progress: cx.progress().clone(),
             leave_out: disk_file(from),
+            alike: alike.and_then(|alike| alike.directory.clone()),
+            ..CopyTree::new(from.directory()?, to.directory()?, mode)
         })?;
     }
     if volume.has_disk() {

@@ -180,7 +180,7 @@ impl Pool {
     ) -> Result<()> {
         source.pool.with_attached(cx, from, Mode::ReadOnly, |read| {
             self.with_attached(cx, target, Mode::ReadWrite, |write| {
-                copy_content(cx, &target.volume, read, write, mode)
+                copy_content(cx, &target.volume, read, write, mode, None)
             })
         })
     }

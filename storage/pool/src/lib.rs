@@ -10,12 +10,14 @@
 
 mod attachments;
 mod backup;
+mod bucket_snapshots;
 mod content;
 mod copy;
 mod create;
 mod device_member;
 mod intent;
 mod locks;
+mod mirror;
 mod moves;
 mod objects;
 mod pool;
@@ -28,6 +30,7 @@ mod stream;
 mod undo;
 
 pub use backup::{BackupMember, ExportPlan, PartsPlan};
+pub use bucket_snapshots::PassingKeys;
 pub use copy::{CopyPlan, CopySource};
 pub use create::{EmptyFill, Fill};
 pub use intent::Intent;

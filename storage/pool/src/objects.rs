@@ -14,7 +14,7 @@ impl Pool {
         self.driver.objects()
     }
 
-    fn store(&self) -> Result<&dyn ObjectStore> {
+    pub(crate) fn store(&self) -> Result<&dyn ObjectStore> {
         self.objects().ok_or_else(|| {
             let message = format!("the {} driver has no object store", self.driver.name());
             StorageError::unsupported(Need::ObjectStore, message)
@@ -119,7 +119,7 @@ impl Pool {
 }
 
 /// A bucket that somebody else removed needs not be opened; that it is missing is told elsewhere.
-fn reopened(outcome: Result<()>) -> Result<()> {
+pub(crate) fn reopened(outcome: Result<()>) -> Result<()> {
     match outcome {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
@@ -127,7 +127,7 @@ fn reopened(outcome: Result<()>) -> Result<()> {
 }
 
 /// A first failure is answered with a second try, unless nobody answers: that took long enough.
-fn twice(work: impl Fn() -> Result<()>) -> Result<()> {
+pub(crate) fn twice(work: impl Fn() -> Result<()>) -> Result<()> {
     work().or_else(|error| match error.kind() {
         ErrorKind::Unavailable => Err(error),
         _ => work(),

@@ -6,7 +6,8 @@ use crate::locks::LockMode;
 use crate::undo;
 use larder_base::SnapshotName;
 use larder_storage_driver::{
-    CloneKind, Content, Cx, ErrorKind, Mode, Need, Place, Restore, Result, StorageError, VolumeId, VolumeSpec,
+    Attached, CloneKind, Content, Cx, ErrorKind, Mode, Need, Place, Restore, Result, StorageError, Trees,
+    VolumeId, VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
 
@@ -89,12 +90,30 @@ impl Pool {
         let staged = live.staged(cx.ticket());
         undo::scope(cx, |undo| {
             undo.push("destroy the staged volume", |cx| self.destroy_unseen(cx, &staged));
-            self.stage_from(cx, &staged, &from, spec)?;
+            self.stage_restored(cx, &staged, &from, &live, spec)?;
             cx.checkpoint()?;
             // From here on `staged` may hold what was live before. Either way the other one goes.
             self.driver.exchange(&cx.uncancellable(), &staged, &live)
         })?;
         self.destroy_unseen(cx, &staged)
+    }
+
+    /// Builds what shall take the place of `live`, which nobody uses: its files that are the same in `from` get a second name
+    /// where they can have one, until what is live now goes.
+    fn stage_restored(
+        &self,
+        cx: &Cx<'_>,
+        staged: &Place,
+        from: &Place,
+        live: &Place,
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        match self.driver.capabilities().trees {
+            Trees::Apart => self.stage_from(cx, staged, from, spec),
+            Trees::Together => self.with_attached(cx, live, Mode::ReadOnly, |live| {
+                self.stage_beside(cx, staged, from, spec, Some(live))
+            }),
+        }
     }
 
     /// Builds a staged volume with the content of another place of this pool.
@@ -105,13 +124,24 @@ impl Pool {
         from: &Place,
         spec: &VolumeSpec,
     ) -> Result<()> {
-        if self.driver.capabilities().clone == CloneKind::Independent {
-            return self.driver.create_clone(cx, staged, from, spec);
+        match self.driver.capabilities().clone {
+            CloneKind::Independent => self.driver.create_clone(cx, staged, from, spec),
+            CloneKind::Dependent | CloneKind::None => self.stage_beside(cx, staged, from, spec, None),
         }
+    }
+
+    fn stage_beside(
+        &self,
+        cx: &Cx<'_>,
+        staged: &Place,
+        from: &Place,
+        spec: &VolumeSpec,
+        alike: Option<&Attached>,
+    ) -> Result<()> {
         self.with_attached(cx, from, Mode::ReadOnly, |source| {
             self.driver.create(cx, staged, spec)?;
             self.with_attached(cx, staged, Mode::ReadWrite, |target| {
-                copy_content(cx, &spec.id, source, target, CopyMode::Fresh)
+                copy_content(cx, &spec.id, source, target, CopyMode::Fresh, alike)
             })
         })
     }

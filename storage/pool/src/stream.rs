@@ -2,9 +2,11 @@
 
 use crate::Pool;
 use crate::copy::{CopyPlan, CopySource};
-use crate::refresh::RefreshPlan;
+use crate::refresh::{RefreshPlan, RefreshedSnapshot};
 use larder_base::SnapshotName;
-use larder_storage_driver::{Cx, ErrorKind, Place, Quota, Result, StorageError, Stream, VolumeSpec, piped};
+use larder_storage_driver::{
+    Cx, ErrorKind, Need, Place, Quota, Result, StorageError, Stream, VolumeSpec, piped,
+};
 
 /// The two ends of a stream, what goes through it, and what both ends have already.
 struct Carrier<'a> {
@@ -15,6 +17,9 @@ struct Carrier<'a> {
     spec: &'a VolumeSpec,
     base: Option<Base>,
 }
+
+/// A snapshot on its way, and what it is known by.
+type Known = (SnapshotName, String);
 
 /// A snapshot that both ends have.
 #[derive(Debug, Clone)]
@@ -50,14 +55,31 @@ impl Carrier<'_> {
         }
     }
 
-    /// Carries snapshots, oldest first, and then the volume.
-    fn carry_all(&mut self, cx: &Cx<'_>, names: &[SnapshotName], last: &Place) -> Result<()> {
+    /// What snapshots of the source are known by; `None` when one of them can't be carried.
+    fn known(&self, cx: &Cx<'_>, names: &[SnapshotName]) -> Result<Option<Vec<Known>>> {
         let live = Place::live(self.source.volume);
-        for name in names {
+        let known = |name: &SnapshotName| {
+            let identity = self.from.identity(cx, &live.at_snapshot(name))?;
+            Ok(identity.map(|identity| (name.clone(), identity)))
+        };
+        names.iter().map(|name| known(name).transpose()).collect::<Option<Result<_>>>().transpose()
+    }
+
+    /// Carries snapshots, oldest first.
+    fn carry_snapshots(&mut self, cx: &Cx<'_>, snapshots: &[Known]) -> Result<()> {
+        let live = Place::live(self.source.volume);
+        for (name, identity) in snapshots {
             let (theirs, ours) = (live.at_snapshot(name), self.staged.at_snapshot(name));
             self.carry(cx, &theirs, &ours)?;
+            self.to.note(cx, &ours, identity)?;
             self.base = Some(Base { theirs, ours });
         }
+        Ok(())
+    }
+
+    /// Carries snapshots, oldest first, and then the volume.
+    fn carry_all(&mut self, cx: &Cx<'_>, snapshots: &[Known], last: &Place) -> Result<()> {
+        self.carry_snapshots(cx, snapshots)?;
         self.carry(cx, last, self.staged)
     }
 }
@@ -72,7 +94,7 @@ impl Pool {
         plan: &CopyPlan<'_>,
     ) -> Result<bool> {
         match self.carrier(cx, staged, source, plan.spec)? {
-            Some(carrier) => self.stage_carried(cx, carrier, plan.snapshots),
+            Some(carrier) => self.stage_carried(cx, carrier, &[], plan.snapshots),
             None => Ok(false),
         }
     }
@@ -91,9 +113,27 @@ impl Pool {
         if carrier.base.is_none() {
             return Ok(false);
         }
-        let new = plan.snapshots.iter().filter(|snapshot| snapshot.is_new);
-        let names: Vec<SnapshotName> = new.map(|snapshot| snapshot.name.clone()).collect();
-        self.stage_carried(cx, carrier, &names)
+        let (new, staying): (Vec<_>, Vec<_>) =
+            plan.snapshots.iter().cloned().partition(|snapshot| snapshot.is_new);
+        let names = |of: Vec<RefreshedSnapshot>| of.into_iter().map(|snapshot| snapshot.name).collect();
+        let (new, staying): (Vec<_>, Vec<_>) = (names(new), names(staying));
+        let along = if carrier.to.takes_over() { &[][..] } else { &staying };
+        self.stage_carried(cx, carrier, along, &new)
+    }
+
+    /// Carries snapshots that stay from the live volume to the staged one, which takes none over.
+    fn carry_along(&self, cx: &Cx<'_>, carrier: &mut Carrier<'_>, names: &[SnapshotName]) -> Result<()> {
+        let source = CopySource { pool: self, volume: &carrier.spec.id, snapshot: None };
+        let mut own = Carrier { source, from: carrier.to, base: None, ..*carrier };
+        let Some(known) = own.known(cx, names)? else {
+            let message = format!("a snapshot of {} can't be carried", carrier.spec.id);
+            return Err(StorageError::unsupported(Need::Stream, message));
+        };
+        own.carry_snapshots(cx, &known)?;
+        if let (Some(base), Some(own)) = (&mut carrier.base, own.base) {
+            base.ours = own.ours;
+        }
+        Ok(())
     }
 
     /// The newest snapshot that stays and that the source has too. Where snapshots can't leave their volume, only what comes after
@@ -152,21 +192,27 @@ impl Pool {
         Ok(most.is_some_and(|most| most <= limit.as_bytes()))
     }
 
-    fn stage_carried(&self, cx: &Cx<'_>, mut carrier: Carrier<'_>, names: &[SnapshotName]) -> Result<bool> {
-        let live = Place::live(carrier.source.volume);
-        for name in names.iter().chain(carrier.source.snapshot) {
-            if carrier.from.identity(cx, &live.at_snapshot(name))?.is_none() {
-                return Ok(false);
-            }
-        }
-        let staged = carrier.staged;
+    /// Stages the snapshots of the own volume that come `along`, those of the source named, and the source itself.
+    fn stage_carried(
+        &self,
+        cx: &Cx<'_>,
+        mut carrier: Carrier<'_>,
+        along: &[SnapshotName],
+        names: &[SnapshotName],
+    ) -> Result<bool> {
+        let (source, staged) = (carrier.source, carrier.staged);
+        let itself: Vec<SnapshotName> = source.snapshot.into_iter().cloned().collect();
+        let (Some(known), Some(_)) = (carrier.known(cx, names)?, carrier.known(cx, &itself)?) else {
+            return Ok(false);
+        };
         let carried = carrier.to.begin(cx, staged, carrier.ours(), carrier.spec).and_then(|()| {
-            let source = carrier.source;
+            self.carry_along(cx, &mut carrier, along)?;
+            let live = Place::live(source.volume);
             match source.snapshot {
-                Some(_) => carrier.carry_all(cx, names, &source.place()),
+                Some(_) => carrier.carry_all(cx, &known, &source.place()),
                 None => source
                     .pool
-                    .with_picture(cx, carrier.from, &live, |picture| carrier.carry_all(cx, names, picture)),
+                    .with_picture(cx, carrier.from, &live, |picture| carrier.carry_all(cx, &known, picture)),
             }
         });
         match carried {

@@ -3,22 +3,24 @@
 
 use crate::attributes;
 use crate::data::{self, Abilities};
+use crate::links::Links;
+use crate::same::is_same;
 use larder_base::host::Act;
-use larder_base::{Cancel, Progress, Unit};
+use larder_base::{Cancel, Crew, Progress, Unit};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps,
     Uid, chmodat, chownat, fchmod, fchown, fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat,
     statat, statx, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use std::collections::{HashMap, HashSet};
-use std::ffi::{CString, OsStr};
+use std::collections::HashSet;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Whether the target is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,17 @@ pub struct CopyTree {
     pub progress: Progress,
     /// A name directly below `from` that is not copied, and not removed by a refresh.
     pub leave_out: Option<PathBuf>,
+    /// A tree that is much like `from`, to which nobody writes: what is the same in it is given a second name in `to` instead
+    /// of being copied, where the filesystem can.
+    pub alike: Option<PathBuf>,
+}
+
+impl CopyTree {
+    /// Copies all of a tree.
+    pub fn new(from: impl Into<PathBuf>, to: impl Into<PathBuf>, mode: CopyMode) -> Self {
+        let (progress, leave_out, alike) = (Progress::silent(), None, None);
+        Self { from: from.into(), to: to.into(), mode, progress, leave_out, alike }
+    }
 }
 
 impl Act for CopyTree {
@@ -50,162 +63,98 @@ impl Act for CopyTree {
     }
 
     fn apply(&self, cancel: &Cancel) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let from = openat(CWD, &self.from, flags, Mode::empty())?;
-        let to = openat(CWD, &self.to, flags, Mode::empty())?;
-        let device = fstat(&from)?.st_dev;
+        let root = Arc::new(Folder::root(self)?);
         let work = Work {
             copy: self,
             cancel,
-            device,
+            root: Arc::clone(&root),
             abilities: Abilities::default(),
-            links: Mutex::default(),
+            links: Links::default(),
             items: AtomicUsize::new(0),
-            queue: Queue::default(),
-            target: fd_path(to.as_fd()),
         };
-        work.run(Folder { from, to: Arc::new(to), parent: None, is_new: false, is_root: true })
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(THREADS);
+        Crew::run(threads, Found::Root(root), |crew, found| work.found(crew, found))
     }
 }
 
-/// One directory to be copied.
-struct Folder {
-    from: OwnedFd,
-    to: Arc<OwnedFd>,
-    parent: Option<Arc<Finish>>,
-    /// Nothing was there, and nothing was inherited.
-    is_new: bool,
-    is_root: bool,
+const THREADS: usize = 4;
+
+/// A directory to be copied. One below the root is opened only when its turn comes: there may be more than files that can be
+/// open.
+enum Found {
+    Root(Arc<Folder>),
+    Below { parent: Arc<Folder>, name: CString, path: PathBuf },
 }
 
-/// Sets a directory's owner, mode and times once everything below is written.
-struct Finish {
-    to: Arc<OwnedFd>,
+/// A directory that is being copied. Its times are set once everything in it is there: when it is dropped.
+struct Folder {
+    from: OwnedFd,
+    to: OwnedFd,
+    /// The one of the tree that is alike.
+    alike: Option<OwnedFd>,
     stat: Stat,
     /// What is made in it gets an ACL by itself.
     gives_acl: bool,
-    _parent: Option<Arc<Finish>>,
+    is_root: bool,
 }
 
-impl Drop for Finish {
+impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = futimens(&*self.to, &times(&self.stat));
+        let _ = futimens(&self.to, &times(&self.stat));
     }
 }
 
-/// Where the first of several hard links was copied to. Others wait for it.
-#[derive(Clone)]
-enum Link {
-    Coming,
-    At(PathBuf),
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Folder {
+    fn root(copy: &CopyTree) -> io::Result<Self> {
+        let open = |path: &Path| openat(CWD, path, DIRECTORY, Mode::empty());
+        let (from, to) = (open(&copy.from)?, open(&copy.to)?);
+        let alike = copy.alike.as_deref().map(open).transpose()?;
+        Self::prepared(from, to, alike, false, true)
+    }
+
+    /// Gives a directory its owner, mode and attributes. One that `is_new` has no attributes yet, inherited ones included.
+    fn prepared(
+        from: OwnedFd,
+        to: OwnedFd,
+        alike: Option<OwnedFd>,
+        is_new: bool,
+        is_root: bool,
+    ) -> io::Result<Self> {
+        let stat = fstat(&from)?;
+        let own = attributes::read(from.as_fd())?;
+        attributes::write(to.as_fd(), &own, is_new)?;
+        fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        fchmod(&to, Mode::from_raw_mode(stat.st_mode))?;
+        Ok(Self { from, to, alike, stat, gives_acl: attributes::are_inherited(&own), is_root })
+    }
 }
 
 struct Work<'a> {
     copy: &'a CopyTree,
     cancel: &'a Cancel,
-    device: u64,
+    root: Arc<Folder>,
     abilities: Abilities,
-    /// By device and inode: each subvolume numbers its own.
-    links: Mutex<HashMap<(u64, u64), Link>>,
+    links: Links,
     items: AtomicUsize,
-    queue: Queue,
-    target: PathBuf,
-}
-
-/// Directories waiting for a worker. Work ends when none waits and none is being worked on.
-#[derive(Default)]
-struct Queue {
-    state: Mutex<QueueState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct QueueState {
-    folders: Vec<(Folder, PathBuf)>,
-    busy: usize,
-    failure: Option<io::Error>,
-}
-
-const WORKERS: usize = 4;
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Queue {
-    fn push(&self, folder: Folder, path: PathBuf) {
-        locked(&self.state).folders.push((folder, path));
-        self.changed.notify_one();
-    }
-
-    fn next(&self) -> Option<(Folder, PathBuf)> {
-        let mut state = locked(&self.state);
-        loop {
-            if state.failure.is_some() {
-                return None;
-            }
-            if let Some(next) = state.folders.pop() {
-                state.busy += 1;
-                return Some(next);
-            }
-            if state.busy == 0 {
-                self.changed.notify_all();
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn done(&self, outcome: io::Result<()>) {
-        let mut state = locked(&self.state);
-        state.busy -= 1;
-        if let Err(error) = outcome {
-            state.failure.get_or_insert(error);
-        }
-        drop(state);
-        self.changed.notify_all();
-    }
 }
 
 impl Work<'_> {
-    fn run(&self, root: Folder) -> io::Result<()> {
-        self.queue.push(root, PathBuf::new());
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS);
-        std::thread::scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(|| self.work());
-            }
-            self.work();
-        });
-        let mut state = locked(&self.queue.state);
-        state.folders.clear();
-        match state.failure.take() {
-            Some(error) => Err(error),
-            None => Ok(()),
+    fn found(&self, crew: &Crew<Found>, found: Found) -> io::Result<()> {
+        match found {
+            Found::Root(root) => self.folder(crew, &root, Path::new("")),
+            Found::Below { parent, name, path } => match self.subfolder(&parent, &name)? {
+                Some(folder) => {
+                    drop(parent);
+                    self.folder(crew, &Arc::new(folder), &path)
+                }
+                None => Ok(()),
+            },
         }
     }
 
-    fn work(&self) {
-        while let Some((folder, path)) = self.queue.next() {
-            let outcome = self.folder(&folder, &path);
-            // A folder's own times come after all that is written into it: its last reference goes here.
-            drop(folder);
-            self.queue.done(outcome);
-        }
-    }
-
-    fn folder(&self, folder: &Folder, path: &Path) -> io::Result<()> {
-        let stat = fstat(&folder.from)?;
-        let own = attributes::read(folder.from.as_fd())?;
-        attributes::write(folder.to.as_fd(), &own, folder.is_new)?;
-        fchown(&*folder.to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-        fchmod(&*folder.to, Mode::from_raw_mode(stat.st_mode))?;
-        let finish = Arc::new(Finish {
-            to: Arc::clone(&folder.to),
-            stat,
-            gives_acl: attributes::are_inherited(&own),
-            _parent: folder.parent.clone(),
-        });
+    fn folder(&self, crew: &Crew<Found>, folder: &Arc<Folder>, path: &Path) -> io::Result<()> {
         let mut present = HashSet::new();
         for entry in Dir::read_from(&folder.from)? {
             self.cancel.checkpoint().map_err(io::Error::other)?;
@@ -220,7 +169,7 @@ impl Work<'_> {
             }
             if !is_left_out {
                 let at = path.join(OsStr::from_bytes(name.to_bytes()));
-                self.entry(folder, &finish, name, &at)?;
+                self.entry(crew, folder, name, at)?;
             }
         }
         if self.copy.mode == CopyMode::Refresh {
@@ -233,13 +182,7 @@ impl Work<'_> {
         self.copy.leave_out.as_ref().is_some_and(|path| path.as_os_str().as_bytes() == name)
     }
 
-    fn entry(
-        &self,
-        folder: &Folder,
-        finish: &Arc<Finish>,
-        name: &std::ffi::CStr,
-        path: &Path,
-    ) -> io::Result<()> {
+    fn entry(&self, crew: &Crew<Found>, folder: &Arc<Folder>, name: &CStr, path: PathBuf) -> io::Result<()> {
         let stat = match statat(&folder.from, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // Gone since the folder was read.
@@ -250,66 +193,56 @@ impl Work<'_> {
         self.copy.progress.report("fs", "", done as u64, None, Unit::Items);
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
-            return self.subfolder(folder, finish, name, path, &stat);
-        }
-        if self.copy.mode == CopyMode::Refresh && is_same(folder, name, &stat) {
+            if stat.st_dev != self.root.stat.st_dev && is_mount_root(folder, name)? {
+                return make_directory(&folder.to, name).map(|_| ());
+            }
+            crew.add(Found::Below { parent: Arc::clone(folder), name: name.to_owned(), path });
             return Ok(());
         }
-        if stat.st_nlink > 1 && self.link(folder, name, path, &stat)? {
+        if self.is_there(folder, name, &stat) {
+            return Ok(());
+        }
+        if stat.st_nlink > 1 && self.link(crew, folder, name, &stat)? {
             return Ok(());
         }
         let copied = match kind {
-            FileType::RegularFile => self.file(folder, finish, name, &stat),
-            FileType::Symlink => self.symlink(folder, finish, name, &stat),
-            _ => self.node(folder, finish, name, &stat),
+            FileType::RegularFile => self.file(folder, name, &stat),
+            FileType::Symlink => self.symlink(folder, name, &stat),
+            _ => self.node(folder, name, &stat),
         };
         if stat.st_nlink > 1 {
-            self.link_is_there((stat.st_dev, stat.st_ino), copied.is_ok().then_some(path));
+            self.links.first_is_at(&stat, copied.is_ok().then_some(&path));
         }
         copied
     }
 
-    fn subfolder(
-        &self,
-        folder: &Folder,
-        finish: &Arc<Finish>,
-        name: &std::ffi::CStr,
-        path: &Path,
-        stat: &Stat,
-    ) -> io::Result<()> {
-        let is_mounted_over = stat.st_dev != self.device && is_mount_root(folder, name)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let is_new = match mkdirat(&folder.to, name, Mode::RWXU) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => {
-                let there = statat(&folder.to, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
-                    false
-                } else {
-                    unlinkat(&folder.to, name, AtFlags::empty())?;
-                    mkdirat(&folder.to, name, Mode::RWXU)?;
-                    true
-                }
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if is_mounted_over {
-            return Ok(());
+    /// Whether the target has the same file already, or has been given that of the tree that is alike.
+    fn is_there(&self, folder: &Folder, name: &CStr, stat: &Stat) -> bool {
+        if self.copy.mode == CopyMode::Refresh && is_same(&folder.from, &folder.to, name, stat) {
+            return true;
         }
-        let from = openat(&folder.from, name, flags, Mode::empty())?;
-        let to = Arc::new(openat(&folder.to, name, flags, Mode::empty())?);
-        let next = Folder {
-            from,
-            to,
-            parent: Some(Arc::clone(finish)),
-            is_new: is_new && !finish.gives_acl,
-            is_root: false,
-        };
-        self.queue.push(next, path.to_owned());
-        Ok(())
+        folder.alike.as_ref().is_some_and(|alike| {
+            // What can't have a second name, whatever the reason, is copied.
+            is_same(&folder.from, alike, name, stat)
+                && linkat(alike, name, &folder.to, name, AtFlags::empty()).is_ok()
+        })
     }
 
-    fn file(&self, folder: &Folder, finish: &Finish, name: &std::ffi::CStr, stat: &Stat) -> io::Result<()> {
+    /// Makes and opens a directory below another. None when it has gone since the one above was read.
+    fn subfolder(&self, parent: &Folder, name: &CStr) -> io::Result<Option<Folder>> {
+        let flags = DIRECTORY | OFlags::NOFOLLOW;
+        let from = match openat(&parent.from, name, flags, Mode::empty()) {
+            Ok(from) => from,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let is_new = make_directory(&parent.to, name)?;
+        let to = openat(&parent.to, name, flags, Mode::empty())?;
+        let alike = parent.alike.as_ref().and_then(|alike| openat(alike, name, flags, Mode::empty()).ok());
+        Folder::prepared(from, to, alike, is_new && !parent.gives_acl, false).map(Some)
+    }
+
+    fn file(&self, folder: &Folder, name: &CStr, stat: &Stat) -> io::Result<()> {
         let reading = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let from = match openat(&folder.from, name, reading, Mode::empty()) {
             Ok(from) => from,
@@ -326,37 +259,25 @@ impl Work<'_> {
         }
         // The mode after the owner, which clears set-user-id; the capability after both; the times last.
         fchmod(&to, Mode::from_raw_mode(stat.st_mode))?;
-        attributes::write(to.as_fd(), &attributes::read(from.as_fd())?, !finish.gives_acl)?;
+        attributes::write(to.as_fd(), &attributes::read(from.as_fd())?, !folder.gives_acl)?;
         Ok(futimens(&to, &times(stat))?)
     }
 
-    fn symlink(
-        &self,
-        folder: &Folder,
-        finish: &Finish,
-        name: &std::ffi::CStr,
-        stat: &Stat,
-    ) -> io::Result<()> {
+    fn symlink(&self, folder: &Folder, name: &CStr, stat: &Stat) -> io::Result<()> {
         let target = readlinkat(&folder.from, name, Vec::new())?;
         retry_over_old(&folder.to, name, || symlinkat(target.as_c_str(), &folder.to, name))?;
-        self.finish_node(folder, finish, name, stat)
+        self.finish_node(folder, name, stat)
     }
 
-    fn node(&self, folder: &Folder, finish: &Finish, name: &std::ffi::CStr, stat: &Stat) -> io::Result<()> {
+    fn node(&self, folder: &Folder, name: &CStr, stat: &Stat) -> io::Result<()> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let mode = Mode::from_raw_mode(stat.st_mode);
         retry_over_old(&folder.to, name, || mknodat(&folder.to, name, kind, mode, stat.st_rdev))?;
         chmodat(&folder.to, name, mode, AtFlags::empty())?;
-        self.finish_node(folder, finish, name, stat)
+        self.finish_node(folder, name, stat)
     }
 
-    fn finish_node(
-        &self,
-        folder: &Folder,
-        finish: &Finish,
-        name: &std::ffi::CStr,
-        stat: &Stat,
-    ) -> io::Result<()> {
+    fn finish_node(&self, folder: &Folder, name: &CStr, stat: &Stat) -> io::Result<()> {
         let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
         chownat(&folder.to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
@@ -364,53 +285,26 @@ impl Work<'_> {
         }
         let name_in = |fd: BorrowedFd<'_>| fd_path(fd).join(OsStr::from_bytes(name.to_bytes()));
         let found = attributes::read_path(&name_in(folder.from.as_fd()))?;
-        attributes::write_path(&name_in(folder.to.as_fd()), &found, !finish.gives_acl)?;
+        attributes::write_path(&name_in(folder.to.as_fd()), &found, !folder.gives_acl)?;
         Ok(utimensat(&folder.to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Makes a hard link to where another name of the same file was copied. `false`: this is the first, copy it.
-    fn link(&self, folder: &Folder, name: &std::ffi::CStr, path: &Path, stat: &Stat) -> io::Result<bool> {
-        let mut links = locked(&self.links);
-        let file = (stat.st_dev, stat.st_ino);
-        loop {
-            match links.get(&file).cloned() {
-                None => {
-                    links.insert(file, Link::Coming);
-                    return Ok(false);
-                }
-                Some(Link::Coming) => {
-                    // Another worker copies it now. Failures wake too: the loop ends with the whole work.
-                    drop(links);
-                    self.cancel.checkpoint().map_err(io::Error::other)?;
-                    if locked(&self.queue.state).failure.is_some() {
-                        return Ok(true);
-                    }
-                    std::thread::yield_now();
-                    links = locked(&self.links);
-                }
-                Some(Link::At(first)) => {
-                    drop(links);
-                    debug_assert_ne!(first, path, "a file is no link to itself");
-                    let first = self.target.join(first);
-                    return retry_over_old(&folder.to, name, || {
-                        linkat(CWD, &first, &folder.to, name, AtFlags::empty())
-                    })
-                    .map(|()| true);
-                }
-            }
-        }
-    }
-
-    fn link_is_there(&self, file: (u64, u64), path: Option<&Path>) {
-        let mut links = locked(&self.links);
-        match path {
-            Some(path) => links.insert(file, Link::At(path.to_owned())),
-            None => links.remove(&file),
+    fn link(&self, crew: &Crew<Found>, folder: &Folder, name: &CStr, stat: &Stat) -> io::Result<bool> {
+        let may_wait = || {
+            self.cancel.checkpoint().map_err(io::Error::other)?;
+            // The other name will not come any more.
+            if crew.has_failed() { Err(io::Error::other("another part of the copy failed")) } else { Ok(()) }
         };
+        let Some(first) = self.links.first(stat, may_wait)? else { return Ok(false) };
+        retry_over_old(&folder.to, name, || {
+            linkat(&self.root.to, &first, &folder.to, name, AtFlags::empty())
+        })?;
+        Ok(true)
     }
 
     fn remove_what_is_gone(&self, folder: &Folder, present: &HashSet<CString>) -> io::Result<()> {
-        for entry in Dir::read_from(&*folder.to)? {
+        for entry in Dir::read_from(&folder.to)? {
             let entry = entry?;
             let name = entry.file_name();
             let is_kept = folder.is_root && self.is_left_out(name.to_bytes());
@@ -422,14 +316,30 @@ impl Work<'_> {
     }
 }
 
-/// Whether something else is mounted there. A subvolume has a device number of its own too, and belongs to the tree.
-fn is_mount_root(folder: &Folder, name: &std::ffi::CStr) -> io::Result<bool> {
+/// Makes a directory in place of whatever else has its name; `false` when it is there already.
+fn make_directory(folder: &OwnedFd, name: &CStr) -> io::Result<bool> {
+    match mkdirat(folder, name, Mode::RWXU) {
+        Err(Errno::EXIST) => {
+            let there = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
+                return Ok(false);
+            }
+            unlinkat(folder, name, AtFlags::empty())?;
+            mkdirat(folder, name, Mode::RWXU)?;
+            Ok(true)
+        }
+        made => Ok(made.map(|()| true)?),
+    }
+}
+
+/// Whether something is mounted there. A subvolume has a device number of its own too, and belongs to the tree.
+fn is_mount_root(folder: &Folder, name: &CStr) -> io::Result<bool> {
     let found = statx(&folder.from, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)?;
     Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Removes a name and all below it.
-fn remove(folder: &OwnedFd, name: &std::ffi::CStr) -> io::Result<()> {
+fn remove(folder: &OwnedFd, name: &CStr) -> io::Result<()> {
     match unlinkat(folder, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {
             Ok(std::fs::remove_dir_all(fd_path(folder.as_fd()).join(OsStr::from_bytes(name.to_bytes())))?)
@@ -439,62 +349,13 @@ fn remove(folder: &OwnedFd, name: &std::ffi::CStr) -> io::Result<()> {
 }
 
 /// Makes something; when the name is taken by what an older copy left, removes that and tries again.
-fn retry_over_old<T>(
-    folder: &OwnedFd,
-    name: &std::ffi::CStr,
-    make: impl Fn() -> Result<T, Errno>,
-) -> io::Result<T> {
+fn retry_over_old<T>(folder: &OwnedFd, name: &CStr, make: impl Fn() -> Result<T, Errno>) -> io::Result<T> {
     match make() {
         Err(Errno::EXIST) => {
             remove(folder, name)?;
             Ok(make()?)
         }
         other => Ok(other?),
-    }
-}
-
-/// Whether the target has the same file already, by type, size, time, owner, mode and attributes. What has several names
-/// is always written again, so that links come out right.
-fn is_same(folder: &Folder, name: &std::ffi::CStr, stat: &Stat) -> bool {
-    let Ok(there) = statat(&folder.to, name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
-    let key = |stat: &Stat| {
-        (
-            stat.st_mode,
-            stat.st_size,
-            stat.st_mtime,
-            stat.st_mtime_nsec,
-            stat.st_uid,
-            stat.st_gid,
-            stat.st_rdev,
-        )
-    };
-    let found = |fd: BorrowedFd<'_>| {
-        attributes::read_path(&fd_path(fd).join(OsStr::from_bytes(name.to_bytes()))).ok()
-    };
-    let is_alone = stat.st_nlink == 1 && there.st_nlink == 1;
-    is_alone
-        && key(stat) == key(&there)
-        && found(folder.from.as_fd()) == found(folder.to.as_fd())
-        && has_same_content(folder, name, stat).unwrap_or(false)
-}
-
-/// Size and time don't tell: a file may be written twice within a tick of the clock, or be given its old time back.
-fn has_same_content(folder: &Folder, name: &std::ffi::CStr, stat: &Stat) -> io::Result<bool> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {
-            let (from, to) = (
-                openat(&folder.from, name, flags, Mode::empty())?,
-                openat(&folder.to, name, flags, Mode::empty())?,
-            );
-            data::are_equal(&from.into(), &to.into())
-        }
-        FileType::Symlink => {
-            let target = |folder: BorrowedFd<'_>| readlinkat(folder, name, Vec::new());
-            Ok(target(folder.from.as_fd())? == target(folder.to.as_fd())?)
-        }
-        // Its numbers were compared.
-        _ => Ok(true),
     }
 }
 
@@ -512,7 +373,7 @@ fn times(stat: &Stat) -> Timestamps {
 }
 
 /// A path that leads to an open directory, whatever its name is now.
-fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
+pub(crate) fn fd_path(fd: BorrowedFd<'_>) -> PathBuf {
     use std::os::fd::AsRawFd;
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

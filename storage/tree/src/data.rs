@@ -47,9 +47,11 @@ pub(crate) fn copy(
     copy_extents(from, to, size, abilities, cancel, wrote)
 }
 
-/// Whether two files hold the same bytes.
-pub(crate) fn are_equal(one: &File, other: &File) -> io::Result<bool> {
-    let (mut ours, mut theirs) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
+/// Whether two files, of about `size` bytes, hold the same bytes.
+pub(crate) fn are_equal(one: &File, other: &File, size: u64) -> io::Result<bool> {
+    // Most files are much smaller than the largest buffer, and one byte more tells that there are no more.
+    let length = usize::try_from(size).unwrap_or(BUFFER_BYTES).saturating_add(1).min(BUFFER_BYTES);
+    let (mut ours, mut theirs) = (vec![0; length], vec![0; length]);
     let mut at = 0;
     loop {
         let count = one.read_at(&mut ours, at)?;

@@ -7,7 +7,9 @@ mod attributes;
 mod copy_file;
 mod copy_tree;
 mod data;
+mod links;
 mod manifest;
+mod same;
 
 pub use copy_file::CopyFile;
 pub use copy_tree::{CopyMode, CopyTree};

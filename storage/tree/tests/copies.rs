@@ -67,9 +67,7 @@ fn make_tree(root: &Path) {
 }
 
 fn copy(from: &Path, to: &Path, mode: CopyMode) {
-    let act =
-        CopyTree { from: from.into(), to: to.into(), mode, progress: Progress::silent(), leave_out: None };
-    act.apply(&Cancel::never()).unwrap();
+    CopyTree::new(from, to, mode).apply(&Cancel::never()).unwrap();
 }
 
 fn assert_same(one: &Path, other: &Path) {
@@ -245,8 +243,7 @@ fn a_cancelled_copy_stops() {
     fs::write(from.join("file"), "x").unwrap();
     let cancel = Cancel::new();
     cancel.cancel();
-    let act = CopyTree { from, to, mode: CopyMode::Fresh, progress: Progress::silent(), leave_out: None };
-    assert!(act.apply(&cancel).is_err());
+    assert!(CopyTree::new(from, to, CopyMode::Fresh).apply(&cancel).is_err());
 }
 
 #[test]
@@ -258,14 +255,135 @@ fn what_is_left_out_is_neither_copied_nor_removed() {
         fs::write(path.join("root.img"), path.to_str().unwrap()).unwrap();
     }
     fs::write(from.join("config"), "x").unwrap();
-    let act = CopyTree {
-        from,
-        to: to.clone(),
-        mode: CopyMode::Refresh,
-        progress: Progress::silent(),
-        leave_out: Some("root.img".into()),
-    };
+    let all = CopyTree::new(from, &to, CopyMode::Refresh);
+    let act = CopyTree { leave_out: Some("root.img".into()), ..all };
     act.apply(&Cancel::never()).unwrap();
     assert_eq!(fs::read_to_string(to.join("root.img")).unwrap(), to.to_str().unwrap());
     assert!(to.join("config").exists());
+}
+
+/// All files below a folder by path, with what tells whether they are the same.
+fn inodes(root: &Path) -> std::collections::BTreeMap<PathBuf, (u64, u64)> {
+    let mut found = std::collections::BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let about = fs::symlink_metadata(&path).unwrap();
+            if about.is_dir() {
+                folders.push(path.clone());
+            }
+            found.insert(path.strip_prefix(root).unwrap().to_owned(), (about.dev(), about.ino()));
+        }
+    }
+    found
+}
+
+fn copy_beside(from: &Path, to: &Path, alike: &Path) {
+    fs::create_dir(to).unwrap();
+    let alike = Some(alike.to_owned());
+    let act = CopyTree { alike, ..CopyTree::new(from, to, CopyMode::Fresh) };
+    act.apply(&Cancel::never()).unwrap();
+}
+
+/// Changes what a copy must not take from the tree that is alike, and tells which files that are.
+fn change_a_little(tree: &Path) -> Vec<&'static str> {
+    fs::write(tree.join("dir/big"), vec![8; 3 << 20]).unwrap();
+    lsetxattr(tree.join("setuid"), "user.only attributes changed", b"1", XattrFlags::empty()).unwrap();
+    fs::set_permissions(tree.join("empty"), fs::Permissions::from_mode(0o600)).unwrap();
+    lchown(tree.join("fifo"), Some(7), Some(7)).unwrap();
+    fs::remove_file(tree.join("dangling")).unwrap();
+    symlink("/elsewh", tree.join("dangling")).unwrap();
+    fs::remove_file(tree.join("null")).unwrap();
+    fs::create_dir(tree.join("null")).unwrap();
+    fs::remove_dir_all(tree.join("dir/deep/er")).unwrap();
+    symlink("/", tree.join("dir/deep/er")).unwrap();
+    // As large and as old as before.
+    let capable = tree.join("capable");
+    let before = fs::metadata(&capable).unwrap().modified().unwrap();
+    fs::write(&capable, "ELF").unwrap();
+    lsetxattr(&capable, "security.capability", CAPABILITY, XattrFlags::empty()).unwrap();
+    let times = fs::FileTimes::new().set_modified(before);
+    fs::File::options().write(true).open(&capable).unwrap().set_times(times).unwrap();
+    vec!["dir/big", "setuid", "empty", "fifo", "dangling", "null", "capable"]
+}
+
+fn links_what_is_the_same(folder: &Path) {
+    let [from, alike, to] = ["from", "alike", "beside"].map(|name| folder.join(name));
+    fs::create_dir(&from).unwrap();
+    make_tree(&from);
+    copy_beside(&from, &alike, &from);
+    // Files of several names are copied, and linked among themselves.
+    let (ours, theirs) = (inodes(&from), inodes(&alike));
+    let shared = |name: &str| ours[Path::new(name)] == theirs[Path::new(name)];
+    assert!(!shared("plain") && shared("dir/big") && shared("dir/symlink") && shared("fifo"));
+
+    fs::remove_dir_all(&alike).unwrap();
+    fs::create_dir(&alike).unwrap();
+    copy(&from, &alike, CopyMode::Fresh);
+    let changed = change_a_little(&alike);
+    let (past, before) = (manifest(&from).unwrap(), manifest(&alike).unwrap());
+    copy_beside(&from, &to, &alike);
+    let (theirs, new) = (inodes(&alike), inodes(&to));
+    for (path, inode) in &new {
+        let is_changed = changed.iter().any(|name| Path::new(name) == path);
+        let is_linked = theirs.get(path) == Some(inode);
+        let may_be = !to.join(path).is_dir() || to.join(path).is_symlink();
+        let has_names = fs::symlink_metadata(from.join(path)).unwrap().nlink() > 1;
+        assert_eq!(is_linked, may_be && !is_changed && !has_names, "{}", path.display());
+    }
+    // Nothing has happened to either of the others; with the one that is alike the second names go, and no more.
+    assert!(manifest(&from).unwrap() == past, "the source has changed");
+    fs::remove_dir_all(&to).unwrap();
+    assert!(manifest(&alike).unwrap() == before, "the tree that is alike has changed");
+    copy_beside(&from, &to, &alike);
+    fs::remove_dir_all(&alike).unwrap();
+    assert_same(&from, &to);
+}
+
+#[test]
+fn what_a_tree_beside_has_already_is_linked_and_nothing_else() {
+    let test = "what_a_tree_beside_has_already_is_linked_and_nothing_else";
+    if !is_root() {
+        eprintln!("skipped: {test}: needs root");
+        return;
+    }
+    links_what_is_the_same(tempfile::tempdir_in("/var/tmp").unwrap().path());
+    for kind in ["xfs", "btrfs"] {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        match mounted(folder.path(), kind) {
+            Ok(mounted) => links_what_is_the_same(&mounted.0),
+            Err(reason) => eprintln!("skipped: {test} ({kind}): {}", reason.trim()),
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_linked_is_copied() {
+    let folders = [tempfile::tempdir_in("/var/tmp").unwrap(), tempfile::tempdir_in("/dev/shm").unwrap()];
+    let [here, elsewhere] = folders.each_ref().map(tempfile::TempDir::path);
+    let (from, alike) = (here.join("from"), elsewhere.join("alike"));
+    fs::create_dir_all(from.join("folder")).unwrap();
+    fs::write(from.join("folder/file"), "text").unwrap();
+    fs::create_dir(&alike).unwrap();
+    copy(&from, &alike, CopyMode::Fresh);
+    copy_beside(&from, &here.join("to"), &alike);
+    assert_same(&from, &here.join("to"));
+}
+
+#[test]
+fn more_folders_than_files_can_be_open_are_copied() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    for number in 0..1000 {
+        fs::create_dir_all(from.join(format!("{number}/below"))).unwrap();
+    }
+    fs::create_dir(&to).unwrap();
+    let old = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..old }).unwrap();
+    let copied = CopyTree::new(&from, &to, CopyMode::Fresh).apply(&Cancel::never());
+    setrlimit(Resource::Nofile, old).unwrap();
+    copied.unwrap();
+    assert_same(&from, &to);
 }

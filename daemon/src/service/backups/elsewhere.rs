@@ -20,7 +20,8 @@ pub(super) fn write(cx: &Cx<'_>, from: &Opened<'_>, manifest: &Path, output: &Fi
     let mut after = String::new();
     loop {
         cx.checkpoint()?;
-        let keys = from.store.list_objects(cx, &from.bucket, &from.key, &after)?;
+        let listed = from.store.list_objects(cx, &from.bucket, &from.key, &after)?;
+        let keys: Vec<String> = listed.into_iter().map(|object| object.key).collect();
         from.store.read_objects(cx, &from.bucket, &from.key, &keys, &mut |object, bytes| {
             Ok(append_object(&mut tar, &object.key, &object.facts, (object.size, object.modified), bytes)?)
         })?;

@@ -231,17 +231,28 @@ impl Service {
         })
     }
 
-    /// Gives a backup another name.
+    /// What is told when a backup of what is on the pool called `pool` is downloaded.
+    pub fn backup_is_retrieved(
+        &self,
+        task: &Task,
+        pool: &str,
+        record: &VolumeRecord,
+        backup: &Backup,
+    ) -> Cause {
+        self.backup_cause(task, pool, &record.volume, &backup.name, "retrieved")
+    }
+
+    /// Gives a backup of what is on the pool called `pool` another name.
     pub fn rename_backup(
         &self,
         task: &Task,
-        pool: &OpenPool,
+        pool: &str,
         record: &VolumeRecord,
         backup: &Backup,
         name: &str,
     ) -> Result<()> {
         let NewBackup { name, .. } = NewBackup::checked(self, name.to_owned(), None, true, "none")?;
-        let mut cause = self.backup_cause(task, &pool.document.name, &record.volume, &name, "renamed");
+        let mut cause = self.backup_cause(task, pool, &record.volume, &name, "renamed");
         cause.context = serde_json::json!({ "old_name": backup.name });
         self.store.rename_backup(backup, &Backup { name, ..backup.clone() }, Some(cause))
     }
@@ -250,11 +261,11 @@ impl Service {
     pub fn delete_backup(
         &self,
         task: &Task,
-        pool: &OpenPool,
+        pool: &str,
         record: &VolumeRecord,
         backup: &Backup,
     ) -> Result<()> {
-        let cause = self.backup_cause(task, &pool.document.name, &record.volume, &backup.name, "deleted");
+        let cause = self.backup_cause(task, pool, &record.volume, &backup.name, "deleted");
         self.store.remove_backup(backup, Some(cause))?;
         point(Point::Commit);
         remove_file(&self.backup_path(backup))

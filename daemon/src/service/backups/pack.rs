@@ -14,7 +14,14 @@ use std::sync::Arc;
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::service) enum Compression {
+pub(in crate::service) struct Compression {
+    algorithm: Algorithm,
+    /// How hard it tries; the algorithm's own when absent.
+    level: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Algorithm {
     None,
     Gzip,
     Bzip2,
@@ -23,42 +30,64 @@ pub(in crate::service) enum Compression {
     Zstd,
 }
 
+const GZIP_LEVEL: u32 = 6;
+const BZIP2_LEVEL: u32 = 6;
 const XZ_LEVEL: u32 = 6;
-const ZSTD_LEVEL: i32 = 3;
+const ZSTD_LEVEL: u32 = 3;
+/// An argument that changes how the file is cut up and not what is in it.
+const RSYNCABLE: &str = "--rsyncable";
 /// How long a full pipe is waited for before the work looks whether it was cancelled.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 impl FromStr for Compression {
     type Err = ServiceError;
 
+    /// The peers read a command here: a program's name, and arguments after it. A program that does on several processors what
+    /// another does on one writes the same form.
     fn from_str(text: &str) -> Result<Self> {
-        Ok(match text {
-            "none" => Self::None,
-            "gzip" => Self::Gzip,
-            "bzip2" => Self::Bzip2,
-            "xz" => Self::Xz,
-            "lzma" => Self::Lzma,
-            "zstd" => Self::Zstd,
+        let mut words = text.split_whitespace();
+        let algorithm = match words.next().unwrap_or_default() {
+            "none" => Algorithm::None,
+            "gzip" | "pigz" => Algorithm::Gzip,
+            "bzip2" => Algorithm::Bzip2,
+            "xz" | "pxz" => Algorithm::Xz,
+            "lzma" => Algorithm::Lzma,
+            "zstd" | "pzstd" => Algorithm::Zstd,
             other => {
                 let message = format!(
                     "unknown compression algorithm {other:?}: it is one of none, gzip, bzip2, xz, lzma, zstd"
                 );
                 return Err(ServiceError::bad(message));
             }
-        })
+        };
+        let mut level = None;
+        for word in words.filter(|word| *word != RSYNCABLE) {
+            level = Some(level_of(word).ok_or_else(|| {
+                ServiceError::bad(format!(
+                    "unknown argument {word:?} of a compression algorithm: it is one of -1 to -9, {RSYNCABLE}"
+                ))
+            })?);
+        }
+        Ok(Self { algorithm, level })
     }
+}
+
+/// Reads `-1` to `-9`.
+fn level_of(word: &str) -> Option<u32> {
+    let digit = word.strip_prefix('-')?;
+    digit.parse().ok().filter(|level| digit.len() == 1 && (1..=9).contains(level))
 }
 
 impl Compression {
     /// The end of a file name that goes with it.
     pub(super) fn suffix(self) -> &'static str {
-        let format = match self {
-            Self::None => Format::Tar,
-            Self::Gzip => Format::Gzip,
-            Self::Bzip2 => Format::Bzip2,
-            Self::Xz => Format::Xz,
-            Self::Lzma => Format::Lzma,
-            Self::Zstd => Format::Zstd,
+        let format = match self.algorithm {
+            Algorithm::None => Format::Tar,
+            Algorithm::Gzip => Format::Gzip,
+            Algorithm::Bzip2 => Format::Bzip2,
+            Algorithm::Xz => Format::Xz,
+            Algorithm::Lzma => Format::Lzma,
+            Algorithm::Zstd => Format::Zstd,
         };
         format.suffix()
     }
@@ -92,34 +121,37 @@ pub(in crate::service) fn through(
 
 fn compress(compression: Compression, mut from: impl Read, to: impl Write) -> io::Result<()> {
     let mut to = io::BufWriter::with_capacity(256 << 10, to);
-    match compression {
-        Compression::None => {
+    let level = |usual: u32| compression.level.unwrap_or(usual);
+    match compression.algorithm {
+        Algorithm::None => {
             io::copy(&mut from, &mut to)?;
         }
-        Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(&mut to, flate2::Compression::default());
+        Algorithm::Gzip => {
+            let mut encoder =
+                flate2::write::GzEncoder::new(&mut to, flate2::Compression::new(level(GZIP_LEVEL)));
             io::copy(&mut from, &mut encoder)?;
             encoder.finish()?;
         }
-        Compression::Bzip2 => {
-            let mut encoder = bzip2::write::BzEncoder::new(&mut to, bzip2::Compression::default());
+        Algorithm::Bzip2 => {
+            let mut encoder =
+                bzip2::write::BzEncoder::new(&mut to, bzip2::Compression::new(level(BZIP2_LEVEL)));
             io::copy(&mut from, &mut encoder)?;
             encoder.finish()?;
         }
-        Compression::Xz => {
-            let mut encoder = liblzma::write::XzEncoder::new(&mut to, XZ_LEVEL);
+        Algorithm::Xz => {
+            let mut encoder = liblzma::write::XzEncoder::new(&mut to, level(XZ_LEVEL));
             io::copy(&mut from, &mut encoder)?;
             encoder.finish()?;
         }
-        Compression::Lzma => {
-            let options = liblzma::stream::LzmaOptions::new_preset(XZ_LEVEL)?;
+        Algorithm::Lzma => {
+            let options = liblzma::stream::LzmaOptions::new_preset(level(XZ_LEVEL))?;
             let stream = liblzma::stream::Stream::new_lzma_encoder(&options)?;
             let mut encoder = liblzma::write::XzEncoder::new_stream(&mut to, stream);
             io::copy(&mut from, &mut encoder)?;
             encoder.finish()?;
         }
-        Compression::Zstd => {
-            let mut encoder = zstd::stream::write::Encoder::new(&mut to, ZSTD_LEVEL)?;
+        Algorithm::Zstd => {
+            let mut encoder = zstd::stream::write::Encoder::new(&mut to, level(ZSTD_LEVEL).cast_signed())?;
             io::copy(&mut from, &mut encoder)?;
             encoder.finish()?;
         }
@@ -191,7 +223,9 @@ mod tests {
         let mut text = vec![0; 512];
         text[257..262].copy_from_slice(b"ustar");
         text.extend(std::iter::repeat_n(b'x', 300_000));
-        for name in ["none", "gzip", "bzip2", "xz", "lzma", "zstd"] {
+        let names = ["none", "gzip", "bzip2", "xz", "lzma", "zstd"];
+        for name in names.into_iter().chain(["gzip -1", "bzip2 -9", "xz -1", "lzma -1", "zstd -9", "none -1"])
+        {
             let mut file = tempfile::tempfile().unwrap();
             let task = Task::quiet(Requestor::default());
             let work = |output: Arc<File>| Ok((&*output).write_all(&text)?);
@@ -206,11 +240,51 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_read_as_the_algorithm_of_its_program() {
+        let read = |text: &str| text.parse::<Compression>();
+        for (command, algorithm, level) in [
+            ("gzip -9 --rsyncable", Algorithm::Gzip, Some(9)),
+            ("pigz --rsyncable", Algorithm::Gzip, None),
+            ("pxz -1", Algorithm::Xz, Some(1)),
+            (" pzstd  -3 ", Algorithm::Zstd, Some(3)),
+        ] {
+            assert_eq!(read(command).unwrap(), Compression { algorithm, level }, "{command}");
+        }
+        for (command, word) in [
+            ("", "\"\""),
+            ("rar", "rar"),
+            ("gzip -0", "-0"),
+            ("xz -10", "-10"),
+            ("zstd -o /x", "-o"),
+            ("gzip -+1", "-+1"),
+        ] {
+            let error = read(command).unwrap_err();
+            assert!(error.message.contains(word), "{command}: {error}");
+        }
+        assert_eq!(read("pxz").unwrap().suffix(), ".tar.xz");
+    }
+
+    #[test]
+    fn a_level_is_applied() {
+        let numbers = 0..100_000_u64;
+        let text: Vec<u8> = numbers.flat_map(|number| (number * number % 8191).to_le_bytes()).collect();
+        for name in ["gzip", "xz", "zstd"] {
+            let packed = |level: &str| {
+                let mut out = Vec::new();
+                compress(format!("{name} {level}").parse().unwrap(), text.as_slice(), &mut out).unwrap();
+                out
+            };
+            assert_ne!(packed("-1"), packed("-9"), "{name}");
+        }
+    }
+
+    #[test]
     fn a_failure_of_the_work_is_the_failure() {
         let file = tempfile::tempfile().unwrap();
         let task = Task::quiet(Requestor::default());
-        let failed =
-            through("test", Compression::Gzip, &file, &task, |_| Err(ServiceError::bad("no such volume")));
+        let failed = through("test", "gzip".parse().unwrap(), &file, &task, |_| {
+            Err(ServiceError::bad("no such volume"))
+        });
         assert_eq!(failed.unwrap_err().message, "no such volume");
     }
 
@@ -228,7 +302,7 @@ mod tests {
             assert!(writing.join().unwrap().is_err());
             Ok(())
         };
-        let cancelled = through("test", Compression::None, pipe, &task, work).unwrap_err();
+        let cancelled = through("test", "none".parse().unwrap(), pipe, &task, work).unwrap_err();
         assert_eq!(cancelled.message, "cancelled");
         drop(reader);
     }

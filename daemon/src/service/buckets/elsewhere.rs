@@ -43,8 +43,14 @@ impl Elsewhere {
 }
 
 /// The volume's id is the mark: a bucket that was made before under the same name is another one.
-fn object_bucket(record: &VolumeRecord) -> Result<ObjectBucket> {
+pub(super) fn object_bucket(record: &VolumeRecord) -> Result<ObjectBucket> {
     Ok(ObjectBucket { volume: record.storage_id()?, mark: record.volume.id.as_uuid() })
+}
+
+/// A key that a bucket has for a while, for its objects to be copied.
+pub(super) fn passing_key() -> Result<ObjectKey> {
+    let pair = KeyPair { name: FILLER.to_owned(), role: BucketRole::Admin, ..KeyPair::random()? };
+    Ok(pair.object_key())
 }
 
 fn access_of(volume: &Volume, keys: &[KeyPair]) -> Result<ObjectAccess> {
@@ -61,7 +67,7 @@ impl Service {
     }
 
     /// What the catalog says of who may do how much in a bucket.
-    fn recorded_access(&self, volume: &Volume) -> Result<ObjectAccess> {
+    pub(super) fn recorded_access(&self, volume: &Volume) -> Result<ObjectAccess> {
         let keys = self.store.bucket_keys(volume)?;
         let keys = keys.iter().map(|key| self.unsealed(key)).collect::<Result<Vec<_>>>()?;
         access_of(volume, &keys)
@@ -121,8 +127,7 @@ impl Service {
         fill: impl FnOnce(&Cx<'_>, &Opened<'_>) -> larder_storage_driver::Result<()>,
     ) -> Result<()> {
         let planned = self.plan_bucket(pool, new, keys)?;
-        let filler = KeyPair { name: FILLER.to_owned(), role: BucketRole::Admin, ..KeyPair::random()? };
-        let key = filler.object_key();
+        let key = passing_key()?;
         self.make_elsewhere(task, pool, &planned, |cx, bucket, access| {
             pool.pool.create_filled_bucket(cx, bucket, access, &key, |cx, store| {
                 fill(cx, &Opened { store, bucket: bucket.volume.clone(), key: key.clone() })
@@ -130,7 +135,7 @@ impl Service {
         })
     }
 
-    fn make_elsewhere(
+    pub(super) fn make_elsewhere(
         &self,
         task: &Task,
         pool: &OpenPool,
@@ -228,18 +233,22 @@ impl Service {
         let sentenced = Volume { state: VolumeState::Deleting, ..volume.clone() };
         self.store.change_volume(&record, &sentenced, None)?;
         point(Point::Intent);
-        let outcome = match volume.state {
-            VolumeState::Deleting => self.with_cx(task, |cx| pool.pool.forget_bucket(cx, &bucket)),
-            _ => self.with_cx(task, |cx| pool.pool.destroy_bucket(cx, &bucket, &access)),
+        let was_closed = volume.state != VolumeState::Ready;
+        let outcome = match was_closed {
+            true => self.with_cx(task, |cx| pool.pool.forget_bucket(cx, &bucket)),
+            false => self.with_cx(task, |cx| pool.pool.destroy_bucket(cx, &bucket, &access)),
         };
         if let Err(error) = outcome {
-            let is_closed = volume.state == VolumeState::Deleting || error.kind() == ErrorKind::Degraded;
-            if is_closed {
+            if was_closed || error.kind() == ErrorKind::Degraded {
                 self.leave_behind(volume, &error);
             } else {
                 self.unless_left_behind(volume, &error, || self.store.volume_is_back(volume))?;
             }
             return Err(error.into());
+        }
+        if let Err(error) = self.forget_snapshots_elsewhere(task, &pool.pool, &record) {
+            self.left_behind.lock().insert(volume.id);
+            return Err(error);
         }
         point(Point::Act);
         let url = self.bucket_url(&pool.document.name, volume);
@@ -250,7 +259,7 @@ impl Service {
     }
 
     /// Takes back what was written down of a change that was undone; one that could not be undone is left for later.
-    fn unless_left_behind(
+    pub(super) fn unless_left_behind(
         &self,
         volume: &Volume,
         error: &StorageError,
@@ -263,7 +272,7 @@ impl Service {
         Ok(())
     }
 
-    fn leave_behind(&self, volume: &Volume, error: &StorageError) {
+    pub(super) fn leave_behind(&self, volume: &Volume, error: &StorageError) {
         tracing::error!(bucket = volume.name, error = %error.chain(), "a bucket's change is finished or undone later");
         self.left_behind.lock().insert(volume.id);
     }
@@ -283,7 +292,7 @@ impl Service {
             let _claim = self.claim_volume(&task, &record)?;
             // It may have been settled by a later change.
             if let Some(record) = self.store.volume_by_id(id)?
-                && let Err(error) = self.settle_bucket(&task, &open.pool, &record)
+                && let Err(error) = self.settle_wholly(&task, &open.pool, &record)
             {
                 tracing::warn!(bucket = record.volume.name, %error, "a bucket is still not what the catalog says");
                 continue;
@@ -294,8 +303,8 @@ impl Service {
         Ok(finished)
     }
 
-    /// Finishes or undoes whatever an earlier run had begun in a pool; tells what is there then. Only deletions, which may take
-    /// long, are left to [`Service::finish_left_behind`].
+    /// Finishes or undoes whatever an earlier run had begun in a pool; tells what is there then. Only deletions and restores, which
+    /// may take long, are left to [`Service::finish_left_behind`].
     pub(in crate::service) fn settle_elsewhere(
         &self,
         task: &Task,
@@ -303,9 +312,8 @@ impl Service {
         pool: &Pool,
     ) -> Result<Vec<Place>> {
         for record in self.store.volumes_in(document)? {
-            if record.volume.state == VolumeState::Deleting {
+            if self.takes_long(&record.volume)? {
                 self.left_behind.lock().insert(record.volume.id);
-                continue;
             }
             match self.settle_bucket(task, pool, &record) {
                 Ok(()) => {}
@@ -316,9 +324,15 @@ impl Service {
                 }
             }
         }
-        Ok(self.with_cx(task, |cx| pool.places(cx))?)
+        self.named_snapshots(document, self.with_cx(task, |cx| pool.places(cx))?)
     }
 
+    fn takes_long(&self, volume: &Volume) -> Result<bool> {
+        let is_closed = matches!(volume.state, VolumeState::Deleting | VolumeState::Restoring);
+        Ok(is_closed || self.store.all_snapshots_of(volume)?.iter().any(|snapshot| !snapshot.is_ready))
+    }
+
+    /// Finishes or undoes what can be in a moment: a creation, a change of keys.
     fn settle_bucket(&self, task: &Task, pool: &Pool, record: &VolumeRecord) -> Result<()> {
         let (volume, bucket) = (&record.volume, object_bucket(record)?);
         match volume.state {
@@ -326,21 +340,36 @@ impl Service {
                 self.with_cx(task, |cx| pool.forget_bucket(cx, &bucket))?;
                 self.store.forget_volume(volume.id)
             }
-            VolumeState::Deleting => {
-                self.with_cx(task, |cx| pool.forget_bucket(cx, &bucket))?;
-                self.store.volume_is_gone(&self.ticket(task), volume.id, None)
-            }
-            _ if self.is_changing(volume)? => {
+            VolumeState::Ready if self.agreement(volume)? == Some(Agreement::Changing) => {
                 let access = self.recorded_access(volume)?;
                 self.with_cx(task, |cx| pool.align_bucket(cx, &bucket, &access))?;
+                self.seal_snapshots(task, pool, record)?;
                 self.store.bucket_is(volume, Agreement::Agreed)
             }
             _ => Ok(()),
         }
     }
 
-    fn is_changing(&self, volume: &Volume) -> Result<bool> {
-        let bucket = self.store.bucket(volume)?;
-        Ok(bucket.is_some_and(|bucket| bucket.elsewhere == Some(Agreement::Changing)))
+    /// The same, and what may take long: a deletion, a restore, a snapshot that goes.
+    fn settle_wholly(&self, task: &Task, pool: &Pool, record: &VolumeRecord) -> Result<()> {
+        let (volume, bucket) = (&record.volume, object_bucket(record)?);
+        match (volume.state, self.agreement(volume)?) {
+            (VolumeState::Deleting, _) => {
+                self.with_cx(task, |cx| pool.forget_bucket(cx, &bucket))?;
+                self.forget_snapshots_elsewhere(task, pool, record)?;
+                self.store.volume_is_gone(&self.ticket(task), volume.id, None)
+            }
+            (VolumeState::Restoring, Some(Agreement::Restoring { snapshot })) => {
+                self.go_on_restoring_elsewhere(task, pool, record, snapshot)
+            }
+            _ => {
+                self.settle_bucket(task, pool, record)?;
+                self.remove_unready_snapshots(task, pool, record)
+            }
+        }
+    }
+
+    fn agreement(&self, volume: &Volume) -> Result<Option<Agreement>> {
+        Ok(self.store.bucket(volume)?.and_then(|bucket| bucket.elsewhere))
     }
 }

@@ -6,6 +6,7 @@ mod elsewhere;
 mod keys;
 mod open;
 mod pair;
+mod snapshots;
 
 pub use elsewhere::Elsewhere;
 pub(super) use elsewhere::Opened;
@@ -170,6 +171,9 @@ impl Service {
         source: &VolumeSource,
         mut new: NewBucket,
     ) -> Result<Option<KeyPair>> {
+        if source.pool.pool.objects().is_some() && source.pool.document.id == target.document.id {
+            return self.copy_bucket_elsewhere(task, target, source, new);
+        }
         must_serve_here(&source.pool)?;
         must_serve_here(target)?;
         leave_behind(&mut new.config, &source.record.volume, target);
@@ -314,8 +318,14 @@ impl Service {
         self.delete_volume(task, pool, record)
     }
 
-    /// Deletes a bucket in which nothing is. Fails with [`Kind::Conflict`] when something is.
+    /// Deletes a bucket in which nothing is. Fails with [`Kind::Conflict`] when something is, or was and can be brought back: its
+    /// snapshots and backups are not the clients' of the endpoint to delete.
     pub fn delete_empty_bucket(&self, task: &Task, pool: &OpenPool, record: &VolumeRecord) -> Result<()> {
+        let volume = &record.volume;
+        if !self.store.snapshots_of(volume)?.is_empty() || !self.store.backups_of(volume)?.is_empty() {
+            let message = format!("the bucket {:?} has snapshots or backups: delete them first", volume.name);
+            return Err(ServiceError { kind: Kind::Conflict, message });
+        }
         // Opened, so that it is asked itself once nobody else can put anything in.
         drop(self.open_bucket(task, record)?);
         let is_empty = |bucket: &larder_storage_buckets::Bucket| match bucket.is_empty()? {
@@ -360,8 +370,7 @@ pub fn must_serve_here(pool: &OpenPool) -> Result<()> {
     match pool.pool.objects() {
         None => Ok(()),
         Some(_) => Err(ServiceError::bad(format!(
-            "the buckets of the storage pool {} are kept elsewhere: they have no snapshots or copies here, use an S3 client \
-             at their s3_url, or a backup",
+            "the buckets of the storage pool {} are kept elsewhere: use an S3 client at their s3_url, or a backup",
             pool.document.name
         ))),
     }

@@ -67,7 +67,7 @@ impl Service {
         let changed =
             ImageAlias { description, fingerprint: image.fingerprint, kind: image.kind, ..alias.clone() };
         let cause = cause_of(task, "image-alias-updated", &alias_url(alias), &alias.project);
-        self.store.change_image_alias(&changed, Some(cause))
+        self.store.change_image_alias(alias, &changed, Some(cause))
     }
 
     /// Gives an alias another name.

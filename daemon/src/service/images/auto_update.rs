@@ -63,6 +63,8 @@ impl Service {
     /// Replaces images by newer ones of their servers, where there are any. Goes on after a failure, which is tried again
     /// after the interval; returns how many were replaced.
     pub fn update_images(&self) -> Result<usize> {
+        // Those that a look before this one began with may not be through.
+        let Some(_claim) = self.images.updating.try_take(()) else { return Ok(0) };
         let mut updated = 0;
         for image in self.images_to_update()? {
             if self.stopping.is_cancelled() {
@@ -142,6 +144,11 @@ mod tests {
         }
 
         fn copy(&self, auto_update: bool) -> String {
+            self.fetch(auto_update).0
+        }
+
+        /// Copies the image; its fingerprint, and whether it came now.
+        fn fetch(&self, auto_update: bool) -> (String, bool) {
             let remote =
                 RemoteImage { server: self.url.clone(), name: "tiny".to_owned(), kind: String::new() };
             let new = NewImage {
@@ -151,7 +158,8 @@ mod tests {
             };
             let _inside = self.runtime.enter();
             let task = Task::quiet(Requestor::default());
-            self.world.service.fetch_image(&task, &remote, &new).unwrap().0.fingerprint.to_string()
+            let (image, came_now) = self.world.service.fetch_image(&task, &remote, &new).unwrap();
+            (image.fingerprint.to_string(), came_now)
         }
 
         /// What `mine` means after some time and the housekeeping that follows.
@@ -166,7 +174,8 @@ mod tests {
         fn set(&self, key: &str, value: &str) {
             let config = Config::from([(key.to_owned(), value.to_owned())]);
             let task = Task::quiet(Requestor::default());
-            self.world.service.update_server_config(&task, config).unwrap();
+            let known = self.world.service.server_config().unwrap();
+            self.world.service.update_server_config(&task, &known, config).unwrap();
         }
     }
 
@@ -190,6 +199,48 @@ mod tests {
     }
 
     #[test]
+    fn a_cached_image_that_is_asked_for_stays_with_what_is_said_of_it() {
+        let updates = Updates::new();
+        updates.publish("20260101_00:00");
+        let (service, task) = (&updates.world.service, Task::quiet(Requestor::default()));
+        let remote =
+            RemoteImage { server: updates.url.clone(), name: "tiny".to_owned(), kind: String::new() };
+        let cached = NewImage { aliases: Vec::new(), ..updates.world.new_image("tiny", true) };
+        let inside = updates.runtime.enter();
+        service.fetch_image(&task, &remote, &cached).unwrap();
+        let wanted = NewImage {
+            public: true,
+            properties: Config::from([("label".to_owned(), "mine".to_owned())]),
+            ..updates.world.new_image("mine", false)
+        };
+        let (image, came_now) = service.fetch_image(&task, &remote, &wanted).unwrap();
+        assert!(!came_now && image.cached);
+        service.keep_image(&task, &image, &wanted).unwrap();
+        drop(inside);
+        updates.world.clock.advance(SignedDuration::from_hours(24 * 1000));
+        assert_eq!(service.delete_expired_images().unwrap(), 0);
+        let kept = service.image_by_name(&image.project, "mine").unwrap();
+        assert!(kept.public && !kept.cached && !kept.auto_update);
+        assert_eq!(kept.properties["label"], "mine");
+        assert!(kept.properties.len() > 1, "what its server says of it stays: {:?}", kept.properties);
+        let overtaken = service.keep_image(&task, &image, &wanted).unwrap_err();
+        assert!(overtaken.message.contains("somebody else changed it"), "{overtaken:?}");
+        service.keep_image(&task, &kept, &wanted).unwrap();
+    }
+
+    #[test]
+    fn many_who_want_the_same_image_have_it_come_once() {
+        let updates = Updates::new();
+        let fingerprint = updates.publish("20260101_00:00");
+        let fetched = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| updates.fetch(false))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(fetched.iter().all(|(found, _)| *found == fingerprint));
+        assert_eq!(fetched.iter().filter(|(_, came_now)| *came_now).count(), 1);
+    }
+
+    #[test]
     fn one_that_does_not_follow_stays_and_the_interval_is_the_servers() {
         let updates = Updates::new();
         let first = updates.publish("20260101_00:00");
@@ -206,6 +257,20 @@ mod tests {
         updates.set("images.auto_update_interval", "1001");
         assert_eq!(updates.hours_later(0), first);
         assert_eq!(updates.hours_later(1), second);
+    }
+
+    #[test]
+    fn an_image_that_was_deleted_meanwhile_has_no_successor() {
+        let updates = Updates::new();
+        updates.publish("20260101_00:00");
+        updates.copy(true);
+        let (service, task) = (&updates.world.service, Task::quiet(Requestor::default()));
+        let old = service.store().all_images().unwrap().remove(0);
+        service.delete_image(&task, &old).unwrap();
+        updates.publish("20260102_00:00");
+        let _inside = updates.runtime.enter();
+        assert!(!service.refresh_image(&task, &old).unwrap());
+        assert!(service.store().all_images().unwrap().is_empty());
     }
 
     #[test]

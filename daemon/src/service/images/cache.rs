@@ -147,9 +147,11 @@ pub(super) mod tests {
         world.import("image", true);
         let task = Task::quiet(Requestor::default());
         let days = |days: &str| Config::from([("images.remote_cache_expiry".to_owned(), days.to_owned())]);
-        world.service.update_server_config(&task, days("0")).unwrap();
+        world.service.update_server_config(&task, &Config::new(), days("0")).unwrap();
         assert_eq!(world.days_later(1000), ["image"]);
-        world.service.update_server_config(&task, days("1001")).unwrap();
+        let too_late = world.service.update_server_config(&task, &Config::new(), days("1")).unwrap_err();
+        assert!(too_late.message.contains("somebody else changed it"), "{too_late:?}");
+        world.service.update_server_config(&task, &days("0"), days("1001")).unwrap();
         assert_eq!(world.days_later(0), ["image"]);
         assert!(world.days_later(1).is_empty());
     }

@@ -15,6 +15,7 @@ pub use publish::PublishSource;
 pub use remote::RemoteImage;
 pub use upload::{ImageUpload, NewImage};
 
+use super::claim::Claims;
 use super::store::cause_of;
 use super::{Result, Service, ServiceError, Task, url};
 use larder_base::{Clock, Fingerprint, ProjectName};
@@ -40,6 +41,10 @@ pub(super) struct Images {
     downloader: Downloader,
     lists: ListCache,
     asked: auto_update::Asked,
+    /// Held while an image comes from a server, so that it comes once.
+    downloading: Claims<Fingerprint>,
+    /// Held while images are replaced by newer ones.
+    updating: Claims<()>,
     /// Held while files and catalog change together.
     changing: Mutex<()>,
 }
@@ -51,6 +56,8 @@ impl Images {
             downloader: Downloader::new(DownloadOptions::default())?,
             lists: ListCache::new(Arc::clone(clock), LIST_LIFE),
             asked: auto_update::Asked::default(),
+            downloading: Claims::default(),
+            updating: Claims::default(),
             changing: Mutex::default(),
         })
     }
@@ -112,7 +119,7 @@ impl Service {
 
     /// Notes that an instance was made from an image: from here on its days count anew. No event, and no other ETag.
     pub fn image_is_used(&self, image: &Image) -> Result<()> {
-        self.store.change_image(&Image { last_used_at: Some(self.clock.now()), ..image.clone() }, None)
+        self.store.image_is_used(image, self.clock.now())
     }
 
     /// Changes what can be changed of an image.
@@ -126,23 +133,27 @@ impl Service {
             ..image.clone()
         };
         let cause = cause_of(task, "image-updated", &image_url(image), &image.project);
-        self.store.change_image(&changed, Some(cause))
+        self.store.change_image(image, &changed, &[], Some(&cause))
     }
 
     /// Forgets an image of a project; its files and its volumes on pools go with the last project that knows it.
     pub fn delete_image(&self, task: &Task, image: &Image) -> Result<()> {
-        let _changing = self.images.change();
-        let others = self.store.all_images()?;
-        let is_last = !others
-            .iter()
-            .any(|other| other.fingerprint == image.fingerprint && other.project != image.project);
-        let cause = cause_of(task, "image-deleted", &image_url(image), &image.project);
-        self.store.forget_image(image, is_last, Some(cause))?;
-        if is_last {
-            self.delete_image_volumes(&image.fingerprint)?;
+        {
+            let _changing = self.images.change();
+            let others = self.store.all_images()?;
+            let is_last = !others
+                .iter()
+                .any(|other| other.fingerprint == image.fingerprint && other.project != image.project);
+            let cause = cause_of(task, "image-deleted", &image_url(image), &image.project);
+            self.store.forget_image(image, is_last, Some(cause))?;
+            if !is_last {
+                return Ok(());
+            }
             self.images.store.remove(&image.fingerprint)?;
         }
-        Ok(())
+        // Pools may take their time to answer, for which no other image waits. Whoever adds the same image meanwhile at most
+        // has it unpacked once more.
+        self.delete_image_volumes(&image.fingerprint)
     }
 
     /// The volumes that pools hold of an image; one that can't go now is told of and goes with the next start.

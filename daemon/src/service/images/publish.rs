@@ -39,7 +39,7 @@ impl Service {
     ) -> Result<(Fingerprint, u64)> {
         let instance = self.instance(&source.project, &source.instance)?;
         let compression = self.image_compression(&source.compression)?;
-        let _claim = self.claim_instance(&instance);
+        let (claim, instance) = self.alone_with_instance(task, &instance)?;
         let then = match &source.snapshot {
             Some(name) => self.instance_snapshot(&instance, name)?.then,
             None => {
@@ -52,6 +52,8 @@ impl Service {
         let metadata = self.published_metadata(task, (&pool, &root), snapshot.as_ref(), &then, new)?;
         let (path, file) = self.images.store.new_part()?;
         let upload = ImageUpload { files: ImageFiles { main: path, rootfs: None }, expected: None };
+        // A snapshot stays while it is packed, whatever becomes of the instance meanwhile.
+        let _claim = snapshot.is_none().then_some(claim);
         let packed = self.pack_image(task, (&pool, &root), snapshot.as_ref(), &metadata, compression, &file);
         if let Err(error) = packed {
             self.images.store.discard(&upload.files)?;
@@ -90,8 +92,8 @@ impl Service {
                 },
             );
         self.with_cx(task, |cx| match snapshot {
-            Some(name) => pool.pool.detach_snapshot(cx, &id, name),
-            None => pool.pool.detach(cx, &id),
+            Some(name) => pool.pool.detach_snapshot(&cx.uncancellable(), &id, name),
+            None => pool.pool.detach(&cx.uncancellable(), &id),
         })?;
         let bad = |error: larder_images::MetadataError| ServiceError::bad(super::chain(&error));
         let known = read?.map(|text| ImageMetadata::parse(&text)).transpose().map_err(bad)?;

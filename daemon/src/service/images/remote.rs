@@ -1,12 +1,13 @@
 //! Images from simplestreams servers.
 
 use super::upload::{Looked, NewImage};
-use super::{Images, chain};
+use super::{Images, chain, image_url};
+use crate::service::store::cause_of;
 use crate::service::{Result, Service, ServiceError, Task};
 use larder_base::{Fingerprint, ProjectName};
-use larder_catalog::documents::{Image, UpdateSource};
+use larder_catalog::documents::{Image, ImageAlias, UpdateSource};
 use larder_images::{DownloadError, ImageKind, ImageList, StreamImage, Url, local_architecture};
-use larder_storage_driver::Config;
+use larder_storage_driver::{Config, StorageError};
 
 /// How many digits of a fingerprint clients show, and must give at least.
 const FINGERPRINT_DIGITS: usize = 12;
@@ -51,6 +52,9 @@ impl Service {
         let mut has_asked_anew = false;
         loop {
             let offered = self.look_up(task, &urls, remote, kind)?;
+            // All who fetch it write to the same files: one after the other, and who waited finds what came.
+            let claim = self.images.downloading.take_unless(offered.fingerprint.clone(), &task.cancel);
+            let _claim = claim.map_err(StorageError::from)?;
             if let Some(known) = self.store.image(&new.project, &offered.fingerprint)? {
                 return Ok((known, false));
             }
@@ -140,41 +144,60 @@ impl Service {
         if fresh.fingerprint == image.fingerprint {
             return Ok(false);
         }
-        if came_now {
-            self.store.change_image(&Image { last_used_at: image.last_used_at, ..fresh.clone() }, None)?;
-        }
-        self.move_aliases(image, &fresh.fingerprint)?;
-        self.delete_image(task, image)?;
-        Ok(true)
-    }
-
-    fn move_aliases(&self, from: &Image, to: &Fingerprint) -> Result<()> {
-        for alias in self.store.image_aliases_of(&from.project)? {
-            if alias.fingerprint == from.fingerprint {
-                self.store.change_image_alias(
-                    &larder_catalog::documents::ImageAlias { fingerprint: to.clone(), ..alias },
-                    None,
-                )?;
+        let successor = match came_now {
+            true => Image { last_used_at: image.last_used_at, ..fresh.clone() },
+            // What was cached until now stays as the one does that it follows.
+            false => Image { cached: fresh.cached && image.cached, ..fresh.clone() },
+        };
+        match self.store.replace_image(image, &fresh, &successor) {
+            Ok(()) => self.delete_image(task, image).map(|()| true),
+            Err(error) => {
+                // Who asked for it themselves meanwhile keeps it.
+                let is_ours = self.store.image(&fresh.project, &fresh.fingerprint)?.as_ref() == Some(&fresh);
+                if came_now && is_ours {
+                    self.delete_image(task, &fresh)?;
+                }
+                // Who deleted it while its successor came wants neither.
+                let is_gone = self.store.image(&image.project, &image.fingerprint)?.is_none();
+                if is_gone { Ok(false) } else { Err(error) }
             }
         }
-        Ok(())
     }
 
-    /// Gives an image that was here already the aliases it was asked for with.
-    pub fn add_missing_aliases(&self, task: &Task, image: &Image, new: &NewImage) -> Result<()> {
+    /// Makes an image that was here already what it is asked for as: one that stays though nobody uses it, with the aliases
+    /// and all else that is said of it now.
+    pub fn keep_image(&self, task: &Task, image: &Image, new: &NewImage) -> Result<()> {
+        let mut aliases = Vec::new();
         for (name, description) in &new.aliases {
-            let known = self.store.image_alias(&new.project, name)?;
-            if known.is_none_or(|known| known.fingerprint != image.fingerprint) {
-                self.create_image_alias(
-                    task,
-                    &new.project,
-                    name,
-                    description.clone(),
-                    image.fingerprint.as_str(),
-                )?;
+            super::aliases::check_name(name)?;
+            match self.store.image_alias(&image.project, name)? {
+                Some(known) if known.fingerprint == image.fingerprint => {}
+                Some(_) => return Err(ServiceError::taken(format!("the image alias {name:?}"))),
+                None => aliases.push(ImageAlias {
+                    project: image.project.clone(),
+                    name: name.clone(),
+                    description: description.clone(),
+                    fingerprint: image.fingerprint.clone(),
+                    kind: image.kind.clone(),
+                }),
             }
         }
-        Ok(())
+        let mut properties = image.properties.clone();
+        properties.extend(new.properties.clone());
+        let kept = Image {
+            cached: false,
+            public: image.public || new.public,
+            auto_update: image.auto_update || new.auto_update,
+            properties,
+            expires_at: new.expires_at.or(image.expires_at),
+            profiles: new.profiles.clone().or_else(|| image.profiles.clone()),
+            ..image.clone()
+        };
+        if kept == *image && aliases.is_empty() {
+            return Ok(());
+        }
+        let cause = cause_of(task, "image-updated", &image_url(image), &image.project);
+        self.store.change_image(image, &kept, &aliases, Some(&cause))
     }
 
     /// What a server offers under a name. It is asked anew before it is said to offer nothing.

@@ -6,7 +6,9 @@ use crate::service::crash::{Point, point};
 use crate::service::store::cause_of;
 use crate::service::{NewImage, OpenPool, RemoteImage, Result, Service, ServiceError, Task, VolumeRecord};
 use larder_base::{ByteSize, ProjectName, SnapshotName};
-use larder_catalog::documents::{Image, Instance, InstanceState, Snapshot, Volume, VolumeState};
+use larder_catalog::documents::{
+    Image, Instance, InstanceSnapshot, InstanceState, Snapshot, Volume, VolumeState,
+};
 use larder_images::{ImageMetadata, InstanceFacts, TemplateRun, TemplateValues, Trigger, local_architecture};
 use larder_runtime::{Config, Devices};
 use larder_storage_driver::{Content, Mode, VolumeId, VolumeKind, VolumeSpec};
@@ -221,11 +223,15 @@ impl Service {
         } else {
             self.store.snapshots_of(&record.volume)?
         };
+        let all_known = self.store.instance_snapshots_of(other)?;
         let origin = Origin { pool: source_pool, record, snapshot, companions, trigger: Trigger::Copy };
         let made = self.create_on(task, &pool, instance, &origin)?;
-        for known in self.store.instance_snapshots_of(other)?.iter().filter(|_| !origin.companions.is_empty())
-        {
-            self.adopt_instance_snapshot(&made, known)?;
+        // Those that came along, by the names they have there: more may have been made since, and some renamed.
+        for companion in &origin.companions {
+            if let Some(known) = all_known.iter().find(|known| known.root == Some(companion.id)) {
+                let known = InstanceSnapshot { name: companion.name.clone(), ..known.clone() };
+                self.adopt_instance_snapshot(&made, &known)?;
+            }
         }
         Ok(made)
     }
@@ -369,12 +375,12 @@ impl Service {
     /// Takes a published root away again: nobody was told of the instance.
     fn give_up(&self, task: &Task, pool: &OpenPool, instance: &Instance, id: &VolumeId) -> Result<()> {
         let live = larder_storage_driver::Place::live(id);
-        let trashed = self.with_cx(task, |cx| pool.pool.trash(cx, &live))?;
+        let trashed = self.with_cx(task, |cx| pool.pool.trash(&cx.uncancellable(), &live))?;
         if let Some(root) = instance.root {
             self.store.forget_volume(root)?;
         }
         self.store.forget_instance(instance, &[], None)?;
-        Ok(self.with_cx(task, |cx| pool.pool.destroy(cx, &trashed))?)
+        Ok(self.with_cx(task, |cx| pool.pool.destroy(&cx.uncancellable(), &trashed))?)
     }
 
     /// An instance that was being made when the run ended, and whose root is complete.
@@ -438,7 +444,7 @@ impl Service {
             .directory()
             .map_err(ServiceError::from)
             .and_then(|directory| self.render_templates(instance, directory, trigger));
-        self.with_cx(task, |cx| pool.pool.detach(cx, root))?;
+        self.with_cx(task, |cx| pool.pool.detach(&cx.uncancellable(), root))?;
         rendered
     }
 

@@ -33,7 +33,9 @@ impl Service {
         if let Some(known) = find()? {
             return Ok(known);
         }
-        let _unpacking = self.instances.unpacking.lock();
+        let what = (pool.document.id, image.fingerprint.clone());
+        let _unpacking =
+            self.instances.unpacking.take_unless(what, &task.cancel).map_err(StorageError::from)?;
         if let Some(known) = find()? {
             return Ok(known);
         }

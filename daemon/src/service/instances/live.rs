@@ -6,7 +6,7 @@
 use super::start::Attachment;
 use super::{instance_url, root_device, runtime_name};
 use crate::service::crash::{Point, point};
-use crate::service::{Requestor, Result, Service, ServiceError, Task};
+use crate::service::{Requestor, Result, Service, ServiceError, Task, VolumeRecord};
 use larder_catalog::documents::Instance;
 use larder_runtime::{DiskFailure, DiskMount, Expanded, Status, keys};
 
@@ -19,6 +19,22 @@ impl Service {
         Ok(self.instances.containers.state(&runtime_name(instance))?.status != Status::Stopped)
     }
 
+    /// Refuses what would change a volume beneath an instance that runs.
+    pub(in crate::service) fn must_not_run_with(&self, record: &VolumeRecord) -> Result<()> {
+        let (used, id) = (self.store.used_by_each()?, record.volume.id.to_string());
+        for instance in self.store.all_instances()? {
+            let has_it = used.get(&instance.id.to_string()).is_some_and(|used| used.contains(&id));
+            if has_it && self.runs(&instance)? {
+                return Err(ServiceError::bad(format!(
+                    "the volume {} is in use by {}, which runs: stop it first",
+                    record.volume.name,
+                    instance_url(&instance)
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Brings a running container from what applied to it to what shall apply, with `commit` in the middle. All or nothing;
     /// whoever calls holds the claim on the instance.
     pub(super) fn change_running(
@@ -29,17 +45,28 @@ impl Service {
         commit: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let wrong = |error: larder_runtime::KeyError| ServiceError::bad(error.to_string());
-        let limits = keys::limits(&after.config, super::start::memory_of_machine()).map_err(wrong)?;
-        if before.devices == after.devices {
-            commit()?;
-        } else {
+        let memory = super::start::memory_of_machine();
+        let limits = keys::limits(&after.config, memory).map_err(wrong)?;
+        let change_the_rest = || {
+            if before.devices == after.devices {
+                return commit();
+            }
             root_stays(instance, before, after)?;
-            self.change_disks(task, instance, after, commit)?;
+            self.change_disks(task, instance, after, commit)
+        };
+        if LIVE_KEYS.iter().all(|key| before.config.get(*key) == after.config.get(*key)) {
+            return change_the_rest();
         }
-        if LIVE_KEYS.iter().any(|key| before.config.get(*key) != after.config.get(*key)) {
-            self.instances.containers.apply_limits(&runtime_name(instance), &limits)?;
-        }
-        Ok(())
+        // What the kernel refuses, or what fails then, leaves the old limits.
+        let (name, containers) = (runtime_name(instance), &self.instances.containers);
+        let applied = containers.apply_limits(&name, &limits).map_err(ServiceError::from);
+        applied.and_then(|()| change_the_rest()).inspect_err(|_| {
+            let old = keys::limits(&before.config, memory).map_err(wrong);
+            let taken_back = old.and_then(|old| Ok(containers.apply_limits(&name, &old)?));
+            if let Err(error) = taken_back {
+                tracing::error!(container = name, %error, "the limits of a container are not as they were");
+            }
+        })
     }
 
     fn change_disks(
@@ -106,12 +133,12 @@ impl Service {
 
     /// A container has rebooted by itself: it has the disks of its start.
     pub(super) fn has_rebooted(&self, instance: &Instance) -> Result<()> {
-        let _claim = self.instances.claims.take(instance.id);
+        let task = Task::quiet(Requestor::default());
+        let _claim = self.claim_instance(&task, instance.id)?;
         let Some(current) = self.store.instance_by_id(instance.id)? else { return Ok(()) };
         if !self.runs(&current)? {
             return Ok(());
         }
-        let task = Task::quiet(Requestor::default());
         let mut again = Vec::new();
         let is_privileged = self.runs_privileged(&current)?;
         let wanted = self
@@ -130,7 +157,7 @@ impl Service {
         instance: &Instance,
         before: &Expanded,
     ) -> Result<()> {
-        let _claim = self.instances.claims.take(instance.id);
+        let _claim = self.claim_instance(task, instance.id)?;
         let Some(current) = self.store.instance_by_id(instance.id)? else { return Ok(()) };
         let after = self.expanded(&current)?;
         let (old, new) = (self.uses(&current, before).unwrap_or_default(), self.uses(&current, &after)?);

@@ -23,15 +23,15 @@ pub use run::{InstanceUsage, Stop};
 
 use super::claim::{Claim, Claims};
 use super::store::instances::Use;
-use super::{Result, Service, ServiceError, url};
-use larder_base::{InstanceName, ProjectName};
+use super::{Result, Service, ServiceError, Task, url};
+use larder_base::{Fingerprint, InstanceName, ProjectName};
 use larder_catalog::documents::{Instance, InstanceSnapshot, InstanceState, Profile};
-use larder_catalog::{InstanceId, PoolId};
+use larder_catalog::{InstanceId, PoolId, VolumeId};
 use larder_runtime::{
     Config, ContainerState, Containers, Devices, Expanded, HelperProgram, IdMap, ProfileLayer, RuntimeError,
     expand,
 };
-use larder_storage_driver::VolumeKind;
+use larder_storage_driver::{StorageError, VolumeKind};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -42,12 +42,16 @@ pub(super) struct Instances {
     containers: Containers,
     /// What each running instance has attached, to be detached when it stops.
     attached: Mutex<HashMap<InstanceId, Vec<start::Attachment>>>,
+    /// How many sessions have the files of a root volume open.
+    browsed: Mutex<HashMap<VolumeId, usize>>,
     /// Whether the filesystem of a pool can be mounted with mapped ids, where it is known.
     mappable: Mutex<HashMap<PoolId, bool>>,
     /// One change at a time of each.
     claims: Claims<InstanceId>,
+    /// Held while one stops to start again, so that an ephemeral one is not taken for ended.
+    restarting: Claims<InstanceId>,
     /// Held while an image is unpacked into a pool, so that it is unpacked once.
-    unpacking: Mutex<()>,
+    unpacking: Claims<(PoolId, Fingerprint)>,
 }
 
 impl Instances {
@@ -55,9 +59,11 @@ impl Instances {
         Self {
             containers: Containers::new(HelperProgram::this(), run.join("containers")),
             attached: Mutex::default(),
+            browsed: Mutex::default(),
             mappable: Mutex::default(),
             claims: Claims::default(),
-            unpacking: Mutex::default(),
+            restarting: Claims::default(),
+            unpacking: Claims::default(),
         }
     }
 }
@@ -104,17 +110,28 @@ impl Service {
         let names: Vec<String> = instances.iter().map(runtime_name).collect();
         let states =
             self.instances.containers.states(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let mut profiles = BTreeMap::new();
-        let mut described = Vec::new();
-        for (instance, state) in instances.into_iter().zip(states) {
+        let expanded = self.expanded_each(instances)?.into_iter();
+        Ok(expanded
+            .zip(states)
+            .map(|((instance, expanded), state)| Described { instance, expanded, state })
+            .collect())
+    }
+
+    /// Instances with what applies to them; the profiles of each project are read once.
+    pub(in crate::service) fn expanded_each(
+        &self,
+        instances: Vec<Instance>,
+    ) -> Result<Vec<(Instance, Expanded)>> {
+        let (mut profiles, mut all) = (BTreeMap::new(), Vec::new());
+        for instance in instances {
             if !profiles.contains_key(&instance.project) {
                 let holder = self.profile_project(instance.project.as_str())?;
                 profiles.insert(instance.project.clone(), self.profiles(&holder)?);
             }
             let expanded = expand_with(&instance, &profiles[&instance.project]);
-            described.push(Described { instance, expanded, state });
+            all.push((instance, expanded));
         }
-        Ok(described)
+        Ok(all)
     }
 
     /// One instance with all that applies to it.
@@ -130,9 +147,27 @@ impl Service {
         Ok(expand_with(instance, &self.profiles(&holder)?))
     }
 
-    /// The right to change an instance, until it is dropped: waits until nobody else changes it.
-    pub(super) fn claim_instance(&self, instance: &Instance) -> Claim<'_, InstanceId> {
-        self.instances.claims.take(instance.id)
+    /// Waits until nobody else changes an instance, or the task is cancelled.
+    fn claim_instance(&self, task: &Task, id: InstanceId) -> Result<Claim<'_, InstanceId>> {
+        Ok(self.instances.claims.take_unless(id, &task.cancel).map_err(StorageError::from)?)
+    }
+
+    /// Waits until nobody else changes an instance, and reads it anew: with the claim it stays what it is. Fails when it went,
+    /// moved, or got another name meanwhile.
+    pub(super) fn alone_with_instance(
+        &self,
+        task: &Task,
+        known: &Instance,
+    ) -> Result<(Claim<'_, InstanceId>, Instance)> {
+        let claim = self.claim_instance(task, known.id)?;
+        let missing = || ServiceError::not_found(format!("instance {:?}", known.name));
+        let now = self.store.instance_by_id(known.id)?.ok_or_else(missing)?;
+        match (&now.project, &now.name, now.root, now.state)
+            == (&known.project, &known.name, known.root, known.state)
+        {
+            true => Ok((claim, now)),
+            false => Err(ServiceError::overtaken()),
+        }
     }
 
     /// The profiles of an instance, in order.
@@ -193,6 +228,8 @@ impl Service {
         larder_runtime::check_devices(own.1).map_err(|error| ServiceError::bad(error.to_string()))?;
         larder_runtime::check_devices(&expanded.devices)
             .map_err(|error| ServiceError::bad(error.to_string()))?;
+        super::schedule::Schedule::of_instance(own.0)?;
+        super::lifetime::check(own.0)?;
         root_device(expanded)?;
         self.uses(instance, expanded)
     }
@@ -211,10 +248,14 @@ impl Service {
 
     /// Settles what a crash left between instances and their volumes, and picks up what runs.
     pub(super) fn reconcile_instances(&self) -> Result<()> {
+        self.settle_instances(&self.store.all_instances()?)
+    }
+
+    fn settle_instances(&self, instances: &[Instance]) -> Result<()> {
         let mut noted = self.store.used_by_each()?;
-        for instance in self.store.all_instances()? {
+        for instance in instances {
             let uses = noted.remove(&instance.id.to_string()).unwrap_or_default();
-            let outcome = self.settle_instance(&instance).and_then(|()| self.settle_uses(&instance, &uses));
+            let outcome = self.settle_instance(instance).and_then(|()| self.settle_uses(instance, &uses));
             if let Err(error) = outcome {
                 tracing::error!(instance = instance.name, %error, "an instance could not be settled");
             }
@@ -250,8 +291,10 @@ impl Service {
     fn settle_instance(&self, instance: &Instance) -> Result<()> {
         let root = self.store.root_of(instance)?;
         match (instance.state, root) {
-            (InstanceState::Creating, None) | (InstanceState::Deleting, None) => {
-                self.store.forget_instance(instance, &[], None)
+            (InstanceState::Creating, None) => self.store.forget_instance(instance, &[], None),
+            (InstanceState::Deleting, None) => {
+                let uses = self.uses_of(instance).unwrap_or_default();
+                self.store.forget_instance(instance, &uses, None)
             }
             (InstanceState::Creating, Some(root)) => self.finish_creation(instance, &root),
             (InstanceState::Deleting, Some(_)) => self.finish_deletion(instance),
@@ -267,9 +310,11 @@ impl Service {
             (InstanceState::Ready, Some(root)) => {
                 let mut instance = instance.clone();
                 if (&root.volume.name, &root.volume.project) != (&instance.name, &instance.project) {
-                    let task = super::Task::quiet(super::Requestor::default());
+                    let task = Task::quiet(super::Requestor::default());
                     let pool = self.store.pool_by_id(root.volume.pool)?.name;
-                    instance = self.follow_root(&task, &instance, &pool)?;
+                    let moved = self.follow_root(&task, &instance, &pool)?;
+                    self.move_logs(&instance, &moved);
+                    instance = moved;
                 }
                 self.settle_instance_snapshots(&instance, &root)?;
                 self.pick_up(&instance)

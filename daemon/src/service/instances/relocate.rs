@@ -45,9 +45,17 @@ impl Service {
     /// profiles are changed after that.
     pub fn move_instance(&self, task: &Task, instance: &Instance, target: &InstanceTarget) -> Result<()> {
         let moved = self.relocate(task, instance, target)?;
+        match self.change_on_the_way(&moved, target)? {
+            Some(change) => self.update_instance(task, &moved, change),
+            None => Ok(()),
+        }
+    }
+
+    /// The settings that an instance gets with its move; none when it keeps its own.
+    fn change_on_the_way(&self, moved: &Instance, target: &InstanceTarget) -> Result<Option<InstanceChange>> {
         let InstanceTarget { config, devices, profiles, .. } = target;
         if config.is_none() && devices.is_none() && profiles.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         let mut change = InstanceChange {
             description: moved.description.clone(),
@@ -57,7 +65,7 @@ impl Service {
             ephemeral: moved.ephemeral,
         };
         change.config.extend(config.clone().unwrap_or_default());
-        let expanded = self.expanded(&moved)?;
+        let expanded = self.expanded(moved)?;
         let (pool, _) = root_device(&expanded)?;
         for (name, device) in devices.iter().flatten() {
             let mut device = device.clone();
@@ -67,11 +75,11 @@ impl Service {
             }
             change.devices.insert(name.clone(), device);
         }
-        self.update_instance(task, &moved, change)
+        Ok(Some(change))
     }
 
-    fn relocate(&self, task: &Task, instance: &Instance, target: &InstanceTarget) -> Result<Instance> {
-        let _claim = self.instances.claims.take(instance.id);
+    fn relocate(&self, task: &Task, known: &Instance, target: &InstanceTarget) -> Result<Instance> {
+        let (_claim, instance) = &self.alone_with_instance(task, known)?;
         let checked = self.check_move(instance, target)?;
         self.detach_all(task, instance);
         let Checked { name, project, root, from, to } = &checked;
@@ -123,6 +131,9 @@ impl Service {
         let planned = self.instance_on(instance, &volume, &to.document.name)?;
         let expanded = self.expanded(&planned)?;
         self.check_settings(&planned, &expanded)?;
+        if let Some(change) = self.change_on_the_way(&planned, target)? {
+            self.planned_change(&planned, change)?;
+        }
         Ok(Checked { name, project, root, from, to })
     }
 
@@ -182,16 +193,24 @@ impl Service {
     /// Gives an instance the name and project that its root volume has.
     pub(super) fn follow_root(&self, task: &Task, instance: &Instance, pool: &str) -> Result<Instance> {
         let root = self.root_volume(instance)?;
-        let moved = self.instance_on(instance, &root.volume, pool)?;
-        let mut cause = cause_of(task, "instance-renamed", &instance_url(&moved), &moved.project);
-        cause.context = serde_json::json!({ "old_name": instance.name });
-        self.store.rename_instance(&self.changed_instance(instance, moved.clone())?, Some(cause))?;
-        Ok(moved)
+        // One of its profiles may get another name meanwhile: the instance follows its root all the same.
+        loop {
+            let now = self.store.instance_by_id(instance.id)?;
+            let now = now.ok_or_else(ServiceError::overtaken)?;
+            let moved = self.instance_on(&now, &root.volume, pool)?;
+            let mut cause = cause_of(task, "instance-renamed", &instance_url(&moved), &moved.project);
+            cause.context = serde_json::json!({ "old_name": now.name });
+            match self.store.rename_instance(&self.changed_instance(&now, moved.clone())?, Some(cause)) {
+                Err(error) if error == ServiceError::overtaken() => {}
+                other => return other.map(|()| moved),
+            }
+        }
     }
 
     fn after_move(&self, task: &Task, old: &Instance, moved: Instance, pool: &OpenPool) -> Result<Instance> {
         if runtime_name(old) != runtime_name(&moved) {
             self.instances.containers.forget(&runtime_name(old))?;
+            self.move_logs(old, &moved);
         }
         if old.name != moved.name {
             let id = self.root_volume(&moved)?.storage_id()?;
@@ -200,17 +219,27 @@ impl Service {
         Ok(moved)
     }
 
+    /// Lets an instance keep its logs under another name.
+    pub(super) fn move_logs(&self, old: &Instance, moved: &Instance) {
+        match std::fs::rename(self.log_folder(old), self.log_folder(moved)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(instance = moved.name, %error, "its logs stay under the name it had");
+            }
+            _ => {}
+        }
+    }
+
     /// Brings a stopped instance up to date with another: its root, and its snapshots unless they stay behind. Its
     /// settings stay.
     pub fn refresh_instance(
         &self,
         task: &Task,
-        instance: &Instance,
+        known: &Instance,
         other: &Instance,
         instance_only: bool,
         excludes_older: bool,
     ) -> Result<()> {
-        let _claim = self.instances.claims.take(instance.id);
+        let (_claim, instance) = &self.alone_with_instance(task, known)?;
         self.must_be_stopped(instance, "refreshed")?;
         self.detach_all(task, instance);
         let pool_of = |root: &VolumeRecord| self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name);
@@ -221,8 +250,7 @@ impl Service {
         self.refresh_volume(task, &pool, &root, &source, excludes_older)?;
         self.adopt_new_snapshots(instance, other)?;
         self.render_root(task, &pool, instance, &root.storage_id()?, Trigger::Copy)?;
-        let current = self.store.instance_by_id(instance.id)?.unwrap_or_else(|| instance.clone());
-        self.change_quietly(&current, task, "instance-updated")
+        self.note_quietly(instance, task, "instance-updated", |_| ()).map(drop)
     }
 
     /// The snapshots that came over from another instance become this one's, and those whose volume's went are forgotten.

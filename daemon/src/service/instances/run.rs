@@ -1,10 +1,11 @@
 //! What a running instance does: stop, freeze, use, execute.
 
-use super::runtime_name;
+use super::{Described, runtime_name};
 use crate::service::{Result, Service, ServiceError, Task};
 use larder_catalog::documents::Instance;
 use larder_runtime::container::Console;
 use larder_runtime::{ContainerState, Containers, Exec, ExecSession, Status, Usage};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How an instance shall stop.
@@ -44,7 +45,8 @@ impl Service {
     }
 
     /// Freezes an instance, or lets it go on.
-    pub fn freeze_instance(&self, task: &Task, instance: &Instance, freeze: bool) -> Result<()> {
+    pub fn freeze_instance(&self, task: &Task, known: &Instance, freeze: bool) -> Result<()> {
+        let (_claim, instance) = &self.alone_with_instance(task, known)?;
         let name = runtime_name(instance);
         let containers = &self.instances.containers;
         let (wanted, action) =
@@ -62,27 +64,52 @@ impl Service {
         } else {
             containers.unfreeze(&name)?;
         }
-        match self.store.instance_by_id(instance.id)? {
-            Some(current) => self.change_quietly(&current, task, action),
-            None => Ok(()),
-        }
+        self.note_quietly(instance, task, action, |_| ()).map(drop)
+    }
+
+    /// What an instance does.
+    pub fn instance_status(&self, instance: &Instance) -> Result<Status> {
+        Ok(self.instances.containers.state(&runtime_name(instance))?.status)
     }
 
     /// What an instance does and uses.
     pub fn instance_usage(&self, task: &Task, instance: &Instance) -> Result<InstanceUsage> {
         let state = self.instances.containers.state(&runtime_name(instance))?;
-        self.usage_in(task, instance, state)
+        let disk = self.disks_of(task, &[instance])?.pop().flatten();
+        Ok(InstanceUsage { usage: Containers::usage_of(&state), state, disk })
     }
 
-    /// The same for an instance whose state is known already, as in a list of many.
-    pub fn usage_in(&self, task: &Task, instance: &Instance, state: ContainerState) -> Result<InstanceUsage> {
-        let usage = Containers::usage_of(&state);
-        let root = self.root_volume(instance)?;
-        let open = self.open_pool(&self.store.pool_by_id(root.volume.pool)?.name)?;
-        let id = root.storage_id()?;
-        let used = self.with_cx(task, |cx| open.pool.volume_usage(cx, &id)).ok();
-        let disk = used.and_then(|usage| Some((usage.used_bytes?, usage.total_bytes.unwrap_or(0))));
-        Ok(InstanceUsage { state, usage, disk })
+    /// What instances use whose states are known already, in their order.
+    pub fn usages_of(&self, task: &Task, instances: &[Described]) -> Result<Vec<InstanceUsage>> {
+        let disks = self.disks_of(task, &instances.iter().map(|one| &one.instance).collect::<Vec<_>>())?;
+        let usage_of = |(one, disk): (&Described, _)| InstanceUsage {
+            usage: Containers::usage_of(&one.state),
+            state: one.state.clone(),
+            disk,
+        };
+        Ok(instances.iter().zip(disks).map(usage_of).collect())
+    }
+
+    /// Bytes of the instances' roots in use, and in all. Each pool is asked once; where one is not there, or does not tell,
+    /// nothing is known.
+    fn disks_of(&self, task: &Task, instances: &[&Instance]) -> Result<Vec<Option<(u64, u64)>>> {
+        let mut roots: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (number, instance) in instances.iter().enumerate() {
+            if let Some(root) = self.store.root_of(instance)? {
+                roots.entry(root.volume.pool).or_default().push((number, root.storage_id()?));
+            }
+        }
+        let mut disks = vec![None; instances.len()];
+        for (pool, roots) in roots {
+            let Ok(open) = self.open_pool(&self.store.pool_by_id(pool)?.name) else { continue };
+            let (numbers, ids): (Vec<_>, Vec<_>) = roots.into_iter().unzip();
+            let Ok(usages) = self.with_cx(task, |cx| open.pool.volume_usages(cx, &ids)) else { continue };
+            for (number, usage) in numbers.into_iter().zip(usages) {
+                disks[number] =
+                    usage.and_then(|usage| Some((usage.used_bytes?, usage.total_bytes.unwrap_or(0))));
+            }
+        }
+        Ok(disks)
     }
 
     /// Refuses what needs an instance that is up. A frozen one is told of when it is entered.

@@ -80,12 +80,12 @@ impl Service {
             |attached: &Attached| -> Result<bool> { Ok(shift::map_of(attached.directory()?)?.is_some()) };
         let attached = self.with_cx(task, |cx| pool.pool.attach(cx, &id, Mode::ReadOnly))?;
         let mut found = is_shifted(&attached);
-        self.with_cx(task, |cx| pool.pool.detach(cx, &id))?;
+        self.with_cx(task, |cx| pool.pool.detach(&cx.uncancellable(), &id))?;
         for snapshot in snapshots {
             let name = snapshot.name.parse()?;
             let attached = self.with_cx(task, |cx| pool.pool.attach_snapshot(cx, &id, &name))?;
             found = found.and_then(|found| Ok(found || is_shifted(&attached)?));
-            self.with_cx(task, |cx| pool.pool.detach_snapshot(cx, &id, &name))?;
+            self.with_cx(task, |cx| pool.pool.detach_snapshot(&cx.uncancellable(), &id, &name))?;
         }
         match found? {
             false => Ok(()),

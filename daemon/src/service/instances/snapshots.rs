@@ -35,12 +35,18 @@ impl Service {
     /// The snapshots of an instance, oldest first, each with what applied to it.
     pub fn instance_snapshots(&self, instance: &Instance) -> Result<Vec<DescribedSnapshot>> {
         let snapshots = self.store.instance_snapshots_of(instance)?;
-        snapshots.into_iter().map(|snapshot| self.describe_instance_snapshot(snapshot)).collect()
+        snapshots.into_iter().map(|snapshot| self.describe_instance_snapshot(instance, snapshot)).collect()
     }
 
     /// One snapshot with what applied to it.
-    pub fn describe_instance_snapshot(&self, snapshot: InstanceSnapshot) -> Result<DescribedSnapshot> {
-        let expanded = self.expanded(&snapshot.then)?;
+    pub fn describe_instance_snapshot(
+        &self,
+        instance: &Instance,
+        snapshot: InstanceSnapshot,
+    ) -> Result<DescribedSnapshot> {
+        // Where it was then may be gone.
+        let then = Instance { project: instance.project.clone(), ..snapshot.then.clone() };
+        let expanded = self.expanded(&then)?;
         Ok(DescribedSnapshot { snapshot, expanded })
     }
 
@@ -67,7 +73,7 @@ impl Service {
         lifetime::must_be_ahead(expires_at.flatten(), now, name.as_str())?;
         let expires_at = match expires_at {
             Some(said) => said,
-            None => lifetime::expiry_of(&self.expanded(instance)?.config, now)?,
+            None => lifetime::manual_expiry_of(&self.expanded(instance)?.config, now)?,
         };
         self.create_snapshot(
             task,
@@ -96,8 +102,8 @@ impl Service {
     }
 
     /// Puts a stopped instance back to a snapshot: its root and its settings.
-    pub fn restore_instance(&self, task: &Task, instance: &Instance, name: &str) -> Result<()> {
-        let _claim = self.instances.claims.take(instance.id);
+    pub fn restore_instance(&self, task: &Task, known: &Instance, name: &str) -> Result<()> {
+        let (_claim, instance) = &self.alone_with_instance(task, known)?;
         let snapshot = self.instance_snapshot(instance, name)?;
         if self.instances.containers.state(&runtime_name(instance))?.status != Status::Stopped {
             return Err(ServiceError::bad(format!(
@@ -107,6 +113,7 @@ impl Service {
         }
         self.detach_all(task, instance);
         let (root, pool) = self.root_and_pool(instance)?;
+        self.must_not_be_browsed(&root)?;
         for younger in self.in_the_way_of(task, &pool, &root, name)? {
             self.delete_instance_snapshot(task, instance, &younger.name)?;
         }
@@ -129,7 +136,7 @@ impl Service {
         let (old, new) = (self.uses_of(instance)?, self.uses_of(&restored).unwrap_or_default());
         let mut cause = cause_of(task, "instance-restored", &url, &instance.project);
         cause.context = serde_json::json!({ "snapshot": name });
-        self.store.change_instance(&restored, &old, &new, &url, Some(cause))
+        self.store.change_instance(instance, &restored, &old, &new, &url, Some(cause))
     }
 
     /// Gives a snapshot another name.
@@ -156,25 +163,21 @@ impl Service {
             &instance.project,
         );
         cause.context = serde_json::json!({ "old_name": name });
-        self.store.rename_instance_snapshot(
-            &snapshot,
-            &InstanceSnapshot { name: new.to_string(), ..snapshot.clone() },
-            Some(cause),
-        )
+        self.store.rename_instance_snapshot(&snapshot, new.as_str(), Some(&cause))
     }
 
-    /// Changes when a snapshot goes.
+    /// Changes when a snapshot goes, which is as it was known.
     pub fn update_instance_snapshot(
         &self,
         task: &Task,
         instance: &Instance,
-        name: &str,
+        known: &InstanceSnapshot,
         expires_at: Option<Timestamp>,
     ) -> Result<()> {
-        let snapshot = self.instance_snapshot(instance, name)?;
-        let cause =
-            cause_of(task, "instance-snapshot-updated", &snapshot_url(instance, name), &instance.project);
-        self.store.put_instance_snapshot(&InstanceSnapshot { expires_at, ..snapshot }, Some(cause))
+        let url = snapshot_url(instance, &known.name);
+        let cause = cause_of(task, "instance-snapshot-updated", &url, &instance.project);
+        let changed = InstanceSnapshot { expires_at, ..known.clone() };
+        self.store.change_instance_snapshot(known, &changed, Some(cause))
     }
 
     /// Deletes a snapshot.
@@ -195,7 +198,8 @@ impl Service {
         let mut deleted = 0;
         for instance in self.store.all_instances()? {
             for snapshot in self.store.instance_snapshots_of(&instance)? {
-                if snapshot.expires_at.is_none_or(|at| at > now) {
+                let is_busy = instance.root.is_some_and(|root| self.volume_claims.is_taken(&root));
+                if is_busy || snapshot.expires_at.is_none_or(|at| at > now) {
                     continue;
                 }
                 let task = Task::quiet(crate::service::Requestor::default());
@@ -243,8 +247,7 @@ impl Service {
             match on_volume.iter().find(|other| Some(other.id) == snapshot.root) {
                 None => self.store.forget_instance_snapshot(snapshot, None)?,
                 Some(volume_snapshot) if volume_snapshot.name != snapshot.name => {
-                    let renamed = InstanceSnapshot { name: volume_snapshot.name.clone(), ..snapshot.clone() };
-                    self.store.rename_instance_snapshot(snapshot, &renamed, None)?;
+                    self.store.rename_instance_snapshot(snapshot, &volume_snapshot.name, None)?;
                 }
                 Some(_) => {}
             }

@@ -1,12 +1,12 @@
 //! Starting and stopping: what a container needs is attached before, and detached after, whoever stopped it.
 
 use super::image_volume::ROOTFS;
-use super::{instance_url, runtime_name};
+use super::{Stop, instance_url, runtime_name};
 use crate::service::{Result, Service, ServiceError, Task, WarningType};
 use larder_catalog::documents::Instance;
 use larder_images::Trigger;
 use larder_runtime::{Config, ContainerSpec, DiskMount, Expanded, Started, Status, Watch, keys};
-use larder_storage_driver::{Mode, Place, VolumeId, VolumeKind};
+use larder_storage_driver::{Mode, Place, StorageError, VolumeId, VolumeKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,14 +30,15 @@ impl Attachment {
 
 impl Service {
     /// Starts an instance.
-    pub fn start_instance(self: &Arc<Self>, task: &Task, instance: &Instance) -> Result<()> {
-        let _claim = self.instances.claims.take(instance.id);
+    pub fn start_instance(self: &Arc<Self>, task: &Task, known: &Instance) -> Result<()> {
+        let (_claim, instance) = &self.alone_with_instance(task, known)?;
         let name = runtime_name(instance);
         if self.instances.containers.state(&name)?.status != Status::Stopped {
             return Err(ServiceError::bad(format!("the instance {:?} is running already", instance.name)));
         }
         // Left by a container that ended while nobody looked.
         self.detach_all(task, instance);
+        self.make_snapshot_at_start(task, instance, &self.expanded(instance)?.config);
         let mut attachments = Vec::new();
         let started = self.prepared(task, instance, &mut attachments).and_then(|spec| {
             let started = self.instances.containers.start(&spec, &task.cancel)?;
@@ -49,13 +50,21 @@ impl Service {
                 if let Err(error) = self.delegate_root(task, instance, started.init) {
                     tracing::warn!(instance = instance.name, %error, "the root volume can't be delegated");
                 }
-                self.note_started(task, instance, &started, idmap)
+                self.note_started(task, instance, &started, &idmap)
             }
             Err(error) => {
                 self.detach_all(task, instance);
                 Err(error)
             }
         }
+    }
+
+    /// Stops an instance and starts it again. An ephemeral one is not taken for ended meanwhile, also when it does not start.
+    pub fn restart_instance(self: &Arc<Self>, task: &Task, instance: &Instance, how: Stop) -> Result<()> {
+        let claim = self.instances.restarting.take_unless(instance.id, &task.cancel);
+        let _claim = claim.map_err(StorageError::from)?;
+        self.stop_instance(task, instance, how)?;
+        self.start_instance(task, instance)
     }
 
     /// Lets a container that has a user namespace of its own manage its root volume, if the volume's keys say so.
@@ -79,6 +88,7 @@ impl Service {
     ) -> Result<ContainerSpec> {
         let expanded = self.expanded(instance)?;
         let root = self.root_volume(instance)?;
+        root.must_be_whole()?;
         let pool = self.store.pool_by_id(root.volume.pool)?.name;
         let folder = self.attach_for(task, &pool, &root.storage_id()?, attachments)?;
         let rootfs = folder.join(ROOTFS);
@@ -120,6 +130,7 @@ impl Service {
             let (source, idmapped) = match get("pool") {
                 Some(pool) => {
                     let record = self.custom_volume(&instance.project, pool, source, name)?;
+                    record.must_be_whole()?;
                     let folder = self.attach_for(task, pool, &record.storage_id()?, attachments)?;
                     let place = (record.volume.pool, folder.as_path());
                     let used = attachments.last().map(|used| (name, used));
@@ -166,9 +177,9 @@ impl Service {
 
     pub(super) fn detach_each(&self, task: &Task, instance: &Instance, attachments: Vec<Attachment>) {
         for Attachment { pool, volume } in attachments {
-            let detached = self
-                .open_pool(&pool)
-                .and_then(|open| Ok(self.with_cx(task, |cx| open.pool.detach(cx, &volume))?));
+            let detached = self.open_pool(&pool).and_then(|open| {
+                Ok(self.with_cx(task, |cx| open.pool.detach(&cx.uncancellable(), &volume))?)
+            });
             if let Err(error) = detached {
                 tracing::warn!(instance = instance.name, %volume, %error, "a volume stays attached");
             }
@@ -180,17 +191,18 @@ impl Service {
         task: &Task,
         instance: &Instance,
         started: &Started,
-        idmap: String,
+        idmap: &str,
     ) -> Result<()> {
         for warning in &started.warnings {
             self.warnings().note(WarningType::AppArmorNotAvailable, "default", "", &warning.to_string())?;
         }
-        let current = self.store.instance_by_id(instance.id)?.unwrap_or_else(|| instance.clone());
-        let mut running = Instance { last_used_at: Some(self.clock.now()), ..current };
-        running.config.insert("volatile.last_state.power".to_owned(), "RUNNING".to_owned());
-        running.config.insert("volatile.last_state.idmap".to_owned(), idmap);
-        self.change_quietly(&running, task, "instance-started")?;
-        self.watch_instance(running, Some(started.init))
+        let now = self.clock.now();
+        let running = self.note_quietly(instance, task, "instance-started", |running| {
+            running.last_used_at = Some(now);
+            running.config.insert("volatile.last_state.power".to_owned(), "RUNNING".to_owned());
+            running.config.insert("volatile.last_state.idmap".to_owned(), idmap.to_owned());
+        })?;
+        self.watch_instance(running.unwrap_or_else(|| instance.clone()), Some(started.init))
     }
 
     /// Looks on until the container is gone, whoever ends it, and tidies up then. `settled` is the init that is known to have
@@ -247,8 +259,15 @@ impl Service {
     }
 
     fn tidy_after(&self, task: &Task, instance: &Instance) -> Result<()> {
+        // Asked first: the restart may have failed by the time that this has noted the end.
+        let is_restarted = self.instances.restarting.is_taken(&instance.id);
         match self.note_stopped(task, instance)? {
-            Some(stopped) if stopped.ephemeral => self.delete_instance(task, &stopped),
+            Some(stopped) if stopped.ephemeral && !is_restarted => {
+                match self.instances.restarting.try_take(stopped.id) {
+                    Some(_claim) => self.delete_instance(task, &stopped),
+                    None => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -257,21 +276,22 @@ impl Service {
     /// stopped.
     pub(super) fn note_stopped(&self, task: &Task, instance: &Instance) -> Result<Option<Instance>> {
         self.detach_if_stopped(task, instance)?;
-        let _claim = self.instances.claims.take(instance.id);
-        let Some(mut current) = self.store.instance_by_id(instance.id)? else { return Ok(None) };
+        let _claim = self.claim_instance(task, instance.id)?;
+        let Some(current) = self.store.instance_by_id(instance.id)? else { return Ok(None) };
         if self.runs(&current)? {
             return Ok(None);
         }
-        let before = current.config.insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
-        if before.is_none_or(|power| power != "STOPPED") {
-            self.change_quietly(&current, task, "instance-stopped")?;
+        if current.config.get("volatile.last_state.power").is_some_and(|power| power == "STOPPED") {
+            return Ok(Some(current));
         }
-        Ok(Some(current))
+        self.note_quietly(&current, task, "instance-stopped", |stopped| {
+            stopped.config.insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
+        })
     }
 
     /// Detaches what a container had, unless it runs again already.
     pub(super) fn detach_if_stopped(&self, task: &Task, instance: &Instance) -> Result<()> {
-        let _claim = self.instances.claims.take(instance.id);
+        let _claim = self.claim_instance(task, instance.id)?;
         if self.instances.containers.state(&runtime_name(instance))?.status == Status::Stopped {
             self.detach_all(task, instance);
         }
@@ -318,6 +338,31 @@ impl Service {
                 waiting.push(instance);
             }
         }
+        self.start_due(waiting);
+    }
+
+    /// Takes up instances whose pool was away when the run began: settles them, and starts what should have started then.
+    pub(in crate::service) fn take_up_instances(self: &Arc<Self>, instances: Vec<Instance>) {
+        if instances.is_empty() {
+            return;
+        }
+        if let Err(error) = self.settle_instances(&instances) {
+            tracing::error!(%error, "the instances of a pool that is back could not be settled");
+        }
+        let service = Arc::clone(self);
+        let start = move || {
+            let known =
+                instances.iter().filter_map(|instance| service.store.instance_by_id(instance.id).ok()?);
+            let stopped = known.filter(|instance| service.runs(instance).is_ok_and(|runs| !runs));
+            service.start_due(stopped.collect());
+        };
+        if let Err(error) = std::thread::Builder::new().name("autostart".to_owned()).spawn(start) {
+            tracing::error!(%error, "the instances of a pool that is back are not started");
+        }
+    }
+
+    /// Starts those of these that shall run from the beginning, one after the other.
+    fn start_due(self: &Arc<Self>, waiting: Vec<Instance>) {
         let order = |config: &Config| {
             let number = |key: &str| config.get(key).and_then(|value| value.parse::<i64>().ok()).unwrap_or(0);
             (-number("boot.autostart.priority"), number("boot.autostart.delay"))
@@ -345,11 +390,17 @@ impl Service {
         self.directories.logs().join(runtime_name(instance))
     }
 
-    /// Changes an instance's document alone.
-    pub(super) fn change_quietly(&self, instance: &Instance, task: &Task, action: &str) -> Result<()> {
+    /// Notes something in an instance's document alone. Returns it as it is then, if it is there.
+    pub(super) fn note_quietly(
+        &self,
+        instance: &Instance,
+        task: &Task,
+        action: &str,
+        note: impl Fn(&mut Instance),
+    ) -> Result<Option<Instance>> {
         let url = instance_url(instance);
         let cause = crate::service::store::cause_of(task, action, &url, &instance.project);
-        self.store.change_instance(instance, &[], &[], &url, Some(cause))
+        self.store.note_in_instance(instance.id, note, Some(&cause))
     }
 }
 

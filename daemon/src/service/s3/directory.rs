@@ -279,7 +279,7 @@ impl Service {
         let account = document.owner.map(|owner| self.store().account_by_id(owner)).transpose()?.flatten();
         let limit = account.and_then(|account| Some((account.id, account.quota?)));
         if let Some((account, limit)) = limit {
-            let left = limit.saturating_sub(self.used_elsewhere(account, record)?);
+            let left = self.left_by_others(account, limit, record)?;
             let own = quota_of(&record.volume.config)?.map_or(u64::MAX, ByteSize::as_bytes);
             bucket.set_quota(Some(left.min(own)));
         }
@@ -288,18 +288,25 @@ impl Service {
         Ok((found, limit.is_none()))
     }
 
-    /// Bytes in an account's other buckets.
-    fn used_elsewhere(&self, account: AccountId, besides: &VolumeRecord) -> Result<u64> {
-        let mut used = 0_u64;
+    /// What an account's other buckets leave of its quota. While one of them can't be counted that is nothing: what is there can
+    /// be read and deleted, and nothing is added that may be too much.
+    fn left_by_others(&self, account: AccountId, quota: u64, besides: &VolumeRecord) -> Result<u64> {
+        let mut left = quota;
         for volume in self.buckets_of(account)? {
             if volume.id == besides.volume.id || volume.state != VolumeState::Ready {
                 continue;
             }
-            if let Some(record) = self.store().volume_by_id(volume.id)? {
-                used = used.saturating_add(self.open_bucket(&task_of(""), &record)?.usage()?.bytes);
+            let Some(record) = self.store().volume_by_id(volume.id)? else { continue };
+            let usage = self.open_bucket(&task_of(""), &record).and_then(|bucket| Ok(bucket.usage()?));
+            match usage {
+                Ok(usage) => left = left.saturating_sub(usage.bytes),
+                Err(error) => {
+                    tracing::warn!(bucket = volume.name, %error, "a bucket can't be counted: its account has no room");
+                    return Ok(0);
+                }
             }
         }
-        Ok(used)
+        Ok(left)
     }
 
     fn s3_bucket(&self, name: &str) -> Result<Option<(FoundBucket, bool)>> {

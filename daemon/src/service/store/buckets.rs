@@ -5,7 +5,7 @@ use crate::service::{Result, ServiceError};
 use larder_catalog::documents::{
     AccessKeyHome, Agreement, Bucket, BucketKey, Pool, PoolStatus, Volume, VolumeState,
 };
-use larder_catalog::{CatalogError, Cause, Stored, Transaction, VolumeId, keys};
+use larder_catalog::{CatalogError, Cause, SnapshotId, Stored, Transaction, VolumeId, keys};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -125,6 +125,34 @@ impl Store {
         let told = Bucket { elsewhere: Some(agreement), ..bucket };
         let transaction = Transaction::new().guard_present(keys::bucket(volume.id)).put_document(&told)?;
         self.commit(transaction, None)
+    }
+
+    /// Writes down that a bucket is being put back to one of its snapshots; [`Store::end_restore`] takes it back.
+    pub(in crate::service) fn begin_restore(
+        &self,
+        record: &VolumeRecord,
+        snapshot: SnapshotId,
+    ) -> Result<()> {
+        let marked = Volume { state: VolumeState::Restoring, ..record.volume.clone() };
+        let bucket = self.bucket(&marked)?.ok_or_else(|| ServiceError::not_found("the bucket"))?;
+        let told = Bucket { elsewhere: Some(Agreement::Restoring { snapshot }), ..bucket };
+        let transaction = Transaction::new()
+            .guard_at(keys::volume(marked.id), record.revision)
+            .put_document(&marked)?
+            .put_document(&told)?;
+        self.commit(transaction, None)
+    }
+
+    /// A bucket is ready, and what the catalog says of it.
+    pub(in crate::service) fn end_restore(&self, volume: &Volume, cause: Option<Cause>) -> Result<()> {
+        let ready = Volume { state: VolumeState::Ready, ..volume.clone() };
+        let bucket = self.bucket(&ready)?.ok_or_else(|| ServiceError::not_found("the bucket"))?;
+        let told = Bucket { elsewhere: Some(Agreement::Agreed), ..bucket };
+        let transaction = Transaction::new()
+            .guard_present(keys::volume(ready.id))
+            .put_document(&ready)?
+            .put_document(&told)?;
+        self.commit(transaction, cause)
     }
 
     /// A bucket's keys, by name.

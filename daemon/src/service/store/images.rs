@@ -3,9 +3,30 @@
 
 use super::Store;
 use crate::service::{Result, ServiceError};
+use jiff::Timestamp;
 use larder_base::{Fingerprint, ProjectName};
 use larder_catalog::documents::{Image, ImageAlias, ImageFiles};
-use larder_catalog::{CatalogError, Cause, Transaction, get_document, keys, list_documents};
+use larder_catalog::{CatalogError, Cause, Revision, Transaction, get_document, keys, list_documents};
+
+/// Adds aliases to a transaction, which fails when the name of one is taken.
+fn with_new_aliases(transaction: Transaction, aliases: &[ImageAlias]) -> Result<Transaction> {
+    let mut transaction = transaction;
+    for alias in aliases {
+        transaction =
+            transaction.guard_absent(keys::image_alias(&alias.project, &alias.name)).put_document(alias)?;
+    }
+    Ok(transaction)
+}
+
+/// How a transaction with new aliases ended.
+fn committed(outcome: std::result::Result<Revision, CatalogError>) -> Result<()> {
+    match outcome {
+        Err(CatalogError::Conflict { key }) => {
+            Err(ServiceError::taken(format!("the image alias {:?}", key.last_part())))
+        }
+        other => Ok(other.map(|_| ())?),
+    }
+}
 
 impl Store {
     /// The images that a project knows, by fingerprint.
@@ -65,28 +86,81 @@ impl Store {
         cause: Option<Cause>,
     ) -> Result<()> {
         let entry = keys::image_entry(&image.project, &image.fingerprint);
-        let mut transaction =
+        let transaction =
             Transaction::new().guard_absent(entry.clone()).put_document(image)?.put_document(files)?;
-        for alias in aliases {
-            transaction = transaction
-                .guard_absent(keys::image_alias(&alias.project, &alias.name))
-                .put_document(alias)?;
-        }
+        let transaction = with_new_aliases(transaction, aliases)?;
         let transaction = cause.into_iter().fold(transaction, Transaction::because);
-        match self.catalog.transact(transaction) {
+        match self.commit_into(&image.project, transaction)? {
             Err(CatalogError::Conflict { key }) if key == entry => {
                 Err(ServiceError::taken(format!("the image {}", image.fingerprint)))
             }
-            Err(CatalogError::Conflict { key }) => {
-                Err(ServiceError::taken(format!("the image alias {:?}", key.last_part())))
-            }
-            other => Ok(other.map(|_| ())?),
+            other => committed(other),
         }
     }
 
-    pub(in crate::service) fn change_image(&self, image: &Image, cause: Option<Cause>) -> Result<()> {
+    /// Changes an image that is as it was known, but for when it was used last, and gives it more aliases.
+    pub(in crate::service) fn change_image(
+        &self,
+        known: &Image,
+        changed: &Image,
+        aliases: &[ImageAlias],
+        cause: Option<&Cause>,
+    ) -> Result<()> {
+        let entry = keys::image_entry(&known.project, &known.fingerprint);
+        loop {
+            let now = get_document::<Image>(self.catalog.as_ref(), &entry)?;
+            let now = now.ok_or_else(ServiceError::overtaken)?;
+            let last_used_at = now.document.last_used_at;
+            if now.document != (Image { last_used_at, ..known.clone() }) {
+                return Err(ServiceError::overtaken());
+            }
+            let transaction = Transaction::new()
+                .guard_at(entry.clone(), now.revision)
+                .put_document(&Image { last_used_at, ..changed.clone() })?;
+            let transaction = with_new_aliases(transaction, aliases)?;
+            let transaction = cause.into_iter().cloned().fold(transaction, Transaction::because);
+            match self.catalog.transact(transaction) {
+                Err(CatalogError::Conflict { key }) if key == entry => {}
+                other => return committed(other),
+            }
+        }
+    }
+
+    /// Notes when an image was used, if it is still there.
+    pub(in crate::service) fn image_is_used(&self, image: &Image, at: Timestamp) -> Result<()> {
         let entry = keys::image_entry(&image.project, &image.fingerprint);
-        self.commit(Transaction::new().guard_present(entry).put_document(image)?, cause)
+        while let Some(now) = get_document::<Image>(self.catalog.as_ref(), &entry)? {
+            let used = Image { last_used_at: Some(at), ..now.document };
+            let transaction = Transaction::new().guard_at(entry.clone(), now.revision).put_document(&used)?;
+            match self.catalog.transact(transaction) {
+                Err(CatalogError::Conflict { .. }) => {}
+                other => return Ok(other.map(|_| ())?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what an image, which is as it was known, becomes that takes the place of another, whose aliases it gets. Fails
+    /// with a conflict when it is not, or the other is gone.
+    pub(in crate::service) fn replace_image(
+        &self,
+        old: &Image,
+        known: &Image,
+        successor: &Image,
+    ) -> Result<()> {
+        let mut transaction = self
+            .unless_changed(known)?
+            .guard_present(keys::image_entry(&old.project, &old.fingerprint))
+            .put_document(successor)?;
+        for alias in self.image_aliases_of(&old.project)? {
+            if alias.fingerprint == old.fingerprint {
+                let moved = ImageAlias { fingerprint: successor.fingerprint.clone(), ..alias };
+                transaction = transaction
+                    .guard_present(keys::image_alias(&moved.project, &moved.name))
+                    .put_document(&moved)?;
+            }
+        }
+        self.commit(transaction, None)
     }
 
     /// Forgets what a project knows of an image, its aliases, and the files' document when `with_files`.
@@ -123,13 +197,16 @@ impl Store {
         }
     }
 
+    /// Changes an alias that is as it was known; what it points to is there.
     pub(in crate::service) fn change_image_alias(
         &self,
-        alias: &ImageAlias,
+        known: &ImageAlias,
+        changed: &ImageAlias,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let key = keys::image_alias(&alias.project, &alias.name);
-        self.commit(Transaction::new().guard_present(key).put_document(alias)?, cause)
+        let target = keys::image_entry(&changed.project, &changed.fingerprint);
+        let transaction = self.unless_changed(known)?.guard_present(target).put_document(changed)?;
+        self.commit(transaction, cause)
     }
 
     pub(in crate::service) fn rename_image_alias(
@@ -138,16 +215,15 @@ impl Store {
         new: &ImageAlias,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let transaction = Transaction::new()
-            .guard_absent(keys::image_alias(&new.project, &new.name))
-            .guard_present(keys::image_alias(&old.project, &old.name))
-            .delete_document(old)
-            .put_document(new)?;
-        match self.commit(transaction, cause) {
-            Err(error) if error.kind == crate::service::Kind::Conflict => {
+        let name = keys::image_alias(&new.project, &new.name);
+        let transaction =
+            self.unless_changed(old)?.guard_absent(name.clone()).delete_document(old).put_document(new)?;
+        let transaction = cause.into_iter().fold(transaction, Transaction::because);
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { key }) if key == name => {
                 Err(ServiceError::taken(format!("the image alias {:?}", new.name)))
             }
-            other => other,
+            other => Ok(other.map(|_| ())?),
         }
     }
 

@@ -43,8 +43,9 @@ pub(in crate::service) struct ChangedInstance {
 }
 
 impl ChangedInstance {
-    /// Adds the change to a transaction, which fails when the new name is taken or something used is gone.
-    pub(super) fn add_to(&self, mut transaction: Transaction) -> Result<Transaction> {
+    /// Adds the change to a transaction, which fails when the instance is not as before, its new name is taken, or something
+    /// used is gone.
+    pub(super) fn add_to(&self, mut transaction: Transaction, store: &Store) -> Result<Transaction> {
         let name = |instance: &Instance| keys::instance_name(&instance.project, &instance.name);
         if name(&self.old) != name(&self.new) {
             transaction = transaction
@@ -60,7 +61,8 @@ impl ChangedInstance {
                 .guard_present(used.document.clone())
                 .put(used.key(&self.new), pointer_to(&self.url)?);
         }
-        Ok(transaction.guard_present(keys::instance(self.old.id)).put_document(&self.new)?)
+        let revision = store.revision_of(&self.old)?;
+        Ok(transaction.guard_at(keys::instance(self.old.id), revision).put_document(&self.new)?)
     }
 }
 
@@ -107,7 +109,7 @@ impl Store {
             .put(volume_name, pointer_to(&volume.id)?)
             .put_document(instance)?
             .put_document(volume)?;
-        match self.catalog.transact(transaction) {
+        match self.commit_into(&instance.project, transaction)? {
             Err(CatalogError::Conflict { .. }) => Err(taken(&instance.name)),
             other => Ok(other.map(|_| ())?),
         }
@@ -132,17 +134,38 @@ impl Store {
         self.commit(transaction, cause)
     }
 
-    /// Changes an instance, and what it uses.
+    /// Notes something in an instance's document, whatever else has changed. Returns it as it is then, if it is there.
+    pub(in crate::service) fn note_in_instance(
+        &self,
+        id: InstanceId,
+        note: impl Fn(&mut Instance),
+        cause: Option<&Cause>,
+    ) -> Result<Option<Instance>> {
+        let key = keys::instance(id);
+        while let Some(mut now) = get_document::<Instance>(self.catalog.as_ref(), &key)? {
+            note(&mut now.document);
+            let transaction =
+                Transaction::new().guard_at(key.clone(), now.revision).put_document(&now.document)?;
+            let transaction = cause.into_iter().cloned().fold(transaction, Transaction::because);
+            match self.catalog.transact(transaction) {
+                Err(CatalogError::Conflict { .. }) => {}
+                other => return Ok(other.map(|_| Some(now.document))?),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Changes an instance that is as it was known, and what it uses.
     pub(in crate::service) fn change_instance(
         &self,
+        known: &Instance,
         instance: &Instance,
         old_uses: &[Use],
         uses: &[Use],
         url: &str,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let mut transaction =
-            Transaction::new().guard_present(keys::instance(instance.id)).put_document(instance)?;
+        let mut transaction = self.unless_changed(known)?.put_document(instance)?;
         for used in old_uses.iter().filter(|used| !uses.contains(used)) {
             transaction = transaction.delete(used.key(instance));
         }
@@ -215,9 +238,12 @@ impl Store {
         change: &ChangedInstance,
         cause: Option<Cause>,
     ) -> Result<()> {
-        match self.commit(change.add_to(Transaction::new())?, cause) {
-            Err(error) if error.kind == crate::service::Kind::Conflict => Err(taken(&change.new.name)),
-            other => other,
+        let name = keys::instance_name(&change.new.project, &change.new.name);
+        let transaction = change.add_to(Transaction::new(), self)?;
+        let transaction = cause.into_iter().fold(transaction, Transaction::because);
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { key }) if key == name => Err(taken(&change.new.name)),
+            other => Ok(other.map(|_| ())?),
         }
     }
 
@@ -259,27 +285,54 @@ impl Store {
         Ok(snapshots)
     }
 
+    /// Records a snapshot of an instance that is there.
     pub(in crate::service) fn put_instance_snapshot(
         &self,
         snapshot: &InstanceSnapshot,
         cause: Option<Cause>,
     ) -> Result<()> {
         let name = keys::instance_snapshot_name(snapshot.instance, &snapshot.name);
-        let transaction = Transaction::new().put(name, pointer_to(&snapshot.id)?).put_document(snapshot)?;
+        let transaction = Transaction::new()
+            .guard_present(keys::instance(snapshot.instance))
+            .put(name, pointer_to(&snapshot.id)?)
+            .put_document(snapshot)?;
         self.commit(transaction, cause)
     }
 
-    pub(in crate::service) fn rename_instance_snapshot(
+    /// Changes what is said of a snapshot that is as it was known.
+    pub(in crate::service) fn change_instance_snapshot(
         &self,
-        old: &InstanceSnapshot,
-        new: &InstanceSnapshot,
+        known: &InstanceSnapshot,
+        changed: &InstanceSnapshot,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let transaction = Transaction::new()
-            .delete(keys::instance_snapshot_name(old.instance, &old.name))
-            .put(keys::instance_snapshot_name(new.instance, &new.name), pointer_to(&new.id)?)
-            .put_document(new)?;
-        self.commit(transaction, cause)
+        self.commit(self.unless_changed(known)?.put_document(changed)?, cause)
+    }
+
+    /// Gives a snapshot the name that the root volume's has.
+    pub(in crate::service) fn rename_instance_snapshot(
+        &self,
+        snapshot: &InstanceSnapshot,
+        name: &str,
+        cause: Option<&Cause>,
+    ) -> Result<()> {
+        let key = keys::instance_snapshot(snapshot.instance, snapshot.id);
+        // What is said of it may be changed at any time: the name alone is new.
+        loop {
+            let now = get_document::<InstanceSnapshot>(self.catalog.as_ref(), &key)?;
+            let now = now.ok_or_else(ServiceError::overtaken)?;
+            let renamed = InstanceSnapshot { name: name.to_owned(), ..now.document };
+            let transaction = Transaction::new()
+                .guard_at(key.clone(), now.revision)
+                .delete(keys::instance_snapshot_name(snapshot.instance, &snapshot.name))
+                .put(keys::instance_snapshot_name(snapshot.instance, name), pointer_to(&snapshot.id)?)
+                .put_document(&renamed)?;
+            let transaction = cause.into_iter().cloned().fold(transaction, Transaction::because);
+            match self.catalog.transact(transaction) {
+                Err(CatalogError::Conflict { .. }) => {}
+                other => return Ok(other.map(|_| ())?),
+            }
+        }
     }
 
     pub(in crate::service) fn forget_instance_snapshot(

@@ -65,11 +65,12 @@ impl Store {
         {
             transaction = self.rename_at_followers(transaction, &before.name, &after.name, followers)?;
         }
-        if let Some(after) = &step.after {
-            transaction = transaction.guard_present(keys::project(&after.project));
-        }
         let transaction = cause.into_iter().fold(transaction, Transaction::because);
-        match self.catalog.transact(transaction) {
+        let outcome = match &step.after {
+            Some(after) => self.commit_into(&after.project, transaction)?,
+            None => self.catalog.transact(transaction),
+        };
+        match outcome {
             Err(CatalogError::Conflict { key }) if step.after.as_ref().map(name_key) == Some(key.clone()) => {
                 let name = step.after.as_ref().map(|after| after.name.as_str()).unwrap_or_default();
                 Err(ServiceError::taken(format!("the profile {name:?}")))

@@ -42,15 +42,15 @@ impl Store {
         }
     }
 
-    /// Changes a project, and its default profile as `profile` says.
+    /// Changes a project that is as it was known, and its default profile as `profile` says.
     pub(in crate::service) fn change_project(
         &self,
-        project: &Project,
+        known: &Project,
+        changed: &Project,
         profile: &ProfileStep,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let transaction =
-            Transaction::new().guard_present(keys::project(&project.name)).put_document(project)?;
+        let transaction = self.unless_changed(known)?.put_document(changed)?;
         self.commit(self.with_profile(transaction, profile)?, cause)
     }
 
@@ -62,9 +62,9 @@ impl Store {
         profile: &ProfileStep,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let transaction = Transaction::new()
+        let transaction = self
+            .unless_changed(old)?
             .guard_absent(keys::project(&new.name))
-            .guard_present(keys::project(&old.name))
             .delete_document(old)
             .put_document(new)?;
         match self.commit(self.with_profile(transaction, profile)?, cause) {
@@ -82,7 +82,8 @@ impl Store {
         profile: &ProfileStep,
         cause: Option<Cause>,
     ) -> Result<()> {
-        self.commit(self.with_profile(Transaction::new().delete_document(project), profile)?, cause)
+        let transaction = self.unless_changed(project)?.delete_document(project);
+        self.commit(self.with_profile(transaction, profile)?, cause)
     }
 
     /// Makes the default project on a new catalog.

@@ -6,7 +6,7 @@ use crate::service::work::Plan;
 use crate::service::{Result, ServiceError};
 use jiff::Timestamp;
 use larder_base::Ticket;
-use larder_catalog::documents::{Snapshot, Volume, VolumeState};
+use larder_catalog::documents::{Agreement, Bucket, Snapshot, Volume, VolumeState};
 use larder_catalog::{CatalogError, Cause, Transaction, keys};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -18,6 +18,10 @@ pub(super) fn put_snapshot(transaction: Transaction, snapshot: &Snapshot) -> Res
 
 pub(super) fn delete_snapshot(transaction: Transaction, snapshot: &Snapshot) -> Transaction {
     transaction.delete(keys::snapshot_name(snapshot.volume, &snapshot.name)).delete_document(snapshot)
+}
+
+fn gone(name: &str) -> ServiceError {
+    ServiceError::not_found(format!("the snapshot {name:?}"))
 }
 
 fn taken(name: &str) -> ServiceError {
@@ -33,7 +37,8 @@ impl Store {
         Ok(snapshots)
     }
 
-    pub(super) fn all_snapshots_of(&self, volume: &Volume) -> Result<Vec<Snapshot>> {
+    /// The same with those that are being made or deleted.
+    pub(in crate::service) fn all_snapshots_of(&self, volume: &Volume) -> Result<Vec<Snapshot>> {
         let stored = larder_catalog::list_documents::<Snapshot>(
             self.catalog.as_ref(),
             &keys::snapshots_of(volume.id),
@@ -99,6 +104,22 @@ impl Store {
         }
     }
 
+    /// Writes down, with no intent beside it, that a snapshot is being made of a bucket that is kept elsewhere, and that the bucket
+    /// is being changed for it. A snapshot that is not ready is one that goes, whether it was never made or is being deleted.
+    pub(in crate::service) fn begin_capture(&self, record: &VolumeRecord, snapshot: &Snapshot) -> Result<()> {
+        let name = keys::snapshot_name(snapshot.volume, &snapshot.name);
+        let bucket = self.bucket(&record.volume)?.ok_or_else(|| ServiceError::not_found("the bucket"))?;
+        let told = Bucket { elsewhere: Some(Agreement::Changing), ..bucket };
+        let transaction = put_snapshot(Transaction::new(), snapshot)?
+            .guard_at(keys::volume(snapshot.volume), record.revision)
+            .guard_absent(name.clone())
+            .put_document(&told)?;
+        match self.catalog.transact(transaction) {
+            Err(CatalogError::Conflict { key }) if key == name => Err(taken(&snapshot.name)),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
     /// A power cut may take it back: the next start finds the same out again.
     pub(in crate::service) fn snapshot_is_made(
         &self,
@@ -148,15 +169,49 @@ impl Store {
         ticket: &Ticket,
         snapshot: &Snapshot,
         name: &str,
-        cause: Option<Cause>,
+        cause: Option<&Cause>,
     ) -> Result<()> {
-        let renamed = Snapshot { name: name.to_owned(), ..snapshot.clone() };
-        let transaction = Transaction::new()
-            .delete(keys::snapshot_name(snapshot.volume, &snapshot.name))
-            .put(keys::snapshot_name(snapshot.volume, name), super::pointer_to(&snapshot.id)?)
-            .put_document(&renamed)?
-            .delete(keys::intent(ticket));
-        self.commit(transaction, cause)
+        self.name_snapshot(snapshot, name, cause, |transaction| transaction.delete(keys::intent(ticket)))
+    }
+
+    /// Gives a snapshot another name that nothing but the catalog has.
+    pub(in crate::service) fn rename_snapshot_at_once(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        cause: &Cause,
+    ) -> Result<()> {
+        let key = keys::snapshot_name(snapshot.volume, name);
+        self.name_snapshot(snapshot, name, Some(cause), |transaction| transaction.guard_absent(key.clone()))
+    }
+
+    /// What is said of a snapshot may be changed at any time: the name alone is new.
+    fn name_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        cause: Option<&Cause>,
+        more: impl Fn(Transaction) -> Transaction,
+    ) -> Result<()> {
+        let (key, name_key) =
+            (keys::snapshot(snapshot.volume, snapshot.id), keys::snapshot_name(snapshot.volume, name));
+        loop {
+            let Some(now) = larder_catalog::get_document::<Snapshot>(self.catalog.as_ref(), &key)? else {
+                return Err(gone(&snapshot.name));
+            };
+            let renamed = Snapshot { name: name.to_owned(), ..now.document };
+            let transaction = Transaction::new()
+                .guard_at(key.clone(), now.revision)
+                .delete(keys::snapshot_name(snapshot.volume, &snapshot.name))
+                .put(name_key.clone(), super::pointer_to(&snapshot.id)?)
+                .put_document(&renamed)?;
+            let transaction = cause.into_iter().cloned().fold(more(transaction), Transaction::because);
+            match self.catalog.transact(transaction) {
+                Err(CatalogError::Conflict { key }) if key == name_key => return Err(taken(name)),
+                Err(CatalogError::Conflict { .. }) => {}
+                other => return Ok(other.map(|_| ())?),
+            }
+        }
     }
 
     pub(in crate::service) fn drop_snapshot_rename(
@@ -174,11 +229,19 @@ impl Store {
         self.commit(transaction, None)
     }
 
+    /// Changes what is said of a snapshot that is as it was known.
     pub(in crate::service) fn change_snapshot(
         &self,
-        snapshot: &Snapshot,
+        known: &Snapshot,
+        changed: &Snapshot,
         cause: Option<Cause>,
     ) -> Result<()> {
-        self.commit(Transaction::new().put_document(snapshot)?, cause)
+        let key = keys::snapshot(known.volume, known.id);
+        let now = larder_catalog::get_document::<Snapshot>(self.catalog.as_ref(), &key)?;
+        let now = now.ok_or_else(|| gone(&known.name))?;
+        if now.document != *known {
+            return Err(ServiceError::overtaken());
+        }
+        self.commit(Transaction::new().guard_at(key, now.revision).put_document(changed)?, cause)
     }
 }

@@ -4,7 +4,7 @@ use super::{Store, VolumeRecord};
 use crate::service::work::Plan;
 use crate::service::{Result, ServiceError};
 use larder_base::Ticket;
-use larder_catalog::documents::{Pool, PoolStatus, Snapshot, Volume, VolumeState};
+use larder_catalog::documents::{Backup, Pool, PoolStatus, Snapshot, Volume, VolumeState};
 use larder_catalog::{CatalogError, Cause, Key, Transaction, VolumeId, keys};
 
 /// How many documents one transaction writes at most, well below the catalog's limit.
@@ -94,7 +94,7 @@ impl Store {
             .guard_absent(name.clone())
             .put(name.clone(), super::pointer_to(&volume.id)?)
             .put_document(volume)?;
-        match self.catalog.transact(transaction) {
+        match self.commit_into(&volume.project, transaction)? {
             Err(CatalogError::Conflict { key }) if key == name => Err(taken(volume)),
             other => Ok(other.map(|_| ())?),
         }
@@ -231,7 +231,7 @@ impl Store {
             .guard_absent(name.clone())
             .put(name.clone(), super::pointer_to(&renamed.id)?)
             .put_document(&self.intent_of(ticket, renamed, plan)?)?;
-        match self.catalog.transact(transaction) {
+        match self.commit_into(&renamed.project, transaction)? {
             Err(CatalogError::Conflict { key }) if key == name => Err(taken(renamed)),
             other => Ok(other.map(|_| ())?),
         }
@@ -308,8 +308,17 @@ impl Store {
             .put_document(change.new)?
             .put_document(&sentenced)?
             .put_document(&self.intent_of(ticket, &sentenced, plan)?)?;
+        for backup in change.backups {
+            let own = Backup { volume: change.new.id, ..backup.clone() };
+            transaction = transaction
+                .guard_present(keys::backup(backup.volume, backup.id))
+                .delete(keys::backup_name(backup.volume, &backup.name))
+                .delete_document(backup)
+                .put(keys::backup_name(own.volume, &own.name), super::pointer_to(&own.id)?)
+                .put_document(&own)?;
+        }
         if let Some(instance) = &change.instance {
-            transaction = instance.add_to(transaction)?;
+            transaction = instance.add_to(transaction, self)?;
         }
         self.commit(transaction, cause)
     }
@@ -322,6 +331,8 @@ pub(in crate::service) struct TakeOver<'a> {
     pub(in crate::service) new: &'a Volume,
     /// Its snapshots.
     pub(in crate::service) snapshots: &'a [Snapshot],
+    /// The backups of the volume that goes, which become the other's.
+    pub(in crate::service) backups: &'a [Backup],
     /// The volume that goes.
     pub(in crate::service) old: &'a VolumeRecord,
     /// The instance whose root they are.

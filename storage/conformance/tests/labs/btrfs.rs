@@ -3,11 +3,10 @@
 use super::{Mounted, btrfs_pool, btrfs_volumes, fast_folder, machine, mounted, scratch};
 use larder_base::host::{Host, SystemHost};
 use larder_base::{Cancel, Progress, Ticket};
-use larder_storage_conformance::{Bench, Lab, Spares};
+use larder_storage_conformance::{Bench, Lab, OwnTrial, Spares};
 use larder_storage_driver::{Capabilities, Config, Cx, Driver, Result};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::btrfs::Btrfs;
-use libtest_mimic::Trial;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -89,7 +88,7 @@ impl Lab for BtrfsLab {
         told.lines().map(|line| line.trim().to_owned()).collect()
     }
 
-    fn own_trials(&self) -> Vec<Trial> {
+    fn own_trials(&self) -> Vec<OwnTrial> {
         match self.nested {
             true => Vec::new(),
             false => machine::trials(&[btrfs_pool::TRIALS, btrfs_volumes::TRIALS].concat()),

@@ -1,12 +1,12 @@
 //! ceph and cephfs for real: for each pool that a trial needs a namespace in the OSD pool that `LARDER_CEPH_POOL` names, or a
 //! folder in the CephFS that `LARDER_CEPHFS` names. Nothing else of the cluster is touched.
 
+use super::{fast_folder, scratch};
 use larder_base::host::SystemHost;
 use larder_base::{Cancel, Progress, Ticket};
-use larder_storage_conformance::{Bench, Lab, Spares};
+use larder_storage_conformance::{Bench, Lab, OwnTrial, Spares};
 use larder_storage_driver::{Capabilities, Config, Cx, Driver, Result};
 use larder_storage_drivers::{PoolSetup, load};
-use libtest_mimic::Trial;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,13 +52,15 @@ pub(crate) const TECHNOLOGIES: &[Technology] = &[
     Technology { name: "cephfs", driver: "cephfs", variable: "LARDER_CEPHFS", key: "cephfs.path", keys: &[] },
 ];
 
+/// The number of the next pool of this process.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 /// The lab.
 #[derive(Debug)]
 pub(crate) struct CephLab {
     technology: Technology,
     home: String,
     folder: tempfile::TempDir,
-    next: AtomicUsize,
     spares: Arc<Spares>,
 }
 
@@ -66,11 +68,19 @@ pub(crate) struct CephLab {
 #[derive(Debug)]
 struct CephBench {
     driver: &'static str,
+    key: &'static str,
     config: Config,
     folder: tempfile::TempDir,
 }
 
 impl CephLab {
+    /// The lab of a name.
+    pub(super) fn named(name: &str) -> std::result::Result<Self, String> {
+        let technology = TECHNOLOGIES.iter().find(|technology| technology.name == name).copied();
+        let folder = scratch(fast_folder()).map_err(|error| error.to_string())?;
+        Self::new(technology.ok_or("there is no such lab")?, folder)
+    }
+
     /// A lab that mounts below `folder`. Fails with the reason why this machine can't have one.
     pub(crate) fn new(
         technology: Technology,
@@ -79,11 +89,11 @@ impl CephLab {
         let variable = technology.variable;
         let home =
             std::env::var(variable).map_err(|_| format!("{variable} does not name a place to work in"))?;
-        Ok(Self { technology, home, folder, next: AtomicUsize::new(0), spares: Arc::default() })
+        Ok(Self { technology, home, folder, spares: Arc::default() })
     }
 
     fn fresh(&self) -> std::io::Result<CephBench> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = tempfile::Builder::new().prefix("world-").tempdir_in(self.folder.path())?;
         let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
         fs::set_permissions(folder.path(), open)?;
@@ -91,7 +101,7 @@ impl CephLab {
         let home = format!("{}/{name}-{}-{number}", self.home, std::process::id());
         let keys = keys.iter().copied().chain([(key, home.as_str())]);
         let config = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let mut bench = CephBench { driver, config, folder };
+        let mut bench = CephBench { driver, key, config, folder };
         // Whose the pool is: chosen once.
         bench.config =
             bench.driver().map_err(|error| std::io::Error::other(error.chain()))?.recorded_config();
@@ -113,9 +123,11 @@ impl Lab for CephLab {
         bench.driver().unwrap_or_else(|error| panic!("{}", error.chain())).capabilities()
     }
 
-    fn own_trials(&self) -> Vec<Trial> {
+    fn own_trials(&self) -> Vec<OwnTrial> {
         match self.technology.name {
-            "ceph" => super::ceph_trials::all(&self.home),
+            "ceph" => {
+                super::ceph_trials::all(&self.home).into_iter().chain(super::ceph_streams::all()).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -144,6 +156,10 @@ impl Bench for CephBench {
 
     fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.config.get(self.key).map(String::as_str)
     }
 }
 

@@ -5,13 +5,13 @@ use super::lvm::output;
 use super::machine::{config, refused, same};
 use super::{fast_folder, scratch};
 use larder_base::ByteSize;
-use larder_storage_conformance::Outcome;
+use larder_storage_conformance::{Outcome, OwnTrial};
 use larder_storage_driver::{
     Attached, Config, Content, Cx, Driver, ErrorKind, Mode, Place, Result, VolumeId, VolumeSpec,
 };
 use larder_storage_drivers::{PoolSetup, load};
 use larder_storage_pool::{Locks, Pool};
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 type Run = fn(&Machine) -> Outcome;
 
 /// All trials, in namespaces of the OSD pool `home`.
-pub(crate) fn all(home: &str) -> Vec<Trial> {
+pub(crate) fn all(home: &str) -> Vec<OwnTrial> {
     let trials: [(&str, Run); 5] = [
         ("an_osd_pool_is_made_belongs_to_one_and_goes", an_osd_pool),
         ("a_cluster_that_does_not_answer_is_unavailable_in_time", a_silent_cluster),
@@ -29,7 +29,7 @@ pub(crate) fn all(home: &str) -> Vec<Trial> {
     ];
     let trial = |(name, run): (&str, Run)| {
         let home = home.to_owned();
-        Trial::test(format!("ceph::own::{name}"), move || {
+        OwnTrial::new(format!("ceph::own::{name}"), move || {
             let machine = Machine::new(&home).map_err(|error| Failed::from(error.to_string()))?;
             run(&machine).map_err(|error| Failed::from(chain(error.as_ref())))
         })
@@ -37,7 +37,7 @@ pub(crate) fn all(home: &str) -> Vec<Trial> {
     trials.into_iter().map(trial).collect()
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -124,14 +124,19 @@ impl ObjectLab for GatewayLab {
             let rest = (&info["suspended"], &info["max_buckets"]);
             let held =
                 buckets.iter().map(|bucket| self.admin(&["bucket", "list", &format!("--bucket={bucket}")]));
-            let name = |object: &Value| object["name"].as_str().map(str::to_owned);
+            let name = |object: &Value| {
+                Some(format!("{} {}", object["name"].as_str()?, object["meta"]["etag"].as_str()?))
+            };
             let held: Vec<_> = held
                 .flat_map(|list| list.as_array().into_iter().flatten().filter_map(name).collect::<Vec<_>>())
                 .collect();
             format!("{user}: {keys} {subusers} {quota} {enabled} {rest:?} {buckets:?} {held:?}")
                 .replace(&identity, "pool")
         };
-        users.map(describe).collect()
+        // The gateway has users in no order that would be the same for all worlds.
+        let mut seen: Vec<_> = users.map(describe).collect();
+        seen.sort();
+        seen
     }
 
     fn taken_key(&self) -> String {

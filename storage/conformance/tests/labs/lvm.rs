@@ -1,11 +1,10 @@
 //! LVM, thin and thick, on files of its own.
 
 use super::{fast_folder, scratch};
-use larder_storage_conformance::{Bench, Lab, Spares};
+use larder_storage_conformance::{Bench, Lab, OwnTrial, Spares};
 use larder_storage_driver::{Capabilities, Driver, Result};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::lvm::Lvm;
-use libtest_mimic::Trial;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -71,7 +70,7 @@ impl Lab for LvmLab {
         told.map(|(what, version)| format!("{} {}", what.trim(), version.trim())).collect()
     }
 
-    fn own_trials(&self) -> Vec<Trial> {
+    fn own_trials(&self) -> Vec<OwnTrial> {
         match self.kind {
             Kind::Thin => super::lvm_trials::all(),
             Kind::Thick => Vec::new(),

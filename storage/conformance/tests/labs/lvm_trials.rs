@@ -4,14 +4,14 @@ use super::lvm::output;
 use super::{fast_folder, scratch};
 use larder_base::host::SystemHost;
 use larder_base::{ByteSize, Cancel, Progress, ProjectName, Ticket};
-use larder_storage_conformance::Outcome;
+use larder_storage_conformance::{Outcome, OwnTrial};
 use larder_storage_driver::{
     Content, Cx, ErrorKind, Mode, Place, Result, StorageError, VolumeId, VolumeSpec,
 };
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::lvm::Lvm;
 use larder_storage_pool::{CopyPlan, CopySource, EmptyFill, Locks, Pool};
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use std::fs;
 use std::path::Path;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 type Run = fn(&Machine) -> Outcome;
 
 /// All trials.
-pub(crate) fn all() -> Vec<Trial> {
+pub(crate) fn all() -> Vec<OwnTrial> {
     let trials: Vec<(&str, Run)> = vec![
         ("a_pool_on_a_device_is_wiped_only_when_asked", a_pool_on_a_device),
         ("a_volume_group_that_others_use_is_refused_clearly", a_volume_group_of_others),
@@ -31,7 +31,7 @@ pub(crate) fn all() -> Vec<Trial> {
         ("what_lvm_cannot_spell_is_refused", what_lvm_cannot_spell),
     ];
     let trial = |(name, run): (&str, Run)| {
-        Trial::test(format!("lvm::own::{name}"), move || {
+        OwnTrial::new(format!("lvm::own::{name}"), move || {
             let machine = Machine::new().map_err(|error| Failed::from(error.to_string()))?;
             run(&machine).map_err(|error| match error.downcast_ref::<StorageError>() {
                 Some(error) => Failed::from(error.chain()),

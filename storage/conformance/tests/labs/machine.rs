@@ -4,11 +4,11 @@ use super::btrfs::{cx, cx_over, run};
 use super::{fast_folder, scratch};
 use larder_base::ProjectName;
 use larder_base::host::Host;
-use larder_storage_conformance::Outcome;
+use larder_storage_conformance::{Outcome, OwnTrial};
 use larder_storage_driver::{Config, Content, Driver, ErrorKind, Mode, Result, VolumeId, VolumeSpec};
 use larder_storage_drivers::{PoolSetup, load};
 use larder_storage_pool::{EmptyFill, Locks, Pool};
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,11 +24,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Trials of btrfs alone.
-pub(crate) fn trials(own: &[Own]) -> Vec<Trial> {
+pub(crate) fn trials(own: &[Own]) -> Vec<OwnTrial> {
     let trial = |(name, run): &Own| {
         let run = *run;
         let run = move || run().map_err(|error| Failed::from(chain(error.as_ref())));
-        Trial::test(format!("btrfs::{name}"), run)
+        OwnTrial::new(format!("btrfs::{name}"), run)
     };
     own.iter().map(trial).collect()
 }

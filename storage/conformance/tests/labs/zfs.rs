@@ -1,10 +1,9 @@
 //! zfs for real: one zpool on a file for the whole run, and in it a dataset for each pool that a trial needs.
 
-use larder_storage_conformance::{Bench, Lab};
+use larder_storage_conformance::{Bench, Lab, OwnTrial};
 use larder_storage_driver::{Capabilities, Config, Driver, Result};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::zfs::Zfs;
-use libtest_mimic::Trial;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,7 +107,7 @@ impl Lab for ZfsLab {
         "zfs"
     }
 
-    fn own_trials(&self) -> Vec<Trial> {
+    fn own_trials(&self) -> Vec<OwnTrial> {
         super::zfs_trials::all()
     }
 
@@ -138,6 +137,10 @@ impl Bench for ZfsBench {
 
     fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some(&self.dataset)
     }
 }
 

@@ -1,18 +1,15 @@
 //! Volumes between two zpools: that nothing is copied file by file, and no more is sent than what changed.
 
-use super::between::go_across;
-use super::btrfs::cx_over;
+use super::between::{Side, go_across};
+use super::btrfs::cx;
+use super::streams::{CHANGED, HELD, a_stopped_copy, copy, count, name, refresh};
 use super::zfs::{ZfsLab, run};
 use super::zfs_trials::{Run, custom, ensure, lab, property, spec, volume};
-use larder_base::host::{FaultHost, SystemHost};
-use larder_base::{ByteSize, Cancel, SnapshotName};
-use larder_storage_conformance::{Bench, Lab, Outcome};
-use larder_storage_driver::{Content, Cx, ErrorKind, Mode, Place, Result, VolumeId, VolumeKind, VolumeSpec};
-use larder_storage_pool::{CopyPlan, CopySource, EmptyFill, Locks, Pool, RefreshPlan, RefreshedSnapshot};
-use std::fs;
-use std::io::{Read, Seek, Write};
-use std::path::Path;
-use std::sync::Arc;
+use larder_base::ByteSize;
+use larder_storage_conformance::Outcome;
+use larder_storage_driver::{Content, Mode, Place, VolumeId, VolumeKind, VolumeSpec};
+use larder_storage_pool::{EmptyFill, Locks};
+use std::ops::Deref;
 
 /// All trials.
 pub(super) const TRIALS: &[(&str, Run)] = &[
@@ -24,118 +21,37 @@ pub(super) const TRIALS: &[(&str, Run)] = &[
     ("what_no_stream_can_make_is_copied_by_files", what_no_stream_can_make_is_copied_by_files),
 ];
 
-/// What a tree holds, and what of it changes: neither can be made smaller.
-const HELD: u64 = 24 << 20;
-const CHANGED: u64 = 1 << 20;
-
 /// A zpool with one pool on it.
-struct Side {
-    pool: Pool,
+struct OnZpool {
+    side: Side,
     dataset: String,
-    _bench: Box<dyn Bench>,
     _lab: ZfsLab,
 }
 
+impl Deref for OnZpool {
+    type Target = Side;
+
+    fn deref(&self) -> &Side {
+        &self.side
+    }
+}
+
 /// Two zpools, each with a pool.
-fn two_sides() -> Result<[Side; 2], Box<dyn std::error::Error>> {
+fn two_sides() -> Result<[OnZpool; 2], Box<dyn std::error::Error>> {
     let locks = Locks::new();
-    let side = |name: &str| -> Result<Side, Box<dyn std::error::Error>> {
+    let side = |name: &str| -> Result<OnZpool, Box<dyn std::error::Error>> {
         let lab = lab(&[])?;
-        let (bench, dataset) = (lab.bench()?, lab.dataset(0));
-        let pool = Pool::create(&cx(), name.parse()?, bench.driver()?, Arc::clone(&locks))?;
-        Ok(Side { pool, dataset, _bench: bench, _lab: lab })
+        Ok(OnZpool { side: Side::new(&lab, name, &locks)?, dataset: lab.dataset(0), _lab: lab })
     };
     Ok([side("one")?, side("other")?])
 }
 
-fn cx() -> Cx<'static> {
-    cx_over(&SystemHost)
-}
-
-fn name(text: &str) -> Result<SnapshotName> {
-    Ok(text.parse()?)
-}
-
-impl Side {
-    /// Writes bytes that can't be made smaller to a file of a volume.
-    fn write(&self, volume: &VolumeId, file: &str, bytes: u64) -> Outcome {
-        let attached = self.pool.attach(&cx(), volume, Mode::ReadWrite)?;
-        let written = random(&attached.directory()?.join(file), bytes);
-        self.pool.detach(&cx(), volume)?;
-        Ok(written?)
-    }
-
-    fn read(&self, volume: &VolumeId, file: &str) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-        let attached = self.pool.attach(&cx(), volume, Mode::ReadOnly)?;
-        let read = fs::read(attached.directory()?.join(file));
-        self.pool.detach(&cx(), volume)?;
-        Ok(read?)
-    }
-
-    fn snapshot(&self, volume: &VolumeId, text: &str) -> Outcome {
-        Ok(self.pool.snapshot(&cx(), volume, &name(text)?)?)
-    }
-
+impl OnZpool {
     /// Bytes in use on the zpool.
     fn used(&self) -> Result<u64, Box<dyn std::error::Error>> {
         run("zpool", &["sync"])?;
         Ok(property("used", &self.dataset)?.parse()?)
     }
-
-    /// How many bytes a stream of a snapshot has.
-    fn sent(&self, of: &Place, base: Option<&Place>) -> Result<u64, Box<dyn std::error::Error>> {
-        let mut file = tempfile::tempfile_in("/dev/shm")?;
-        let stream = self.pool.driver().stream().ok_or("no stream")?;
-        stream.send(&cx(), of, base, file.try_clone()?)?;
-        Ok(file.seek(std::io::SeekFrom::End(0))?)
-    }
-}
-
-fn random(path: &Path, bytes: u64) -> std::io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    std::io::copy(&mut fs::File::open("/dev/urandom")?.take(bytes), &mut file)?;
-    file.flush()
-}
-
-fn copy(
-    from: &Side,
-    source: &VolumeId,
-    to: &Side,
-    spec: &VolumeSpec,
-    snapshots: &[&str],
-) -> Result<FaultHost> {
-    let host = FaultHost::counting(Arc::new(SystemHost));
-    let snapshots = snapshots.iter().map(|text| name(text)).collect::<Result<Vec<_>>>()?;
-    let source = CopySource { pool: &from.pool, volume: source, snapshot: None };
-    to.pool.copy_volume(&cx_over(&host), source, &CopyPlan { spec, snapshots: &snapshots })?;
-    Ok(host)
-}
-
-fn refresh(
-    from: &Side,
-    source: &VolumeId,
-    to: &Side,
-    spec: &VolumeSpec,
-    wanted: &[(&str, bool)],
-) -> Result<FaultHost> {
-    let host = FaultHost::counting(Arc::new(SystemHost));
-    let wanted = wanted
-        .iter()
-        .map(|(text, is_new)| Ok(RefreshedSnapshot { name: name(text)?, is_new: *is_new }))
-        .collect::<Result<Vec<_>>>()?;
-    let plan = RefreshPlan { spec, snapshots: &wanted };
-    let cx = cx_over(&host);
-    let exchange = to.pool.plan_refresh(&cx, &plan);
-    let source = CopySource { pool: &from.pool, volume: source, snapshot: None };
-    to.pool.refresh_volume(&cx, source, &plan, &exchange)?;
-    to.pool.destroy(&cx, &exchange.old())?;
-    drop(cx);
-    Ok(host)
-}
-
-/// How many commands a piece of work ran that have these words.
-fn count(host: &FaultHost, words: &str) -> usize {
-    host.changing_steps().iter().filter(|step| step.contains(words)).count()
 }
 
 fn volumes_go_from_zpool_to_zpool() -> Outcome {
@@ -186,35 +102,10 @@ fn a_refresh_sends_only_what_changed() -> Outcome {
 
 fn a_copy_that_is_stopped_leaves_nothing() -> Outcome {
     let [one, other] = two_sides()?;
-    let source = custom("v1")?;
-    one.pool.create_volume(&cx(), &VolumeSpec::new(source.clone()), &EmptyFill)?;
-    one.write(&source, "held", 4 * HELD)?;
-    let cancel = Cancel::new();
-    let cx_of = |cancel: Cancel| {
-        let cx = cx();
-        Cx::new(cx.host(), cx.progress().clone(), cancel, cx.ticket().clone())
-    };
     let ours = format!("{}/.larder", other.dataset);
-    let stopped = std::thread::scope(|scope| {
-        let copying = scope.spawn(|| {
-            let plan = CopyPlan { spec: &VolumeSpec::new(custom("copy")?), snapshots: &[] };
-            let from = CopySource { pool: &one.pool, volume: &source, snapshot: None };
-            other.pool.copy_volume(&cx_of(cancel.clone()), from, &plan)
-        });
-        // As soon as anything arrives.
-        let has_begun = || {
-            run("zfs", &["list", "-Hr", "-d", "1", "-o", "name", &ours])
-                .is_ok_and(|all| all.contains("staging."))
-        };
-        while !has_begun() && !copying.is_finished() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        cancel.cancel();
-        copying.join()
-    });
-    let stopped = stopped.map_err(|_| "the copy panicked")?;
-    let kind = stopped.as_ref().err().map(larder_storage_driver::StorageError::kind);
-    ensure(kind == Some(ErrorKind::Cancelled), format!("{stopped:?}"))?;
+    a_stopped_copy(&one, &other, &VolumeSpec::new(custom("v1")?), || {
+        run("zfs", &["list", "-Hr", "-d", "1", "-o", "name", &ours]).is_ok_and(|all| all.contains("staging."))
+    })?;
     for side in [&one, &other] {
         let all = run("zfs", &["list", "-Hr", "-t", "all", "-o", "name", &side.dataset])?;
         let left = all

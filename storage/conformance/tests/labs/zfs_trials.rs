@@ -3,12 +3,12 @@
 use super::zfs::{ZfsLab, run};
 use larder_base::host::{FaultHost, SystemHost};
 use larder_base::{ByteSize, ProjectName, SnapshotName};
-use larder_storage_conformance::{Outcome, World};
+use larder_storage_conformance::{Outcome, OwnTrial, World};
 use larder_storage_driver::{
     Config, Content, ErrorKind, Mode, Place, Result, VolumeId, VolumeKind, VolumeSpec,
 };
 use larder_storage_pool::{CopyPlan, CopySource, EmptyFill};
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(super) type Run = fn() -> Outcome;
 
 /// All trials.
-pub(crate) fn all() -> Vec<Trial> {
+pub(crate) fn all() -> Vec<OwnTrial> {
     let own: Vec<(&str, Run)> = vec![
         ("an_image_goes_with_its_last_clone", an_image_goes_with_its_last_clone),
         ("copies_share_what_clone_copy_says", copies_share_what_clone_copy_says),
@@ -31,7 +31,7 @@ pub(crate) fn all() -> Vec<Trial> {
         ("what_is_busy_for_a_moment_is_waited_for", what_is_busy_for_a_moment_is_waited_for),
     ];
     let trial = |(name, run): (&str, Run)| {
-        Trial::test(format!("zfs::own::{name}"), move || {
+        OwnTrial::new(format!("zfs::own::{name}"), move || {
             run().map_err(|error| Failed::from(chain(error.as_ref())))
         })
     };

@@ -20,8 +20,8 @@ use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Need, Place,
-    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, Stream, VolumeKind, VolumeSpec,
-    VolumeUsage,
+    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, Stream, Trees, VolumeKind,
+    VolumeSpec, VolumeUsage,
 };
 use pool::Home;
 use std::fs;
@@ -128,6 +128,7 @@ impl Driver for Btrfs {
             quota: Quota::Native,
             shrink: Shrink::No,
             restore: Restore::Exchange,
+            trees: Trees::Apart,
             shared: false,
         }
     }

@@ -2,14 +2,12 @@
 
 use super::Ceph;
 use super::device::{self, Mapped};
-use super::run::run;
-use crate::bounded::Bounded;
-use crate::filesystem::{OnDevice, Unmount};
+use crate::cluster::run;
+use crate::filesystem::{OnDevice, mount_points};
 use crate::parts::Part;
 use crate::refusal::Outcome;
-use larder_base::host::FsAct;
 use larder_storage_driver::{Cx, ErrorKind, Mode, Place, Result, StorageError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 impl Ceph {
     /// The devices of the pool's images; none while the pool was never open.
@@ -33,7 +31,8 @@ impl Ceph {
     /// journal.
     pub(super) fn on_device(&self, cx: &Cx<'_>, at: &Place) -> Result<OnDevice> {
         let mode = if at.snapshot.is_some() { Mode::ReadOnly } else { Mode::ReadWrite };
-        OnDevice::found(cx, self.map(cx, at, Part::Filesystem, mode)?, self.mount_points.of(at))
+        let device = self.map(cx, at, Part::Filesystem, mode)?;
+        self.inside.on_device(cx, &device::image_of(&device)?, device, self.mount_points.of(at))
     }
 
     /// Mounts the files of a place, unless they are.
@@ -45,26 +44,12 @@ impl Ceph {
         }
     }
 
-    /// Unmounts and removes the mount point, and the folder of the snapshots that it was the last in.
-    pub(super) fn unmount(&self, cx: &Cx<'_>, target: &Path) -> Result<()> {
-        if target.is_dir() {
-            let act = Unmount { targets: vec![target.to_owned()], detaches: false };
-            cx.act(&Bounded { act, limit: device::LIMIT })?;
-        }
-        match target.parent() {
-            Some(parent) if parent.is_dir() && !self.mount_points.is_shared(parent) => {
-                cx.act(&FsAct::RemoveEmptyDirectory { path: parent.to_owned() })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Takes the devices that `is_meant` picks away, with what is mounted of them. Fails with `InUse` when somebody uses one. In
     /// the usual case there is none.
     pub(super) fn release_where(&self, cx: &Cx<'_>, is_meant: impl Fn(&Mapped) -> bool) -> Result<()> {
         for mapped in self.mapped()?.iter().filter(|mapped| is_meant(mapped)) {
-            let mut targets = device::mount_points(&mapped.path())?.into_iter();
-            let unmounted = targets.try_for_each(|target| self.unmount(cx, &target));
+            let mut targets = mount_points(&mapped.path())?.into_iter();
+            let unmounted = targets.try_for_each(|target| self.mount_points.unmount(cx, &target));
             unmounted.and_then(|()| device::unmap(cx, mapped)).map_err(|error| in_use(error, mapped))?;
         }
         Ok(())

@@ -10,7 +10,6 @@ use std::time::Duration;
 pub(crate) const RBD: Tool = Tool { name: "rbd", package: "ceph-common" };
 const RADOS: Tool = Tool { name: "rados", package: "ceph-common" };
 const CEPH: Tool = Tool { name: "ceph", package: "ceph-common" };
-const FSFREEZE: Tool = Tool { name: "fsfreeze", package: "util-linux" };
 /// What only looks.
 const QUICK: Duration = Duration::from_secs(90);
 /// What touches every object of an image: removing, rolling back, copying.
@@ -116,6 +115,30 @@ impl Commands {
     pub(super) fn copy(&self, snapshot: &Spelled, image: &Spelled) -> Cmd {
         let specs = [self.spec(snapshot), self.spec(image)];
         self.shape(self.changes(RBD, &["cp", "--no-progress"])).args(specs).limit(LONG)
+    }
+
+    /// Writes what a snapshot holds to standard output; with `base`, an older one of the image, only what differs.
+    pub(super) fn export(&self, base: Option<&Spelled>, snapshot: &Spelled) -> Cmd {
+        let base = base.and_then(|base| base.snapshot.as_deref()).into_iter();
+        let base = base.flat_map(|base| ["--from-snap", base]);
+        let cmd = self.reads(RBD, &["export-diff", "--no-progress"]).args(base);
+        cmd.args([&self.spec(snapshot), "-"]).limit(LONG).ends_with_us()
+    }
+
+    /// Makes of an image what [`Commands::export`] wrote, with a snapshot of the same name. It ends with its input: when it is
+    /// killed instead, the cluster takes the image for open for half a minute.
+    pub(super) fn import(&self, image: &Spelled) -> Cmd {
+        self.changes(RBD, &["import-diff", "--no-progress", "-", &self.spec(image)]).limit(LONG)
+    }
+
+    /// What was noted with an image.
+    pub(super) fn read_note(&self, image: &Spelled, key: &str) -> Cmd {
+        self.reads(RBD, &["image-meta", "get", &self.spec(image), key])
+    }
+
+    /// Notes something with an image.
+    pub(super) fn write_note(&self, image: &Spelled, key: &str, value: &str) -> Cmd {
+        self.changes(RBD, &["image-meta", "set", &self.spec(image), key, value])
     }
 
     /// Another name for an image, with its snapshots.
@@ -236,10 +259,4 @@ impl Commands {
     pub(super) fn remove_mark(&self) -> Cmd {
         self.object(Cmd::changes(RADOS)).args(["rm", MARK])
     }
-}
-
-/// Holds the writers of a mounted filesystem up, with all that they wrote on the device; or lets them go on.
-pub(super) fn freeze(at: &std::path::Path, is_frozen: bool) -> Cmd {
-    let word = if is_frozen { "--freeze" } else { "--unfreeze" };
-    Cmd::changes(FSFREEZE).arg(word).arg(at).limit(QUICK)
 }

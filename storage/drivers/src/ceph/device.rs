@@ -1,24 +1,22 @@
-//! The kernel's RBD devices, read from `/sys/bus/rbd`, and what is mounted of them.
+//! The kernel's RBD devices, read from `/sys/bus/rbd`.
 //!
-//! Sources: `Documentation/ABI/testing/sysfs-bus-rbd`, `proc_pid_mountinfo(5)`.
+//! Source: `Documentation/ABI/testing/sysfs-bus-rbd`.
 
 use super::layout::Spelled;
-use crate::bounded::Bounded;
-use crate::filesystem::mounts;
+use crate::bounded::{Bounded, patiently};
 use larder_base::Cancel;
 use larder_base::host::Act;
 use larder_storage_driver::{Cx, Result};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const BUS: &str = "/sys/bus/rbd";
-/// How long the kernel may take to unmount or give a device up.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+/// How long the kernel may take to give a device up.
+const LIMIT: Duration = Duration::from_secs(120);
 /// How long somebody who only looks (udev does, at each new device) keeps a device.
 const LOOKERS: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// An image or snapshot that has a device on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,10 +72,11 @@ pub(super) fn printed(text: &str) -> PathBuf {
     text.lines().next().unwrap_or_default().trim_end().into()
 }
 
-/// Where a device is mounted, as this process sees it.
-pub(super) fn mount_points(device: &Path) -> Result<Vec<PathBuf>> {
-    let of_it = mounts()?.into_iter().filter(|mounted| Path::new(&mounted.source) == device);
-    Ok(of_it.map(|mounted| mounted.target).collect())
+/// The identifier of the image that has a device.
+pub(super) fn image_of(device: &Path) -> io::Result<String> {
+    let number = device.to_string_lossy().replace("/dev/rbd", "");
+    let id = fs::read_to_string(Path::new(BUS).join("devices").join(number).join("image_id"))?;
+    Ok(id.trim_end().to_owned())
 }
 
 /// Takes a device away.
@@ -96,18 +95,15 @@ impl Act for Unmap {
     }
 
     fn apply(&self, _: &Cancel) -> io::Result<()> {
-        let since = Instant::now();
-        loop {
-            let file = fs::OpenOptions::new().write(true).open(Path::new(BUS).join("remove_single_major"));
-            match file.and_then(|mut file| file.write_all(self.number.to_string().as_bytes())) {
-                // Gone already.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && since.elapsed() < LOOKERS => {
-                    std::thread::sleep(PAUSE);
-                }
-                other => return other,
-            }
-        }
+        let path = Path::new(BUS).join("remove_single_major");
+        let unmap = || {
+            let mut file = fs::OpenOptions::new().write(true).open(&path)?;
+            file.write_all(self.number.to_string().as_bytes())
+        };
+        let is = |outcome: &io::Result<()>, kind| outcome.as_ref().is_err_and(|error| error.kind() == kind);
+        let outcome = patiently(LOOKERS, unmap, |outcome| is(outcome, io::ErrorKind::ResourceBusy));
+        // It may be gone already.
+        if is(&outcome, io::ErrorKind::NotFound) { Ok(()) } else { outcome }
     }
 }
 

@@ -12,12 +12,13 @@ mod parse;
 mod pool;
 mod remove;
 mod resize;
-mod run;
 mod snapshot;
+mod stream;
 mod volume;
 
 use crate::PoolSetup;
-use crate::filesystem::Filesystem;
+use crate::cluster::{ask, change};
+use crate::filesystem::Inside;
 use crate::mount_points::MountPoints;
 use crate::parts::{Part, attach_parts, move_parts};
 use crate::refusal::Outcome;
@@ -26,14 +27,16 @@ use keys::{CONFIG_KEYS, Settings};
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
-    Restore, Result, Shrink, SnapshotKind, VolumeSpec, VolumeUsage,
+    Restore, Result, Shrink, SnapshotKind, Stream, Trees, VolumeSpec, VolumeUsage,
 };
 use layout::Layout;
 use parking_lot::RwLock;
 use parse::Row;
-use run::{ask, change};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+
+/// What a volume can hold.
+const CONTENTS: &[Content] = &[Content::Filesystem, Content::Block, Content::Iso];
 
 /// The driver over one pool.
 #[derive(Debug)]
@@ -42,6 +45,7 @@ pub struct Ceph {
     settings: RwLock<Arc<Settings>>,
     layout: Layout,
     mount_points: MountPoints,
+    inside: Inside,
     /// The identifier of the cluster; known once the pool is open.
     cluster: OnceLock<String>,
     /// Whether this run made the OSD pool or namespace, which may not be marked yet.
@@ -55,6 +59,7 @@ impl Ceph {
         Ok(Self {
             layout: Layout::new(settings.filesystem),
             mount_points: MountPoints::below(setup.root.clone()),
+            inside: Inside::default(),
             settings: RwLock::new(Arc::new(settings)),
             setup,
             cluster: OnceLock::new(),
@@ -74,12 +79,13 @@ impl Driver for Ceph {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            contents: &[Content::Filesystem, Content::Block, Content::Iso],
+            contents: CONTENTS,
             snapshot: SnapshotKind::Native,
             clone: CloneKind::Dependent,
             quota: Quota::Native,
             shrink: Shrink::No,
             restore: Restore::InPlace,
+            trees: Trees::Apart,
             shared: true,
         }
     }
@@ -127,16 +133,12 @@ impl Driver for Ceph {
     }
 
     fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
-        self.check(at)?;
-        let filesystem = Filesystem::wanted(&spec.config).unwrap_or(self.settings().filesystem);
-        self.layout.learn(&at.volume, filesystem);
-        Part::of(&at.volume).iter().try_for_each(|part| self.create_part(cx, at, *part, filesystem, spec))
+        self.create_images(cx, at, spec)?;
+        if at.volume.has_filesystem() { self.make_filesystem(cx, at, spec) } else { Ok(()) }
     }
 
     fn create_clone(&self, cx: &Cx<'_>, at: &Place, from: &Place, spec: &VolumeSpec) -> Result<()> {
-        self.check(at)?;
-        Part::of(&at.volume).iter().try_for_each(|part| self.clone_part(cx, at, from, *part))?;
-        self.fit(cx, at, spec)
+        self.clone_volume(cx, at, from, spec)
     }
 
     fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
@@ -178,18 +180,14 @@ impl Driver for Ceph {
 
     fn detach(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         if at.volume.has_filesystem() {
-            self.unmount(cx, &self.mount_points.of(at))?;
+            self.mount_points.unmount(cx, &self.mount_points.of(at))?;
         }
         let mut parts = Part::of(&at.volume).iter().map(|part| self.layout.spelled(at, *part));
         parts.try_for_each(|part| self.release_where(cx, |mapped| mapped.of == part))
     }
 
     fn snapshot(&self, cx: &Cx<'_>, of: &Place, name: &SnapshotName) -> Result<()> {
-        let at = of.at_snapshot(name);
-        self.check(&at)?;
-        self.frozen(cx, of, || {
-            Part::of(&of.volume).iter().try_for_each(|part| self.snapshot_part(cx, &at, *part))
-        })
+        self.snapshot_at(cx, of, &of.at_snapshot(name))
     }
 
     fn restore(&self, cx: &Cx<'_>, at: &Place, name: &SnapshotName) -> Result<()> {
@@ -200,5 +198,9 @@ impl Driver for Ceph {
             self.release_where(cx, |mapped| mapped.of == image)?;
             change(cx, &self.settings().commands.roll_back(&snapshot)).of(at.at_snapshot(name))
         })
+    }
+
+    fn stream(&self) -> Option<&dyn Stream> {
+        Some(self)
     }
 }

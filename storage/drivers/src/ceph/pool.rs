@@ -1,10 +1,11 @@
 //! The pool: an OSD pool, or a namespace in one, with a mark that says whose it is.
 
+use super::Ceph;
 use super::layout::{Spelled, is_own_zombie};
-use super::parse::{Refusal, Row, Space};
+use super::parse::{Row, Space};
 use super::remove::Fate;
-use super::run::{ask, ask_if_there, change, change_if_there, run};
-use super::{Ceph, command, device};
+use crate::cluster::{Refusal, ask, ask_if_there, change, change_if_there, run};
+use crate::filesystem::{let_go, mount_points};
 use crate::refusal::Outcome;
 use larder_storage_driver::{Cx, ErrorKind, PoolUsage, Result, StorageError};
 use std::collections::BTreeSet;
@@ -125,9 +126,9 @@ impl Ceph {
     /// A run that was cut off while it made a snapshot may have left its volume frozen.
     fn thaw(&self, cx: &Cx<'_>) -> Result<()> {
         for mapped in self.mapped()?.iter().filter(|mapped| !mapped.read_only) {
-            for target in device::mount_points(&mapped.path())? {
+            for target in mount_points(&mapped.path())? {
                 // What is not frozen refuses.
-                let _ = cx.run(&command::freeze(&target, false));
+                let _ = let_go(cx, &target);
             }
         }
         Ok(())

@@ -6,10 +6,15 @@
 
 use super::Ceph;
 use super::layout::{Spelled, is_zombie, is_zombie_snapshot, zombie, zombie_snapshot};
-use super::parse::{Info, Parent, Refusal, Snapshot};
-use super::run::{ask_if_there, change, change_if_there};
+use super::parse::{Info, Parent, Snapshot};
+use crate::bounded::patiently;
+use crate::cluster::{Failure, Refusal, ask_if_there, change, change_if_there};
 use crate::refusal::Outcome;
 use larder_storage_driver::{Cx, Result};
+use std::time::Duration;
+
+/// How long the cluster takes a program that was killed for one that has its image open, and some more.
+const DEAD: Duration = Duration::from_secs(45);
 
 /// What became of an image that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +30,7 @@ impl Ceph {
     pub(super) fn remove_part(&self, cx: &Cx<'_>, image: &Spelled) -> Result<()> {
         let commands = &self.settings().commands;
         let Some(info) = ask_if_there::<Info>(cx, &commands.info(image))? else { return Ok(()) };
+        self.inside.forget(&info.id);
         match self.remove_image(cx, image, info.snapshots > 0)? {
             Fate::Gone => self.remove_parents(cx, info.parent),
             Fate::HasClones => Ok(change(cx, &commands.rename(image, &Spelled::image(zombie())))?),
@@ -36,7 +42,7 @@ impl Ceph {
         self.release_where(cx, |mapped| image.has(&mapped.of))?;
         let commands = &self.settings().commands;
         let is_gone = || -> Result<bool> {
-            let removed = change(cx, &commands.remove(image)).unless(&[Refusal::HasSnapshots]);
+            let removed = self.remove_closed(cx, image).unless(&[Refusal::HasSnapshots]);
             Ok(removed.unless(&[Refusal::Missing])?.is_none_or(|removed| removed.is_some()))
         };
         if !has_snapshots && is_gone()? {
@@ -47,6 +53,16 @@ impl Ceph {
             return Ok(Fate::Gone);
         }
         Ok(Fate::HasClones)
+    }
+
+    /// Removes an image that nobody has open, or only somebody whom the cluster does not know to be dead yet. That is waited for,
+    /// unless the work was asked to stop.
+    fn remove_closed(&self, cx: &Cx<'_>, image: &Spelled) -> Result<(), Failure> {
+        let remove = || change(cx, &self.settings().commands.remove(image));
+        let is_busy = |removed: &Result<(), Failure>| {
+            removed.as_ref().is_err_and(|failure| failure.is(Refusal::Busy)) && cx.checkpoint().is_ok()
+        };
+        patiently(DEAD, remove, is_busy)
     }
 
     /// Removes the snapshots of an image that a peer protected and nobody cloned. Tells whether there were any.

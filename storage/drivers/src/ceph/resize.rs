@@ -2,27 +2,25 @@
 
 use super::Ceph;
 use super::parse::{DiskUsage, Row};
-use super::run::{ask, change};
 use super::volume::rounded;
 use crate::bounded::within;
-use crate::filesystem::{is_mounted, usage};
+use crate::cluster::{ask, change};
+use crate::filesystem::{await_size, is_mounted, usage};
 use crate::parts::Part;
 use crate::refusal::Outcome;
 use larder_base::ByteSize;
-use larder_storage_driver::{Cx, ErrorKind, Place, Result, StorageError, VolumeUsage};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use larder_storage_driver::{Cx, Place, Result, VolumeUsage};
+use std::time::Duration;
 
-/// How long the kernel may take to see that an image has another size, or to tell what a filesystem holds.
+/// How long the kernel may take to tell what a filesystem holds.
 const LIMIT: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(50);
 
 impl Ceph {
     pub(super) fn resize_volume(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
         // A filesystem on an image always has a size: the one it has stays.
         let Some(bytes) = size.map(rounded) else { return Ok(()) };
-        let now = self.info(cx, at)?.size;
-        let image = self.layout.spelled(at, Part::main(&at.volume));
+        let main = Part::main(&at.volume);
+        let (now, image) = (self.info(cx, at, main)?.size, self.layout.spelled(at, main));
         let resize = || match now == bytes {
             true => Ok(()),
             false => Ok(change(cx, &self.settings().commands.resize(&image, bytes))?),
@@ -38,7 +36,7 @@ impl Ceph {
         });
         let released = match was_mounted {
             true => Ok(()),
-            false => self.release_where(&cx.uncancellable(), |mapped| image.has(&mapped.of)),
+            false => self.release_filesystem(&cx.uncancellable(), at),
         };
         outcome.and(released)
     }
@@ -52,7 +50,7 @@ impl Ceph {
             let of = self.layout.spelled(at, Part::main(&at.volume));
             return ask::<DiskUsage>(cx, &settings.commands.usage(&of)).of(at).map(VolumeUsage::from);
         }
-        Ok(of_size(self.info(cx, at)?.size))
+        Ok(of_size(self.info(cx, at, Part::main(&at.volume))?.size))
     }
 
     pub(super) fn volume_usages(&self, cx: &Cx<'_>, places: &[Place]) -> Result<Vec<Option<VolumeUsage>>> {
@@ -81,23 +79,4 @@ impl Ceph {
 
 fn of_size(bytes: u64) -> VolumeUsage {
     VolumeUsage { used_bytes: None, total_bytes: Some(bytes) }
-}
-
-/// Waits until the kernel has heard of a new size.
-fn await_size(device: &Path, bytes: u64) -> Result<()> {
-    let name = device.file_name().unwrap_or_default();
-    let size = Path::new("/sys/block").join(name).join("size");
-    let since = Instant::now();
-    loop {
-        let sectors: u64 = std::fs::read_to_string(&size)?.trim().parse().unwrap_or(0);
-        if sectors * 512 >= bytes {
-            return Ok(());
-        }
-        if since.elapsed() > LIMIT {
-            let message =
-                format!("{} has not got its new size within {} s", device.display(), LIMIT.as_secs());
-            return Err(StorageError::new(ErrorKind::Unavailable, message));
-        }
-        std::thread::sleep(PAUSE);
-    }
 }

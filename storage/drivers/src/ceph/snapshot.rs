@@ -1,15 +1,22 @@
-//! Snapshots, and what holds still for them.
+//! Snapshots, made while what is mounted holds still.
 
-use super::parse::Refusal;
-use super::run::change;
-use super::{Ceph, command};
-use crate::filesystem::{is_mounted, is_writable};
+use super::Ceph;
+use crate::cluster::{Refusal, change};
+use crate::filesystem::held_still;
 use crate::parts::Part;
 use crate::refusal::Outcome;
 use larder_storage_driver::{Cx, Place, Result, StorageError};
 
 impl Ceph {
-    pub(super) fn snapshot_part(&self, cx: &Cx<'_>, at: &Place, part: Part) -> Result<()> {
+    /// Makes a snapshot of a volume at a place where snapshots can be: its own, or the trash.
+    pub(super) fn snapshot_at(&self, cx: &Cx<'_>, of: &Place, at: &Place) -> Result<()> {
+        self.check(at)?;
+        held_still(cx, &self.mount_points.of(of), || {
+            Part::of(&of.volume).iter().try_for_each(|part| self.snapshot_part(cx, at, *part))
+        })
+    }
+
+    fn snapshot_part(&self, cx: &Cx<'_>, at: &Place, part: Part) -> Result<()> {
         let snapshot = self.layout.spelled(at, part);
         let commands = &self.settings().commands;
         let make = || change(cx, &commands.snapshot(&snapshot));
@@ -23,23 +30,5 @@ impl Ceph {
         // Half of one that a run that was cut off began.
         self.remove_snapshot(cx, &snapshot)?;
         Ok(make()?)
-    }
-
-    /// Works while the filesystem of a volume in use holds still, with all that was written on the device.
-    pub(super) fn frozen<T>(&self, cx: &Cx<'_>, of: &Place, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let target = self.mount_points.of(of);
-        if of.snapshot.is_some() || !is_mounted(&target) || !is_writable(&target) {
-            return work();
-        }
-        let thaw = || cx.uncancellable().run(&command::freeze(&target, false));
-        if let Err(error) = cx.run(&command::freeze(&target, true)) {
-            let _ = thaw();
-            return Err(error);
-        }
-        let outcome = work();
-        // A first failure is answered with a second try: what stays frozen hangs its users.
-        let thawed = thaw().or_else(|_| thaw());
-        let value = outcome?;
-        thawed.map(|_| value)
     }
 }

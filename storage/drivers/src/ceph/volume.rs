@@ -1,10 +1,10 @@
 //! Volumes: made, cloned, moved.
 
-use super::Ceph;
 use super::layout::Spelled;
-use super::parse::{Info, Refusal, Snapshot};
-use super::run::{ask, ask_if_there, change, change_if_there};
-use crate::filesystem::Filesystem;
+use super::parse::{Info, Snapshot};
+use super::{Ceph, device};
+use crate::cluster::{Refusal, ask, ask_if_there, change, change_if_there};
+use crate::filesystem::{Filesystem, held_still};
 use crate::parts::Part;
 use crate::refusal::Outcome;
 use larder_base::ByteSize;
@@ -32,24 +32,32 @@ impl Ceph {
         self.layout.check(at).and_then(|()| self.mount_points.check(at))
     }
 
-    /// Leaves the image of a filesystem on its device: what fills it comes next.
-    pub(super) fn create_part(
-        &self,
-        cx: &Cx<'_>,
-        at: &Place,
-        part: Part,
-        filesystem: Filesystem,
-        spec: &VolumeSpec,
-    ) -> Result<()> {
-        let bytes = self.size_of(part, spec, filesystem);
-        let create = self.settings().commands.create(&self.layout.spelled(at, part), bytes);
-        // What is there already bears our ticket: an earlier call was cut off.
-        change(cx, &create).unless(&[Refusal::Taken])?;
-        if part == Part::Disk {
-            return Ok(());
-        }
-        let device = self.map(cx, at, part, Mode::ReadWrite)?;
-        filesystem.make(cx, device, self.mount_points.of(at), &spec.config, true)
+    /// The filesystem that a volume shall have.
+    pub(super) fn wanted(&self, spec: &VolumeSpec) -> Filesystem {
+        Filesystem::wanted(&spec.config).unwrap_or(self.settings().filesystem)
+    }
+
+    /// Makes the images of a volume, with nothing in them.
+    pub(super) fn create_images(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
+        self.check(at)?;
+        let filesystem = self.wanted(spec);
+        self.layout.learn(&at.volume, filesystem);
+        Part::of(&at.volume).iter().try_for_each(|part| {
+            let bytes = self.size_of(*part, spec, filesystem);
+            let create = self.settings().commands.create(&self.layout.spelled(at, *part), bytes);
+            // What is there already bears our ticket: an earlier call was cut off.
+            change(cx, &create).unless(&[Refusal::Taken])?;
+            Ok(())
+        })
+    }
+
+    /// Makes the filesystem of a new volume, and leaves it on its device: what fills it comes next.
+    pub(super) fn make_filesystem(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
+        let (filesystem, target) = (self.wanted(spec), self.mount_points.of(at));
+        let device = self.map(cx, at, Part::Filesystem, Mode::ReadWrite)?;
+        filesystem.make(cx, device.clone(), target, &spec.config, true)?;
+        self.inside.note(&device::image_of(&device)?, filesystem);
+        Ok(())
     }
 
     fn size_of(&self, part: Part, spec: &VolumeSpec, filesystem: Filesystem) -> u64 {
@@ -65,18 +73,37 @@ impl Ceph {
         rounded(size)
     }
 
-    pub(super) fn clone_part(&self, cx: &Cx<'_>, at: &Place, from: &Place, part: Part) -> Result<()> {
+    /// Makes a volume whose images are clones of another's.
+    pub(super) fn clone_volume(
+        &self,
+        cx: &Cx<'_>,
+        at: &Place,
+        from: &Place,
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        self.check(at)?;
+        let mut bytes = 0;
+        for part in Part::of(&at.volume) {
+            bytes = self.clone_part(cx, at, from, *part)?;
+        }
+        self.fit(cx, at, bytes, spec)
+    }
+
+    /// Gives the size of the clone.
+    fn clone_part(&self, cx: &Cx<'_>, at: &Place, from: &Place, part: Part) -> Result<u64> {
         let image = self.layout.spelled(at, part);
+        let source = self.info(cx, from, part)?;
         let is_done = match (&from.snapshot, from.volume.kind) {
             (Some(_), _) => self.clone_snapshot(cx, &self.layout.spelled(from, part), &image, from)?,
             (None, VolumeKind::Image) => self.clone_image(cx, from, part, &image)?,
             (None, _) => self.clone_live(cx, from, part, &image)?,
         };
         match part {
-            _ if !is_done => Err(StorageError::not_found(from)),
-            Part::Filesystem => self.renew(cx, at),
-            Part::Disk => Ok(()),
+            _ if !is_done => return Err(StorageError::not_found(from)),
+            Part::Filesystem => self.renew(cx, at, &source.id)?,
+            Part::Disk => {}
         }
+        Ok(source.size)
     }
 
     /// A volume that is made from an unpacked image always shares its blocks; other copies as `ceph.rbd.clone_copy` says. Tells
@@ -107,38 +134,50 @@ impl Ceph {
         let source =
             self.layout.spelled(&from.within(Area::Trash(cx.ticket().clone())).at_snapshot(&name), part);
         let snapshot = self.settings().commands.snapshot(&source);
-        let made = self
-            .frozen(cx, from, || change(cx, &snapshot).unless(&[Refusal::Taken]).of(from))
+        let take = || change(cx, &snapshot).unless(&[Refusal::Taken]).of(from);
+        let made = held_still(cx, &self.mount_points.of(from), take)
             .and_then(|_| self.clone_snapshot(cx, &source, to, from));
         let cx = cx.uncancellable();
         let removed = self.remove_snapshot(&cx, &source).or_else(|_| self.remove_snapshot(&cx, &source));
         made.and_then(|is_done| removed.map(|()| is_done))
     }
 
-    /// Gives the filesystem of a clone an identity of its own where two with the same can't be mounted.
-    fn renew(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+    /// Gives the filesystem of a copy an identity of its own where two with the same can't be mounted. `origin` is the image
+    /// that it comes from: what is known to be in that needs no device.
+    pub(super) fn renew(&self, cx: &Cx<'_>, at: &Place, origin: &str) -> Result<()> {
+        if self.inside.of(origin) == Some(Filesystem::Ext4) {
+            self.layout.learn(&at.volume, Filesystem::Ext4);
+            return Ok(());
+        }
         let on_device = self.on_device(cx, at)?;
+        self.inside.note(origin, on_device.filesystem);
         self.layout.learn(&at.volume, on_device.filesystem);
         if on_device.filesystem != Filesystem::Ext4 {
             on_device.renew(cx)?;
         }
+        self.release_filesystem(cx, at)
+    }
+
+    /// Takes the device of a place's filesystem away.
+    pub(super) fn release_filesystem(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         let image = self.layout.spelled(at, Part::Filesystem);
         self.release_where(cx, |mapped| mapped.of == image)
     }
 
-    /// Makes a clone as large as it shall be. A disk never gets smaller than what it is a clone of.
-    pub(super) fn fit(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
-        let Some(bytes) = spec.size.map(rounded) else { return Ok(()) };
-        match self.info(cx, at)?.size {
+    /// Makes a copy, which has `now` bytes, as large as it shall be. A disk never gets smaller than what it is a copy of.
+    pub(super) fn fit(&self, cx: &Cx<'_>, at: &Place, now: u64, spec: &VolumeSpec) -> Result<()> {
+        match spec.size.map(rounded) {
             // As large as its source it is already.
-            now if now == bytes || (at.volume.has_disk() && now > bytes) => Ok(()),
-            _ => self.resize_volume(cx, at, spec.size),
+            Some(bytes) if now != bytes && !(at.volume.has_disk() && now > bytes) => {
+                self.resize_volume(cx, at, spec.size)
+            }
+            _ => Ok(()),
         }
     }
 
-    /// What the main part of a place is.
-    pub(super) fn info(&self, cx: &Cx<'_>, at: &Place) -> Result<Info> {
-        ask(cx, &self.settings().commands.info(&self.layout.spelled(at, Part::main(&at.volume)))).of(at)
+    /// What a part of a place is.
+    pub(super) fn info(&self, cx: &Cx<'_>, at: &Place, part: Part) -> Result<Info> {
+        ask(cx, &self.settings().commands.info(&self.layout.spelled(at, part))).of(at)
     }
 
     /// Moves one part; tells whether it was there.
@@ -155,11 +194,17 @@ impl Ceph {
 
     /// Whether an image or snapshot is there.
     pub(super) fn is_there(&self, cx: &Cx<'_>, spelled: &Spelled) -> Result<bool> {
-        let commands = &self.settings().commands;
-        let Some(name) = &spelled.snapshot else { return change_if_there(cx, &commands.info(spelled)) };
-        let snapshots: Option<Vec<Snapshot>> =
-            ask_if_there(cx, &commands.snapshots(&Spelled::image(&spelled.image)))?;
-        let mut of_users = snapshots.iter().flatten().filter(|snapshot| snapshot.is_for_users());
-        Ok(of_users.any(|snapshot| snapshot.name == *name))
+        match &spelled.snapshot {
+            None => change_if_there(cx, &self.settings().commands.info(spelled)),
+            Some(_) => Ok(self.snapshot_of(cx, spelled)?.is_some()),
+        }
+    }
+
+    /// A snapshot in the list of its image's.
+    pub(super) fn snapshot_of(&self, cx: &Cx<'_>, spelled: &Spelled) -> Result<Option<Snapshot>> {
+        let cmd = self.settings().commands.snapshots(&Spelled::image(&spelled.image));
+        let all = ask_if_there::<Vec<Snapshot>>(cx, &cmd)?.into_iter().flatten();
+        let mut of_users = all.filter(Snapshot::is_for_users);
+        Ok(of_users.find(|snapshot| Some(&snapshot.name) == spelled.snapshot.as_ref()))
     }
 }

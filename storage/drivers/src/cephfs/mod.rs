@@ -15,7 +15,7 @@ use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Need, Place,
-    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, VolumeKind, VolumeSpec,
+    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, Trees, VolumeKind, VolumeSpec,
     VolumeUsage,
 };
 use larder_storage_tree::{CopyMode, CopyTree};
@@ -102,6 +102,7 @@ impl Driver for CephFs {
             quota: Quota::Native,
             shrink: Shrink::No,
             restore: Restore::InPlace,
+            trees: Trees::Apart,
             shared: true,
         }
     }
@@ -226,12 +227,8 @@ impl Driver for CephFs {
     fn restore(&self, cx: &Cx<'_>, at: &Place, name: &SnapshotName) -> Result<()> {
         let from = at.at_snapshot(name);
         self.must_be_there(&from)?;
-        cx.act(&CopyTree {
-            from: self.layout.path(&from),
-            to: self.layout.path(at),
-            mode: CopyMode::Refresh,
-            progress: cx.progress().clone(),
-            leave_out: None,
-        })
+        let (from, to) = (self.layout.path(&from), self.layout.path(at));
+        let progress = cx.progress().clone();
+        cx.act(&CopyTree { progress, ..CopyTree::new(from, to, CopyMode::Refresh) })
     }
 }

@@ -4,7 +4,7 @@ use super::keys::Settings;
 use super::step::{act, is_mounted, names, text};
 use super::{CephFs, PRIVATE};
 use crate::bounded::Bounded;
-use crate::cluster::asked_of;
+use crate::cluster::{asked_of, change, run};
 use larder_base::host::{Cmd, FsAct, Tool};
 use larder_storage_driver::{Cx, ErrorKind, Result, StorageError};
 use std::time::Duration;
@@ -90,16 +90,16 @@ impl CephFs {
     /// Makes the filesystem and its OSD pools, as far as they are missing.
     fn make_filesystem(&self, cx: &Cx<'_>, settings: &Settings) -> Result<()> {
         let Some((data, metadata, groups)) = &settings.create else { return Ok(()) };
-        let known = cx.run(&settings.ceph(Cmd::reads(CEPH)).args(["fs", "ls", "--format", "json"]))?;
-        if super::parse::read_filesystems(&known.stdout)?.contains(&settings.filesystem) {
+        let known = run(cx, &settings.ceph(Cmd::reads(CEPH)).args(["fs", "ls", "--format", "json"]))?;
+        if super::parse::read_filesystems(&known)?.contains(&settings.filesystem) {
             return Ok(());
         }
         for pool in [metadata, data] {
             // Fine when it is there.
-            cx.run(&settings.ceph(Cmd::changes(CEPH)).args(["osd", "pool", "create", pool, groups]))?;
+            change(cx, &settings.ceph(Cmd::changes(CEPH)).args(["osd", "pool", "create", pool, groups]))?;
         }
-        cx.run(&settings.ceph(Cmd::changes(CEPH)).args(["fs", "new", &settings.filesystem, metadata, data]))?;
-        Ok(())
+        let new = ["fs", "new", &settings.filesystem, metadata, data];
+        Ok(change(cx, &settings.ceph(Cmd::changes(CEPH)).args(new))?)
     }
 
     pub(super) fn open(&self, cx: &Cx<'_>) -> Result<()> {

@@ -2,7 +2,8 @@
 //! in, types out. Whatever comes is bounded.
 
 use super::request::{METADATA, kept_header};
-use larder_storage_driver::{ErrorKind, ObjectFacts, Result, StorageError, StoredObject};
+use jiff::Timestamp;
+use larder_storage_driver::{ErrorKind, ListedObject, ObjectFacts, Result, StorageError, StoredObject};
 use quick_xml::events::Event;
 use std::io::{self, BufRead, Read};
 
@@ -60,25 +61,48 @@ fn texts(what: &str, xml: &str) -> Result<Vec<(String, String)>> {
     }
 }
 
-/// Reads a list of objects: their keys.
-pub(super) fn read_list(xml: &str) -> Result<Vec<String>> {
+/// Reads a list of objects.
+pub(super) fn read_list(xml: &str) -> Result<Vec<ListedObject>> {
     let what = "the list of objects";
     let texts = texts(what, xml)?;
     if !texts.iter().any(|(path, _)| path.starts_with("ListBucketResult/")) {
         return Err(not_understood(what, "it is no ListBucketResult"));
     }
-    let keys = texts.into_iter().filter(|(path, _)| path == "ListBucketResult/Contents/Key");
-    keys.map(|(_, text)| {
-        // As forms are encoded: a plus that is meant is encoded too.
-        let key = urlencoding::decode(&text.replace('+', " ")).map(std::borrow::Cow::into_owned);
-        match key.map_err(|error| not_understood(what, error))? {
-            key if key.is_empty() || key.len() > LONGEST_KEY => {
-                Err(not_understood(what, format!("a key has {} bytes", key.len())))
-            }
-            key => Ok(key),
+    let mut found: Vec<ListedObject> = Vec::new();
+    for (path, text) in texts {
+        let Some(field) = path.strip_prefix("ListBucketResult/Contents/") else { continue };
+        if field == "Key" {
+            let key = listed_key(&text).map_err(|why| not_understood(what, why))?;
+            found.push(ListedObject { key, size: 0, etag: String::new(), modified: 0 });
+            continue;
         }
-    })
-    .collect()
+        let object = found.last_mut().ok_or_else(|| not_understood(what, "an object has no key"))?;
+        match field {
+            "Size" => object.size = text.parse().map_err(|error| not_understood(what, error))?,
+            "ETag" => object.etag = text.trim_matches('"').to_owned(),
+            "LastModified" => {
+                let at: Timestamp = text.parse().map_err(|error| not_understood(what, error))?;
+                object.modified = at.as_millisecond();
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// As forms are encoded: a plus that is meant is encoded too.
+fn listed_key(text: &str) -> Result<String, String> {
+    let text = text.replace('+', " ");
+    match urlencoding::decode(&text).map_err(|error| error.to_string())?.into_owned() {
+        key if key.is_empty() || key.len() > LONGEST_KEY => Err(format!("a key has {} bytes", key.len())),
+        key => Ok(key),
+    }
+}
+
+/// Whether an answer of status 200 says that an object was copied: it may also tell, late, why it was not.
+pub(super) fn is_copied(xml: &str) -> bool {
+    let texts = texts("the answer", xml).unwrap_or_default();
+    texts.iter().any(|(path, text)| path == "CopyObjectResult/ETag" && !text.is_empty())
 }
 
 /// Reads the tags of an object.
@@ -266,10 +290,16 @@ mod tests {
     #[test]
     fn lists_and_tags() {
         let list = "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"x\"><Name>b</Name><Prefix></Prefix>\
-             <Contents><Key>a%2F..%2Fb%20c%2B+%C3%A4</Key><ETag>&quot;x&quot;</ETag><Size>5</Size></Contents>\
+             <Contents><Key>a%2F..%2Fb%20c%2B+%C3%A4</Key><LastModified>2026-11-30T07:12:47.730Z</LastModified>\
+             <ETag>&quot;x-2&quot;</ETag><Size>5</Size><Owner><ID>y</ID></Owner></Contents>\
              <Contents><Key>%01&amp;</Key></Contents></ListBucketResult>";
-        assert_eq!(read_list(list).unwrap(), ["a/../b c+ ä", "\u{1}&"]);
-        assert_eq!(read_list("<ListBucketResult><Name/></ListBucketResult>").unwrap(), Vec::<String>::new());
+        let listed = |key: &str, size, etag: &str, modified| {
+            let (key, etag) = (key.to_owned(), etag.to_owned());
+            ListedObject { key, size, etag, modified }
+        };
+        let wanted = [listed("a/../b c+ ä", 5, "x-2", 1_796_022_767_730), listed("\u{1}&", 0, "", 0)];
+        assert_eq!(read_list(list).unwrap(), wanted);
+        assert_eq!(read_list("<ListBucketResult><Name/></ListBucketResult>").unwrap(), []);
         let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>b &lt;&#228;</Value></Tag><Tag><Key>d</Key><Value/></Tag></TagSet></Tagging>";
         let wanted = [("a", "b <ä"), ("d", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(read_tags(tags).unwrap(), wanted);
@@ -281,8 +311,26 @@ mod tests {
             "<ListBucketResult><Contents><Key></Key></Contents></ListBucketResult>",
             "<!DOCTYPE l [<!ENTITY e \"x\">]><ListBucketResult><Name>&e;</Name></ListBucketResult>",
             "<ListBucketResult><Name>&e;</Name></ListBucketResult>",
+            "<ListBucketResult><Contents><Size>5</Size></Contents></ListBucketResult>",
+            "<ListBucketResult><Contents><Key>a</Key><Size>-5</Size></Contents></ListBucketResult>",
+            "<ListBucketResult><Contents><Key>a</Key><LastModified>now</LastModified></Contents></ListBucketResult>",
         ] {
             assert_eq!(read_list(bad).unwrap_err().kind(), ErrorKind::Unexpected, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_fails_late_is_told_from_one_that_is_made() {
+        assert!(is_copied(
+            "<?xml version=\"1.0\"?><CopyObjectResult xmlns=\"x\"><Progress>1048576</Progress>\
+             <LastModified>2026-11-30T07:12:47.957Z</LastModified><ETag>5d41</ETag></CopyObjectResult>"
+        ));
+        for bad in [
+            "",
+            "<CopyObjectResult><Progress>1</Progress></CopyObjectResult>",
+            "<Error><Code>x</Code></Error>",
+        ] {
+            assert!(!is_copied(bad), "{bad}");
         }
     }
 

@@ -12,7 +12,7 @@ const CLUSTER: &str = "cephobject.cluster_name";
 const USER: &str = "cephobject.user.name";
 const PREFIX: &str = "cephobject.bucket.name_prefix";
 
-/// All keys. A bucket has no other than its size: radosgw takes no snapshots, and knows no owners of files.
+/// All keys. A bucket has no others: radosgw knows no owners of files.
 pub(super) const CONFIG_KEYS: &[ConfigKey] = &[
     pool(
         ENDPOINT,
@@ -30,6 +30,9 @@ pub(super) const CONFIG_KEYS: &[ConfigKey] = &[
     pool_fixed(USER, KeyType::Text, "The user at the cluster (default admin)"),
     pool_fixed(PREFIX, KeyType::Text, "What the names of the pool's buckets begin with at the gateway"),
     volume("size", KeyType::Size, "unlimited", "Quota of the bucket"),
+    volume("snapshots.expiry", KeyType::Lifetime, "", "When a snapshot goes"),
+    volume("snapshots.expiry.manual", KeyType::Lifetime, "", "When a snapshot that a person made goes"),
+    volume("snapshots.pattern", KeyType::Text, "snap%d", "Name of a snapshot that nobody named"),
 ];
 
 /// What the keys of a pool say.

@@ -19,7 +19,7 @@ use keys::{CONFIG_KEYS, Settings};
 use larder_base::ByteSize;
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Cx, Driver, Mode, Need, ObjectStore, Place,
-    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, VolumeSpec, VolumeUsage,
+    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, Trees, VolumeSpec, VolumeUsage,
 };
 use parking_lot::RwLock;
 use parse::{read_names, read_stats};
@@ -72,6 +72,7 @@ impl Driver for CephObject {
             quota: Quota::Native,
             shrink: Shrink::No,
             restore: Restore::InPlace,
+            trees: Trees::Apart,
             shared: true,
         }
     }

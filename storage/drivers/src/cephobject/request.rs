@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use larder_base::host::{Cmd, Input, Tool};
 use larder_base::signature::{self, Request, UNSIGNED_PAYLOAD};
 use larder_storage_driver::{ErrorKind, NewObject, ObjectFacts, ObjectKey, Result, StorageError};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 pub(crate) const CURL: Tool = Tool { name: "curl", package: "curl" };
@@ -146,12 +147,64 @@ impl Settings {
             let mut lines = self.signed(key, "PUT", &target, facts_of(object)?);
             lines.extend(PATIENCE.map(str::to_owned));
             lines.extend(bytes_of(object)?);
-            lines.push(format!("write-out = \"\\n{STATUS_MARK}%{{http_code}}\\n\""));
+            lines.push(told_in_between());
             Ok(lines)
         });
         let requests = requests.collect::<Result<Vec<_>>>()?;
         let lines = one_after_the_other(requests.into_iter());
         Ok(curl(Cmd::changes(CURL), &lines).limit(LONG).ends_with_us())
+    }
+
+    /// Copies objects from bucket to bucket, one after the other. Says the status of each in a line.
+    pub(super) fn copy_objects(&self, from: &str, into: &str, key: &ObjectKey, names: &[String]) -> Cmd {
+        self.each(key, "PUT", names, |name| {
+            let source = ("x-amz-copy-source".to_owned(), self.object_path(from, name));
+            (self.object_path(into, name), vec![source])
+        })
+    }
+
+    /// Removes objects, one after the other. Says the status of each in a line.
+    pub(super) fn remove_objects(&self, bucket: &str, key: &ObjectKey, names: &[String]) -> Cmd {
+        self.each(key, "DELETE", names, |name| (self.object_path(bucket, name), Vec::new()))
+    }
+
+    fn each(
+        &self,
+        key: &ObjectKey,
+        method: &str,
+        names: &[String],
+        asked: impl Fn(&str) -> (String, Vec<(String, String)>),
+    ) -> Cmd {
+        let requests = names.iter().map(|name| {
+            let (target, headers) = asked(name);
+            let mut lines = self.signed(key, method, &target, headers);
+            lines.extend(PATIENCE.map(str::to_owned));
+            lines.extend([format!("request = \"{method}\""), told_in_between()]);
+            lines
+        });
+        curl(Cmd::changes(CURL), &one_after_the_other(requests)).limit(LONG).ends_with_us()
+    }
+
+    /// Lets subusers of others do everything in a bucket, and nobody else but its owner: not even those whose users own objects
+    /// in it.
+    pub(super) fn admit(&self, bucket: &str, key: &ObjectKey, owner: &str, subusers: &[String]) -> Cmd {
+        let named = |user: &str| format!("arn:aws:iam:::user/{user}");
+        let mut known: Vec<_> = subusers.iter().map(|subuser| named(subuser)).collect();
+        let bucket_name = format!("arn:aws:s3:::{}{bucket}", self.prefix);
+        let all = json!([bucket_name, format!("{bucket_name}/*")]);
+        let allow = json!({
+            "Effect": "Allow", "Action": "s3:*", "Resource": all, "Principal": { "AWS": known },
+        });
+        known.push(named(owner));
+        let deny = json!({
+            "Effect": "Deny", "Action": "s3:*", "Resource": all, "NotPrincipal": { "AWS": known },
+        });
+        let policy = json!({ "Version": "2012-10-17", "Statement": [allow, deny] });
+        let target = format!("{}?policy=", self.bucket_path(bucket));
+        let mut lines = self.signed(key, "PUT", &target, Vec::new());
+        lines.push(format!("data-binary = {}", quoted(&policy.to_string())));
+        lines.extend(["request = \"PUT\"".to_owned(), limit(MAKING_LIMIT), told_last()]);
+        curl(Cmd::changes(CURL), &lines)
     }
 }
 
@@ -183,6 +236,11 @@ fn limit(seconds: u32) -> String {
 /// Prints the status after the body.
 fn told_last() -> String {
     "write-out = \"\\n%{http_code}\"".to_owned()
+}
+
+/// Prints it in a line of its own, marked, where others follow.
+fn told_in_between() -> String {
+    format!("write-out = \"\\n{STATUS_MARK}%{{http_code}}\\n\"")
 }
 
 /// A header. To curl a colon without a value is the absence of one.
@@ -295,6 +353,9 @@ mod tests {
             settings.list_objects("b", &key(), "a b"),
             settings.read_objects("b", &key(), ["a"].into_iter()),
             settings.write_objects("b", &key(), &[object("a")]).unwrap(),
+            settings.copy_objects("b", "c", &key(), &["a".to_owned()]),
+            settings.remove_objects("b", &key(), &["a".to_owned()]),
+            settings.admit("b", &key(), "o", &["u:k".to_owned()]),
         ] {
             assert_eq!(cmd.to_string(), "curl -q --config -");
         }

@@ -6,8 +6,8 @@ use super::{CephObject, names, transfer};
 use larder_base::ByteSize;
 use larder_base::host::{Cmd, HostError};
 use larder_storage_driver::{
-    Cx, ErrorKind, NewObject, ObjectAccess, ObjectBucket, ObjectKey, ObjectStore, Result, StorageError,
-    StoredObject, VolumeId,
+    Cx, ErrorKind, ListedObject, NewObject, ObjectAccess, ObjectBucket, ObjectKey, ObjectStore, Result,
+    StorageError, StoredObject, VolumeId,
 };
 use std::io::Read;
 
@@ -233,7 +233,7 @@ impl ObjectStore for CephObject {
         bucket: &VolumeId,
         key: &ObjectKey,
         after: &str,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<ListedObject>> {
         transfer::list(cx, &self.settings(), bucket.name.as_str(), key, after)
     }
 
@@ -256,5 +256,39 @@ impl ObjectStore for CephObject {
         objects: &[NewObject],
     ) -> Result<()> {
         transfer::write(cx, &self.settings(), bucket.name.as_str(), key, objects)
+    }
+
+    fn admit(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &ObjectBucket,
+        own: &ObjectKey,
+        guests: &[&ObjectBucket],
+        guest_key: &ObjectKey,
+    ) -> Result<()> {
+        let subuser = |guest: &&ObjectBucket| names::subuser(&self.user(guest), &guest_key.name);
+        let (subusers, owner): (Vec<_>, _) = (guests.iter().map(subuser).collect(), self.user(bucket));
+        transfer::admit(cx, &self.settings(), bucket.volume.name.as_str(), own, &owner, &subusers)
+    }
+
+    fn copy_objects(
+        &self,
+        cx: &Cx<'_>,
+        from: &VolumeId,
+        into: &VolumeId,
+        key: &ObjectKey,
+        names: &[String],
+    ) -> Result<Vec<String>> {
+        transfer::copy(cx, &self.settings(), (from.name.as_str(), into.name.as_str()), key, names)
+    }
+
+    fn remove_objects(
+        &self,
+        cx: &Cx<'_>,
+        bucket: &VolumeId,
+        key: &ObjectKey,
+        names: &[String],
+    ) -> Result<()> {
+        transfer::remove(cx, &self.settings(), bucket.name.as_str(), key, names)
     }
 }

@@ -1,12 +1,14 @@
 //! Objects listed, read and written at the gateway.
 
-use super::answer::{Answers, read_list};
+use super::answer::{Answers, is_copied, read_list};
 use super::keys::Settings;
 use super::parse::{is_status, read_made};
 use super::request::STATUS_MARK;
 use super::store::{ask_gateway, out_of_reach};
 use larder_base::host::{Cmd, HostError};
-use larder_storage_driver::{Cx, ErrorKind, NewObject, ObjectKey, Result, StorageError, StoredObject, piped};
+use larder_storage_driver::{
+    Cx, ErrorKind, ListedObject, NewObject, ObjectKey, Result, StorageError, StoredObject, piped,
+};
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use std::sync::Arc;
 const BUFFER: usize = 256 << 10;
 /// How much of what the gateway says of a failure is told.
 const TOLD: usize = 80;
+/// How many objects one curl copies or removes.
+const AT_ONCE: usize = 100;
 
 pub(super) fn list(
     cx: &Cx<'_>,
@@ -21,7 +25,7 @@ pub(super) fn list(
     bucket: &str,
     key: &ObjectKey,
     after: &str,
-) -> Result<Vec<String>> {
+) -> Result<Vec<ListedObject>> {
     let said = ask_gateway(cx, settings, &settings.list_objects(bucket, key, after))?;
     let (body, status) = said.rsplit_once('\n').unwrap_or(("", said.as_str()));
     match status {
@@ -115,6 +119,76 @@ pub(super) fn write(
         rest = after;
     }
     Ok(())
+}
+
+/// Copies objects from bucket to bucket; tells what was gone. When the first took so long that the signatures of the rest are too
+/// old, that is asked for again.
+pub(super) fn copy(
+    cx: &Cx<'_>,
+    settings: &Settings,
+    (from, into): (&str, &str),
+    key: &ObjectKey,
+    names: &[String],
+) -> Result<Vec<String>> {
+    let (mut rest, mut gone) = (names, Vec::new());
+    while !rest.is_empty() {
+        let asked = &rest[..rest.len().min(AT_ONCE)];
+        let said = ask_gateway(cx, settings, &settings.copy_objects(from, into, key, asked))?;
+        let (mut text, mut done) = (said.as_str(), 0);
+        for name in asked {
+            let (body, status, after) = next_status(text);
+            match status {
+                "200" if is_copied(body) => {}
+                "404" if body.contains("<Code>NoSuchKey</Code>") => gone.push(name.clone()),
+                "403" if done > 0 && body.contains("<Code>RequestTimeTooSkewed</Code>") => break,
+                _ => {
+                    let what = format!("to copy the object {name:?} of the bucket {from}");
+                    return Err(refused(&what, &format!("{body}\n{status}")));
+                }
+            }
+            (text, done) = (after, done + 1);
+        }
+        rest = &rest[done..];
+    }
+    Ok(gone)
+}
+
+pub(super) fn remove(
+    cx: &Cx<'_>,
+    settings: &Settings,
+    bucket: &str,
+    key: &ObjectKey,
+    names: &[String],
+) -> Result<()> {
+    for asked in names.chunks(AT_ONCE) {
+        let said = ask_gateway(cx, settings, &settings.remove_objects(bucket, key, asked))?;
+        let mut text = said.as_str();
+        for name in asked {
+            let (body, status, after) = next_status(text);
+            if !matches!(status, "200" | "204") && !body.contains("<Code>NoSuchKey</Code>") {
+                let what = format!("to remove the object {name:?} of the bucket {bucket}");
+                return Err(refused(&what, &format!("{body}\n{status}")));
+            }
+            text = after;
+        }
+    }
+    Ok(())
+}
+
+/// Lets subusers of other buckets into a bucket, and whom it let in before no more.
+pub(super) fn admit(
+    cx: &Cx<'_>,
+    settings: &Settings,
+    bucket: &str,
+    key: &ObjectKey,
+    owner: &str,
+    subusers: &[String],
+) -> Result<()> {
+    let said = ask_gateway(cx, settings, &settings.admit(bucket, key, owner, subusers))?;
+    match said.rsplit('\n').next() {
+        Some("200" | "204") => Ok(()),
+        _ => Err(refused(&format!("to let somebody into the bucket {bucket}"), &said)),
+    }
 }
 
 /// What was said of one request, its status, and what was said of those after it.

@@ -14,7 +14,7 @@ use larder_base::ByteSize;
 use larder_base::host::FsAct;
 use larder_storage_driver::{
     Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, ErrorKind, KeyType,
-    Mode, Place, PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, VolumeKind,
+    Mode, Place, PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, Trees, VolumeKind,
     VolumeSpec, VolumeUsage,
 };
 use std::fs;
@@ -62,6 +62,7 @@ impl Dir {
             quota: if has_quota { Quota::Project } else { Quota::None },
             shrink: Shrink::No,
             restore: Restore::Exchange,
+            trees: if has_quota { Trees::Apart } else { Trees::Together },
             shared: false,
         }
     }

@@ -2,16 +2,21 @@
 //! volume a device (LVM, zvols, RBD).
 //!
 //! Sources: `mke2fs(8)`, `tune2fs(8)`, `resize2fs(8)`, `mkfs.xfs(8)`, `xfs_admin(8)`, `xfs_growfs(8)`, `btrfs(8)`,
-//! `btrfstune(8)`.
+//! `btrfstune(8)`, `fsfreeze(8)`.
 
 mod device;
+mod inside;
 mod mounts;
 mod resize;
 mod root;
+mod still;
 
 pub(crate) use device::OnDevice;
-pub(crate) use mounts::{Mount, Mounted, Unmount, WriteBack, mounts, unmount_where};
+pub(crate) use inside::Inside;
+pub(crate) use mounts::{Mount, Mounted, Unmount, WriteBack, mount_points, mounts, unmount_where};
+pub(crate) use resize::await_size;
 pub(crate) use root::PrepareRoot;
+pub(crate) use still::{held_still, let_go};
 
 use crate::bounded::Bounded;
 use crate::keys::value;
@@ -33,7 +38,7 @@ pub(crate) const MAKERS: &[Tool] = &[MKFS_EXT4, MKFS_XFS, MKFS_BTRFS];
 /// A check or move of blocks of a large filesystem takes its time.
 const LIMIT: Duration = Duration::from_secs(3600);
 /// How long the kernel may take to mount or unmount: a device that is on other machines may not answer.
-const MOUNTING: Duration = Duration::from_secs(120);
+pub(crate) const MOUNTING: Duration = Duration::from_secs(120);
 /// How an ext4 is made whose identifier can change without touching its blocks.
 const RENEWABLE: [&str; 4] = ["-q", "-F", "-O", "metadata_csum_seed"];
 /// `e2fsck(8)`: there were errors, and they are corrected.

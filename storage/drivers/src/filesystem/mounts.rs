@@ -109,6 +109,12 @@ impl Act for Unmount {
     }
 }
 
+/// Where a device is mounted, as this process sees it.
+pub(crate) fn mount_points(device: &Path) -> Result<Vec<PathBuf>> {
+    let of_it = mounts()?.into_iter().filter(|mounted| Path::new(&mounted.source) == device);
+    Ok(of_it.map(|mounted| mounted.target).collect())
+}
+
 /// Unmounts what `is_meant` picks of all that is mounted on this machine.
 pub(crate) fn unmount_where(cx: &Cx<'_>, is_meant: impl Fn(&Mounted) -> bool) -> Result<()> {
     let meant = mounts()?.into_iter().filter(is_meant);

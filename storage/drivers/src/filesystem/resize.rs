@@ -1,14 +1,19 @@
 //! Another size for a filesystem. A device grows before its filesystem, and shrinks after it: every prefix is valid.
 
 use super::{BLKID, Filesystem, LIMIT, OnDevice, check_ext4, is_mounted};
+use crate::bounded::patiently;
 use larder_base::ByteSize;
 use larder_base::host::{Cmd, Tool};
 use larder_storage_driver::{Cx, ErrorKind, Need, Result, StorageError};
+use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 const RESIZE2FS: Tool = Tool { name: "resize2fs", package: "e2fsprogs" };
 const XFS_GROWFS: Tool = Tool { name: "xfs_growfs", package: "xfsprogs" };
 const BTRFS: Tool = Tool { name: "btrfs", package: "btrfs-progs" };
+/// How long the kernel may take to see that a device has another size.
+const HEARING: Duration = Duration::from_secs(30);
 
 impl OnDevice {
     /// Brings filesystem and device from `old` to `new` bytes; `set` gives the device its new size.
@@ -91,6 +96,20 @@ impl OnDevice {
             Filesystem::Xfs => self.check_shrink(cx, size),
         }
     }
+}
+
+/// Waits until the kernel has heard that a device that is on other machines has another size.
+pub(crate) fn await_size(device: &Path, bytes: u64) -> Result<()> {
+    let name = device.file_name().unwrap_or_default();
+    let size = Path::new("/sys/block").join(name).join("size");
+    let read = || std::fs::read_to_string(&size).map(|sectors| sectors.trim().parse().unwrap_or(0) * 512);
+    let is_smaller = |found: &io::Result<u64>| found.as_ref().is_ok_and(|found| *found < bytes);
+    let found = patiently(HEARING, read, is_smaller);
+    if is_smaller(&found) {
+        let message = format!("{} has not got its new size within {} s", device.display(), HEARING.as_secs());
+        return Err(StorageError::new(ErrorKind::Unavailable, message));
+    }
+    Ok(found.map(drop)?)
 }
 
 /// The bytes that an unmounted ext4 needs at least, as it estimates.

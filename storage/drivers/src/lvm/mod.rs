@@ -23,7 +23,7 @@ use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Place,
-    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, VolumeSpec, VolumeUsage,
+    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, Trees, VolumeSpec, VolumeUsage,
 };
 use names::{Found, Names, Part};
 use parking_lot::Mutex;
@@ -186,6 +186,7 @@ impl Driver for Lvm {
             quota: Quota::Native,
             shrink: Shrink::No,
             restore: Restore::Exchange,
+            trees: Trees::Apart,
             shared: false,
         }
     }

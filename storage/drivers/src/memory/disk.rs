@@ -1,7 +1,7 @@
 //! The disk below the driver: what outlives it.
 
 use larder_base::host::Act;
-use larder_base::{ByteSize, Cancel, Progress};
+use larder_base::{ByteSize, Cancel};
 use larder_storage_driver::{CloneKind, Place, Quota, Restore, Shrink, SnapshotKind, VolumeId};
 use larder_storage_tree::{CopyMode, CopyTree};
 use parking_lot::Mutex;
@@ -241,9 +241,7 @@ impl Disk {
 }
 
 fn copy_tree(from: &Path, to: &Path, cancel: &Cancel) -> io::Result<()> {
-    let progress = Progress::silent();
-    CopyTree { from: from.to_owned(), to: to.to_owned(), mode: CopyMode::Fresh, progress, leave_out: None }
-        .apply(cancel)
+    CopyTree::new(from, to, CopyMode::Fresh).apply(cancel)
 }
 
 impl Act for Step {

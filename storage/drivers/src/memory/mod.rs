@@ -12,7 +12,7 @@ use disk::{Change, Key, Part, parts_of};
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Area, Attached, Capabilities, Config, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Place, PoolUsage,
-    Restore, Result, SnapshotKind, StorageError, VolumeSpec, VolumeUsage,
+    Restore, Result, SnapshotKind, StorageError, Trees, VolumeSpec, VolumeUsage,
 };
 use std::sync::Arc;
 
@@ -61,6 +61,7 @@ impl Driver for Memory {
             quota: options.quota,
             shrink: options.shrink,
             restore: options.restore,
+            trees: Trees::Apart,
             shared: false,
         }
     }

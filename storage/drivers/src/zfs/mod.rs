@@ -30,7 +30,7 @@ use crate::source::Source;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
-    Restore, Result, Shrink, SnapshotKind, StorageError, Stream, VolumeSpec, VolumeUsage,
+    Restore, Result, Shrink, SnapshotKind, StorageError, Stream, Trees, VolumeSpec, VolumeUsage,
 };
 use layout::Layout;
 use parking_lot::Mutex;
@@ -72,6 +72,7 @@ impl Driver for Zfs {
             quota: Quota::Native,
             shrink: Shrink::No,
             restore: Restore::InPlaceNewest,
+            trees: Trees::Apart,
             shared: false,
         }
     }

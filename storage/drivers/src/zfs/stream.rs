@@ -14,7 +14,6 @@ use super::{CONTENTS, Zfs, block_mode, keys};
 use crate::keys::is_on;
 use crate::parts::Part;
 use crate::refusal::Outcome;
-use larder_base::Ticket;
 use larder_base::host::Input;
 use larder_storage_driver::{
     Area, Content, Cx, Need, Place, Result, StorageError, Stream, StreamEnd, VolumeSpec,
@@ -24,8 +23,6 @@ use std::sync::Arc;
 
 /// The snapshot as which the volume itself arrives; no place is spelled so.
 const ARRIVED: &str = "arrived";
-/// What a picture is called.
-const PICTURE: &str = "picture";
 
 fn can_not(problem: String) -> StorageError {
     StorageError::unsupported(Need::Stream, problem)
@@ -100,12 +97,6 @@ impl Stream for Zfs {
         };
         let guids: Vec<u64> = Part::of(&snapshot.volume).iter().map(guid).collect::<Result<_>>()?;
         Ok(Some(format!("{guids:?}")))
-    }
-
-    fn picture_place(&self, of: &Place, ticket: &Ticket) -> Place {
-        // A snapshot can't be staged without its volume: it lies in the trash from its beginning.
-        let name = PICTURE.parse().ok();
-        Place { snapshot: name, ..of.trashed(ticket) }
     }
 
     fn picture(&self, cx: &Cx<'_>, of: &Place, at: &Place) -> Result<()> {

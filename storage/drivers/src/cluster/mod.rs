@@ -1,4 +1,10 @@
-//! What the drivers over a Ceph cluster have alike: what every command says to it, and the keys that name it.
+//! What the drivers over a Ceph cluster have alike: what every command says to it and why it is refused, and the keys that name it.
+
+mod refusal;
+mod run;
+
+pub(crate) use refusal::Refusal;
+pub(crate) use run::{Failure, ask, ask_if_there, change, change_if_there, run};
 
 use crate::PoolSetup;
 use crate::keys::{named, value, wrong};

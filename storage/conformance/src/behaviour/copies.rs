@@ -1,0 +1,98 @@
+//! Copies, and clones that share with what they were made of.
+
+use super::{snapshot_name, with_two_snapshots};
+use crate::content::{custom, machine, same, spec};
+use crate::{Behaviour, Lab, Outcome, World, ensure, files};
+use larder_base::SnapshotName;
+use larder_base::host::SystemHost;
+use larder_storage_driver::{Attached, Content, Cx, Mode, Place, Result, VolumeId, VolumeSpec};
+use larder_storage_pool::{CopyPlan, CopySource};
+use larder_storage_tree::manifest;
+
+pub(super) const TRIALS: &[Behaviour] = trials![a_copy_survives_its_source, a_copy_keeps_every_kind_of_file,];
+
+/// Where copies share with their sources.
+pub(super) const CLONES: &[Behaviour] = trials![clones_and_their_sources_go_in_any_order];
+
+fn a_copy_survives_its_source(lab: &dyn Lab) -> Outcome {
+    let world = World::fresh(lab, 2)?;
+    let cx = world.cx(&SystemHost);
+    let (from, copy) = (machine("m1")?, machine("m2")?);
+    with_two_snapshots(&world, &from)?;
+    let snapshots = [snapshot_name("older")?, snapshot_name("newer")?];
+    let source = CopySource { pool: world.pool(), volume: &from, snapshot: None };
+    let plan = CopyPlan { spec: &spec(&copy), snapshots: &snapshots };
+    world.pool().copy_volume(&cx, source, &plan)?;
+    world.other_pool().copy_volume(&cx, source, &plan)?;
+    world.delete(&cx, &Place::live(&from))?;
+    for name in &snapshots {
+        same(&world.read_snapshot(&copy, name)?, &name.to_string(), "a snapshot of the copy")?;
+    }
+    same(&world.read(&copy)?, &"now".to_owned(), "the copy")?;
+    let elsewhere = world.other_pool().places(&cx)?;
+    same(&elsewhere.len(), &3, "the copy on the other pool with its snapshots")
+}
+
+fn a_copy_keeps_every_kind_of_file(lab: &dyn Lab) -> Outcome {
+    let world = World::fresh(lab, 2)?;
+    let cx = world.cx(&SystemHost);
+    let from = custom(Content::Filesystem, "v1")?;
+    let fill = |_: &Cx<'_>, into: &Attached| -> Result<()> { Ok(files::make(into.directory()?)?) };
+    world.pool().create_volume(&cx, &spec(&from), &fill)?;
+    let name = snapshot_name("s0")?;
+    world.snapshot(&cx, &from, &name)?;
+    let copy = custom(Content::Filesystem, "copy")?;
+    let source = CopySource { pool: world.pool(), volume: &from, snapshot: Some(&name) };
+    world.other_pool().copy_volume(&cx, source, &CopyPlan { spec: &spec(&copy), snapshots: &[] })?;
+    let original = world.pool().attach(&cx, &from, Mode::ReadOnly)?;
+    let snapshot = world.pool().attach_snapshot(&cx, &from, &name)?;
+    let copied = world.other_pool().attach(&cx, &copy, Mode::ReadOnly)?;
+    let expected = manifest(original.directory()?)?;
+    ensure(expected.0.len() > 12, "the tree is too small")?;
+    for (attached, what) in [(&snapshot, "the snapshot"), (&copied, "the copy of the snapshot")] {
+        let found = manifest(attached.directory()?)?;
+        ensure(found == expected, format!("{what}:\n{}", found.difference(&expected)))?;
+    }
+    Ok(())
+}
+
+fn clone_of(world: &World, from: &VolumeId, snapshot: Option<&SnapshotName>, to: &VolumeId) -> Result<()> {
+    let source = CopySource { pool: world.pool(), volume: from, snapshot };
+    let plan = CopyPlan { spec: &VolumeSpec::new(to.clone()), snapshots: &[] };
+    world.pool().copy_volume(&world.cx(&SystemHost), source, &plan)
+}
+
+fn clones_and_their_sources_go_in_any_order(lab: &dyn Lab) -> Outcome {
+    let world = World::fresh(lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let older = snapshot_name("older")?;
+    for (name, source) in [("v", custom(Content::Filesystem, "v")?), ("m", machine("m")?)] {
+        let named = |number: u32| -> Result<VolumeId> {
+            Ok(VolumeId { name: format!("{name}{number}").parse()?, ..source.clone() })
+        };
+        with_two_snapshots(&world, &source)?;
+        clone_of(&world, &source, None, &named(1)?)?;
+        clone_of(&world, &source, Some(&older), &named(2)?)?;
+        clone_of(&world, &named(1)?, None, &named(3)?)?;
+        // A snapshot that was cloned goes, and its name is free; then its volume, likewise.
+        world.delete(&cx, &Place::live(&source).at_snapshot(&older))?;
+        world.snapshot(&cx, &source, &older)?;
+        same(&world.read_snapshot(&source, &older)?, &"now".to_owned(), "the new snapshot")?;
+        world.delete(&cx, &Place::live(&source))?;
+        world.delete(&cx, &Place::live(&named(1)?))?;
+        world.make(&source, "new")?;
+        let found = world.pool().places(&cx)?;
+        let mut expected = [source.clone(), named(2)?, named(3)?].map(|volume| Place::live(&volume)).to_vec();
+        expected.sort();
+        same(
+            &found.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect(),
+            &expected,
+            "what is there",
+        )?;
+        for (volume, text) in [(named(2)?, "older"), (named(3)?, "now"), (source.clone(), "new")] {
+            same(&world.read(&volume)?, &text.to_owned(), &volume.to_string())?;
+            world.delete(&cx, &Place::live(&volume))?;
+        }
+    }
+    same(&world.pool().places(&cx)?, &Vec::new(), "what is left")
+}
