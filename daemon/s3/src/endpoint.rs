@@ -218,7 +218,8 @@ impl Endpoint {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(place.clone());
         let late = Paced::watch(&mut request, self.face.options.patience.body);
-        let is_new = signed.map_or(Ok(()), |signed| self.answered.check(signed, Instant::now()));
+        let is_new =
+            signed.map_or(Ok(()), |signed| self.answered.check(signed, peer.address, Instant::now()));
         let responded = match is_new {
             Ok(()) => self.respond(request, place, bucket.as_deref(), in_host).await,
             Err(error) => Err(error),
@@ -229,7 +230,7 @@ impl Endpoint {
             response = rendered(error);
         }
         if let Some(signed) = signed.filter(|_| response.status().is_success()) {
-            self.answered.note(signed, Instant::now());
+            self.answered.note(signed, peer.address, Instant::now());
         }
         if let (Some(headers), false, Some(bucket)) = (origin, method == Method::OPTIONS, bucket) {
             let rules = self.cors_rules(&bucket).await;

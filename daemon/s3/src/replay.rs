@@ -1,8 +1,9 @@
 //! Signatures that were answered: what somebody has captured is not answered again.
 //!
 //! The time in a signature has whole seconds. A client that asks for the same twice within one sends the same signature twice, and
-//! so does one that tries again because its connection broke; so the same signature is taken for some seconds more, and refused
-//! from then on. A change is refused at once from clients that give each try a name of its own, which they sign. What was signed
+//! so does one that tries again because its connection broke; so the same signature is taken for some seconds more from the same
+//! address, and refused from then on, and from any other address at once. A change is refused at once from everywhere where the
+//! client gives each try a name of its own, which it signs. What was signed
 //! before this server began may have been answered by the one before it, and is refused. Only signatures by header are
 //! remembered: a presigned link is made to be used again.
 
@@ -14,9 +15,11 @@ use jiff::tz::TimeZone;
 use parking_lot::{Mutex, MutexGuard};
 use s3s::{S3Error, s3_error};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::time::Instant;
 
-/// For so long the same signature is the client's own (seconds).
+/// For so long the same signature from the same address is the client's own (seconds).
 const OWN: u32 = 10;
 /// For so long a signature can be good: signed a quarter of an hour ahead of this clock, to a quarter of an hour behind it
 /// (seconds).
@@ -62,54 +65,66 @@ impl Signed {
     }
 }
 
+/// When a request was answered first, in seconds from the beginning, and the hash of the address it came from.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    at: u32,
+    from: u32,
+}
+
 /// The requests that were answered, each by its signature.
 #[derive(Debug)]
 pub(crate) struct Answered {
     begin: Instant,
     began_at: Timestamp,
+    addresses: RandomState,
     changes: Mutex<Halves>,
     /// Apart, so that many of these let no change be forgotten.
     readings: Mutex<Halves>,
 }
 
-/// When each was answered first, in seconds from the beginning. The older half is thrown away when the younger one is full, or has
+/// The first answer of each. The older half is thrown away when the younger one is full, or has
 /// been filled for long enough.
 #[derive(Debug, Default)]
 struct Halves {
     since: u32,
-    younger: HashMap<Signature, u32>,
-    older: HashMap<Signature, u32>,
+    younger: HashMap<Signature, First>,
+    older: HashMap<Signature, First>,
 }
 
 impl Answered {
     /// Nothing was answered yet; `now` and `time` are the same moment.
     pub(crate) fn new(now: Instant, time: Timestamp) -> Self {
-        Self { begin: now, began_at: time, changes: Mutex::default(), readings: Mutex::default() }
+        let addresses = RandomState::new();
+        Self { begin: now, began_at: time, addresses, changes: Mutex::default(), readings: Mutex::default() }
     }
 
     fn halves(&self, request: Signed) -> MutexGuard<'_, Halves> {
         if request.is_reading { self.readings.lock() } else { self.changes.lock() }
     }
 
-    fn seconds(&self, now: Instant) -> u32 {
-        u32::try_from(now.duration_since(self.begin).as_secs()).unwrap_or(u32::MAX)
+    /// This moment and this address, as they are remembered.
+    fn first(&self, from: Option<IpAddr>, now: Instant) -> First {
+        let at = u32::try_from(now.duration_since(self.begin).as_secs()).unwrap_or(u32::MAX);
+        // Half of the hash: an address that is taken for another one is only not refused at once.
+        First { at, from: (self.addresses.hash_one(from) >> 32) as u32 }
     }
 
     /// Remembers what was answered with success.
-    pub(crate) fn note(&self, request: Signed, now: Instant) {
-        let (now, signature, mut halves) = (self.seconds(now), request.signature, self.halves(request));
+    pub(crate) fn note(&self, request: Signed, from: Option<IpAddr>, now: Instant) {
+        let (now, signature, mut halves) = (self.first(from, now), request.signature, self.halves(request));
         if halves.older.contains_key(&signature) {
             return;
         }
-        if halves.younger.len() >= MOST || now.saturating_sub(halves.since) > GOOD {
+        if halves.younger.len() >= MOST || now.at.saturating_sub(halves.since) > GOOD {
             halves.older = std::mem::take(&mut halves.younger);
-            halves.since = now;
+            halves.since = now.at;
         }
         halves.younger.entry(signature).or_insert(now);
     }
 
     /// Refuses what was answered, unless it may be the client's own second try, and what may have been answered by an earlier run.
-    pub(crate) fn check(&self, request: Signed, now: Instant) -> Result<(), S3Error> {
+    pub(crate) fn check(&self, request: Signed, from: Option<IpAddr>, now: Instant) -> Result<(), S3Error> {
         // Of all codes the one that clients answer with a new signature.
         if self.began_at.duration_since(request.signed_at).as_secs() > i64::from(OWN) {
             return Err(s3_error!(
@@ -117,10 +132,11 @@ impl Answered {
                 "This request was signed before this server began: sign it again."
             ));
         }
-        let (now, halves) = (self.seconds(now), self.halves(request));
+        let (now, halves) = (self.first(from, now), self.halves(request));
         let first = halves.younger.get(&request.signature).or_else(|| halves.older.get(&request.signature));
         let may_not_repeat = request.is_one_try && !request.is_reading;
-        match first.is_some_and(|first| may_not_repeat || now.saturating_sub(*first) > OWN) {
+        let is_own = |first: &First| first.from == now.from && now.at.saturating_sub(first.at) <= OWN;
+        match first.is_some_and(|first| may_not_repeat || !is_own(first)) {
             true => Err(s3_error!(
                 RequestTimeTooSkewed,
                 "This very request was answered already: what is meant again is signed again."
@@ -133,8 +149,10 @@ impl Answered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
+    const HERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     const TIME: &str = "2026-01-01T00:00:00Z";
 
     fn signed(method: &str, authorization: &str) -> Request<()> {
@@ -182,23 +200,28 @@ mod tests {
         let answered = Answered::new(begin, TIME.parse().unwrap());
         let at = |seconds| begin + Duration::from_secs(seconds);
         let (one, other) = (change(1), change(2));
-        answered.note(one, begin);
-        assert!(answered.check(one, at(9)).is_ok());
-        assert!(answered.check(Signed { is_one_try: true, ..one }, at(1)).is_err());
+        answered.note(one, HERE, begin);
+        assert!(answered.check(one, HERE, at(9)).is_ok());
+        assert!(answered.check(Signed { is_one_try: true, ..one }, HERE, at(1)).is_err());
+        for elsewhere in [None, Some("127.0.0.2".parse().unwrap()), Some("::1".parse().unwrap())] {
+            assert!(answered.check(one, elsewhere, at(0)).is_err(), "{elsewhere:?} is not who was answered");
+        }
         let reading = Signed { is_reading: true, is_one_try: true, ..one };
-        assert!(answered.check(reading, at(11)).is_ok(), "readings are known apart");
-        answered.note(reading, begin);
-        assert!(answered.check(reading, at(9)).is_ok() && answered.check(reading, at(11)).is_err());
+        assert!(answered.check(reading, HERE, at(11)).is_ok(), "readings are known apart");
+        answered.note(reading, HERE, begin);
+        assert!(
+            answered.check(reading, HERE, at(9)).is_ok() && answered.check(reading, HERE, at(11)).is_err()
+        );
         // A second try does not give a third one more time.
-        answered.note(one, at(9));
-        assert!(answered.check(one, at(11)).is_err());
-        assert!(answered.check(other, at(11)).is_ok());
+        answered.note(one, HERE, at(9));
+        assert!(answered.check(one, HERE, at(11)).is_err());
+        assert!(answered.check(other, HERE, at(11)).is_ok());
         // As long as it may be good by its own time, however many come after it.
-        answered.note(other, at(29 * 60));
-        answered.note(change(3), at(31 * 60));
-        assert!(answered.check(one, at(31 * 60)).is_err());
-        answered.note(change(4), at(62 * 60));
-        assert!(answered.check(one, at(62 * 60)).is_ok(), "it is forgotten");
+        answered.note(other, HERE, at(29 * 60));
+        answered.note(change(3), HERE, at(31 * 60));
+        assert!(answered.check(one, HERE, at(31 * 60)).is_err());
+        answered.note(change(4), HERE, at(62 * 60));
+        assert!(answered.check(one, HERE, at(62 * 60)).is_ok(), "it is forgotten");
     }
 
     #[test]
@@ -207,7 +230,7 @@ mod tests {
         for (seconds, is_taken) in [(-900, false), (-11, false), (-10, true), (0, true), (900, true)] {
             let time = TIME.parse::<Timestamp>().unwrap() - jiff::SignedDuration::from_secs(seconds);
             let answered = Answered::new(begin, time);
-            assert_eq!(answered.check(change(1), begin).is_ok(), is_taken, "{seconds}");
+            assert_eq!(answered.check(change(1), HERE, begin).is_ok(), is_taken, "{seconds}");
         }
     }
 
@@ -216,7 +239,7 @@ mod tests {
         let begin = Instant::now();
         let answered = Answered::new(begin, TIME.parse().unwrap());
         for number in 0..3 * MOST as u64 {
-            answered.note(change(number), begin);
+            answered.note(change(number), HERE, begin);
         }
         let halves = answered.changes.lock();
         assert!(halves.younger.len() + halves.older.len() <= 2 * MOST);

@@ -5,7 +5,7 @@ mod common;
 use common::{ann, call, read_reply, serve};
 use jiff::SignedDuration;
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -79,8 +79,12 @@ fn a_signature_is_answered_once() {
     let mut old = call("PUT", "/first/old").body("x");
     old.skew = SignedDuration::from_mins(-5);
     assert_eq!(signed(old).send(&served).code(), "RequestTimeTooSkewed");
-    // What got no answer may be sent again.
+    // What got no answer may be sent again, by who sent it.
     assert_eq!(put.send(&served).status, 200);
+    for captured in [&put, &get] {
+        let replayed = captured.send_from(Ipv4Addr::new(127, 0, 0, 2), &served);
+        assert_eq!((replayed.status, replayed.code().as_str()), (403, "RequestTimeTooSkewed"));
+    }
     std::thread::sleep(Duration::from_millis(11_100));
     let replayed = put.send(&served);
     assert_eq!((replayed.status, replayed.code().as_str()), (403, "RequestTimeTooSkewed"));

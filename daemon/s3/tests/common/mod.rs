@@ -13,10 +13,10 @@ use larder_s3::{Endpoint, Options, Peer};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 
 /// Two accounts, and keys of the bucket `shared` of the first.
@@ -35,7 +35,7 @@ pub(crate) const ACCOUNTS: &str = r#"{
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 /// An endpoint over a folder.
@@ -64,7 +64,7 @@ pub(crate) fn serve_with(options: Options) -> Served {
             tokio::spawn(async move { endpoint.serve(stream, peer, std::future::pending()).await });
         }
     });
-    Served { address, folder, _runtime: runtime }
+    Served { address, folder, runtime }
 }
 
 /// A request before it is sent.
@@ -201,7 +201,19 @@ impl Call {
 
     /// Sends it over a connection of its own.
     pub(crate) fn send(&self, served: &Served) -> Reply {
-        let mut stream = TcpStream::connect(served.address).unwrap();
+        self.send_over(TcpStream::connect(served.address).unwrap())
+    }
+
+    /// Sends it over a connection from another address of this machine.
+    pub(crate) fn send_from(&self, address: Ipv4Addr, served: &Served) -> Reply {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((address, 0))).unwrap();
+        let stream = served.runtime.block_on(socket.connect(served.address)).unwrap().into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        self.send_over(stream)
+    }
+
+    fn send_over(&self, mut stream: TcpStream) -> Reply {
         stream.write_all(self.head().as_bytes()).unwrap();
         stream.write_all(&self.body).unwrap();
         read_reply(&mut stream, self.method == "HEAD")
