@@ -275,7 +275,7 @@ fn wait_for_status(daemon: &Larderd, wanted: &str) {
         daemon.read(&format!("{BUCKETS}?recursion=1"));
         daemon.change("POST", buckets, &json!({ "name": "meanwhile" }));
         daemon.change("DELETE", &format!("{buckets}/meanwhile"), &Value::Null);
-        assert!(began.elapsed() < Duration::from_secs(10), "others waited {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(25), "others waited {:?}", began.elapsed());
         std::thread::sleep(Duration::from_millis(500));
     }
 }
@@ -299,7 +299,7 @@ fn a_gateway_that_does_not_answer_holds_nobody_up_and_comes_back() {
     world.daemon.spawn(&world.gateway.environment());
     let daemon = &world.daemon;
     assert_eq!(daemon.read("/1.0/storage-pools/remote")["status"], "Unavailable");
-    assert!(began.elapsed() < Duration::from_secs(30), "the start took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(55), "the start took {:?}", began.elapsed());
     assert!(is_warned(daemon, "new"));
     assert_eq!(daemon.refuse("POST", BUCKETS, &json!({ "name": "b-2" })).0, 503);
     // What is known is told all the same.
@@ -324,7 +324,7 @@ fn a_cluster_that_stops_answering_holds_nobody_up_and_comes_back() {
         assert!(is_warned(daemon, "new"));
         let began = Instant::now();
         assert_eq!(daemon.refuse("POST", BUCKETS, &json!({ "name": "b-3" })).0, 503);
-        assert!(began.elapsed() < Duration::from_secs(10), "refused after {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(25), "refused after {:?}", began.elapsed());
         world.gateway.hold("osd.0", false);
         wait_for_status(daemon, "Created");
         asking.join().unwrap()

@@ -187,7 +187,7 @@ fn a_cancelled_import_leaves_nothing_and_many_objects_are_all_there() {
 
     let reply = uploaded(daemon, BUCKETS, "many", &file);
     let operation = reply.json()["operation"].as_str().unwrap().to_owned();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while world.at_the_gateway().1.is_empty() {
         assert!(Instant::now() < deadline, "no bucket is made: {}", daemon.read(&operation));
         std::thread::sleep(Duration::from_millis(100));

@@ -136,7 +136,7 @@ fn an_ephemeral_container_outlives_restarts_and_its_publication() {
     larder.run(&["stop", "c1", "--force"]);
     let is_gone = || daemon.get("/1.0/instances/c1").status == 404;
     let waiting = std::time::Instant::now();
-    while !is_gone() && waiting.elapsed() < std::time::Duration::from_secs(10) {
+    while !is_gone() && waiting.elapsed() < std::time::Duration::from_secs(60) {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert!(is_gone(), "it goes when it stops");

@@ -208,6 +208,7 @@ fn what_happens_to_buckets_is_told() {
 }
 
 const SIZE: usize = 1 << 20;
+const GO_ON: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
 /// An upload of which the first half is under way. Anybody may write into the bucket, so it needs no signature.
 #[expect(clippy::unwrap_used, reason = "a test panics to fail")]
@@ -219,10 +220,14 @@ fn begin_upload(s3: &S3) -> TcpStream {
     assert_eq!(answer.status, 204, "{}", answer.text());
     let address = s3.url.trim_start_matches("http://");
     let mut upload = TcpStream::connect(address).unwrap();
-    let head = format!("PUT /photos/slow HTTP/1.1\r\nhost: {address}\r\ncontent-length: {SIZE}\r\n\r\n");
+    let head = format!(
+        "PUT /photos/slow HTTP/1.1\r\nhost: {address}\r\ncontent-length: {SIZE}\r\nexpect: 100-continue\r\n\r\n"
+    );
     upload.write_all(head.as_bytes()).unwrap();
+    let mut told = [0; GO_ON.len()];
+    upload.read_exact(&mut told).unwrap();
+    assert_eq!(String::from_utf8_lossy(&told), GO_ON);
     upload.write_all(&[7; SIZE / 2]).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
     upload
 }
 
@@ -235,19 +240,20 @@ fn a_stopping_daemon_ends_what_it_began() {
     // Somebody who keeps a connection holds nothing up.
     let mut idle = TcpStream::connect(s3.url.trim_start_matches("http://")).unwrap();
     let mut upload = begin_upload(&s3);
+    let asked = Instant::now();
     let rest = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_millis(500));
         upload.write_all(&[7; SIZE / 2]).unwrap();
         let mut answer = String::new();
         upload.read_to_string(&mut answer).unwrap();
         answer
     });
-    let asked = Instant::now();
     daemon.stop();
     let took = asked.elapsed();
     let answer = rest.join().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!((Duration::from_millis(900)..Duration::from_secs(4)).contains(&took), "{took:?}");
+    assert!(took >= Duration::from_millis(500), "{took:?}");
+    assert!(!daemon.log().contains("S3 requests that take too long are cut"));
     assert_eq!(idle.read(&mut [0; 16]).unwrap_or(0), 0);
     daemon.spawn(&[]);
     let again = S3::open(&daemon, s3.pair.clone().unwrap());
@@ -264,7 +270,7 @@ fn what_takes_too_long_is_cut_when_the_daemon_stops() {
     let asked = Instant::now();
     daemon.stop();
     let took = asked.elapsed();
-    assert!((Duration::from_secs(4)..Duration::from_secs(12)).contains(&took), "{took:?}");
+    assert!((Duration::from_secs(4)..Duration::from_secs(30)).contains(&took), "{took:?}");
     assert_eq!(upload.read(&mut [0; 16]).unwrap_or(0), 0, "it was answered");
     assert!(daemon.log().contains("S3 requests that take too long are cut"));
     daemon.spawn(&[]);

@@ -41,7 +41,9 @@ fn mode(path: &Path) -> u32 {
 /// The host's id of the user 0 of a running instance.
 fn first_id(daemon: &Larderd, name: &str) -> u32 {
     let pid = daemon.read(&format!("/1.0/instances/{name}/state"))["pid"].clone();
-    std::fs::metadata(format!("/proc/{pid}")).unwrap().uid()
+    // The owner of the folder is right only after the init's last exec, which may be after its start was told of.
+    let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap();
+    map.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn inside(client: &RealClient<'_>, name: &str, script: &str) -> String {

@@ -48,7 +48,7 @@ fn what_is_too_large_is_refused_with_the_code_that_aws_gives() {
     // The answer comes before all is said, or the connection just ends.
     let mut stream = TcpStream::connect(served.address).unwrap();
     let _ = stream.write_all(headers(1_000_000).head().as_bytes());
-    let (told, _) = until_the_end(&mut stream);
+    let told = until_the_end(&mut stream);
     assert!(told.is_empty() || told.contains(" 431 "), "{told}");
     assert!(!ann(&served, call("GET", "/first")).text().contains("<Key>"));
 }
@@ -130,25 +130,27 @@ fn who_is_unknown_takes_no_seat_of_the_key_that_they_name() {
 /// Waits a hundred times shorter than the real one.
 fn hasty() -> Served {
     let patience = Patience::default();
-    let patience = Patience {
+    waiting(Patience {
         headers: patience.headers / 100,
         body: patience.body / 100,
         answer: patience.answer / 100,
-    };
+    })
+}
+
+fn waiting(patience: Patience) -> Served {
     serve_with(Options { patience, ..Options::default() })
 }
 
-/// What the endpoint says until it ends the connection, and how long that took.
-fn until_the_end(stream: &mut TcpStream) -> (String, Duration) {
+/// What the endpoint says until it ends the connection.
+fn until_the_end(stream: &mut TcpStream) -> String {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let began = Instant::now();
     let mut told = Vec::new();
     let ended = stream.read_to_end(&mut told);
     assert!(
         ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset) || ended.is_ok(),
         "{ended:?}"
     );
-    (String::from_utf8_lossy(&told).into_owned(), began.elapsed())
+    String::from_utf8_lossy(&told).into_owned()
 }
 
 fn say(served: &Served, bytes: &[u8]) -> TcpStream {
@@ -170,7 +172,9 @@ fn a_client_that_stops_in_the_middle_is_cut() {
         (&[&head[..], &body[..10]].concat()[..], "<Code>RequestTimeout</Code>"),
         (&[&head[..], body].concat()[..], "200 OK"),
     ] {
-        let (told, took) = until_the_end(&mut say(&served, said));
+        let began = Instant::now();
+        let told = until_the_end(&mut say(&served, said));
+        let took = began.elapsed();
         assert!(told.contains(word), "after {} bytes: {told}", said.len());
         assert!(took >= Duration::from_millis(200), "after {} bytes: {took:?}", said.len());
     }
@@ -180,13 +184,14 @@ fn a_client_that_stops_in_the_middle_is_cut() {
 
 #[test]
 fn a_client_that_does_not_read_is_cut() {
-    let served = hasty();
+    let patience = Patience::default();
+    let served = waiting(Patience { answer: patience.answer / 100, ..patience });
     ann(&served, call("PUT", "/first"));
     ann(&served, call("PUT", "/first/key").body(vec![b'a'; 32 << 20]));
     let get = call("GET", "/first/key").sign("ANN", "secret of ann/+=");
     let mut stream = say(&served, get.head().as_bytes());
     std::thread::sleep(Duration::from_secs(3));
-    let (told, _) = until_the_end(&mut stream);
+    let told = until_the_end(&mut stream);
     assert!(told.len() > 1000 && told.len() < 32 << 20, "{} bytes came", told.len());
 }
 
@@ -217,9 +222,9 @@ fn somebody_known_can_not_keep_a_seat_with_a_byte_now_and_then() {
     let delete = call("POST", "/first?delete=").header("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==");
     let delete = delete.body(vec![b' '; 1_000_000]).sign("ANN", "secret of ann/+=");
     for call in [put, delete] {
+        let began = Instant::now();
         let mut stream = say(&served, call.head().as_bytes());
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let began = Instant::now();
         let mut answer = [0; 1000];
         while !matches!(stream.read(&mut answer), Ok(count) if count > 0) {
             let _ = stream.write_all(b"a");

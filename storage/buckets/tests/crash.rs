@@ -116,17 +116,21 @@ fn run_and_kill(path: &Path, from: u64, after: Duration) -> BTreeMap<usize, u64>
         .spawn()
         .unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
+    let (begins, began) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         let mut last = BTreeMap::new();
         for line in output.lines().map_while(Result::ok) {
             let Some(rest) = line.split("acknowledged ").nth(1) else { continue };
             let Some((writer, number)) = rest.split_once(' ') else { continue };
             if let (Ok(writer), Ok(number)) = (writer.parse(), number.parse()) {
+                // Only the first is waited for.
+                let _ = begins.send(());
                 last.insert(writer, number);
             }
         }
         last
     });
+    began.recv().unwrap();
     std::thread::sleep(after);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -213,6 +213,11 @@ mod tests {
         assert_eq!(length(), 2 << 20);
         DetachLoop { file: file.clone() }.apply(&never).unwrap();
         DetachLoop { file: file.clone() }.apply(&never).unwrap();
+        // Somebody who has just been told of the device may still have it open.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while device_of(&file).unwrap().is_some() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         assert_eq!(device_of(&file).unwrap(), None);
     }
 }
