@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 const INSTANCES: &str = "/1.0/instances";
+const EXPIRY: &str = "2099-01-01T00:00:00Z";
 const POOLS: [&str; 2] = ["default", "p2"];
 
 /// A daemon with an image, and an instance `old` with a snapshot; it dies when the plan's point is reached.
@@ -23,7 +24,14 @@ fn prepared(test: &str) -> Option<Larderd> {
         json!({ "name": "blue", "config": { "features.profiles": "false", "features.images": "false" } });
     daemon.change("POST", "/1.0/projects", &project);
     daemon.change("POST", INSTANCES, &instance("old"));
-    daemon.change("POST", "/1.0/instances/old/snapshots", &json!({ "name": "s0" }));
+    let file = daemon.directory().join("storage-pools/default/containers/old/rootfs/moment");
+    for moment in ["past", "present"] {
+        std::fs::write(&file, moment).unwrap_or_else(|error| panic!("{error}"));
+        daemon.change("PATCH", "/1.0/instances/old", &json!({ "config": { "user.moment": moment } }));
+        if moment == "past" {
+            daemon.change("POST", "/1.0/instances/old/snapshots", &json!({ "name": "s0" }));
+        }
+    }
     daemon.stop();
     let plan = daemon.scratch().join("crash-plan");
     let _ = std::fs::write(&plan, "");
@@ -68,7 +76,7 @@ fn a_killed_daemon_leaves_whole_instances_or_none() {
             "move to a project",
         ),
         ("POST", INSTANCES, refresh(), "refresh"),
-        ("POST", "/1.0/instances/old/snapshots", json!({ "name": "s1" }), "snapshot"),
+        ("POST", "/1.0/instances/old/snapshots", json!({ "name": "s1", "expires_at": EXPIRY }), "snapshot"),
         ("PUT", "/1.0/instances/old", json!({ "restore": "s0" }), "restore"),
         ("DELETE", "/1.0/instances/old", Value::Null, "delete"),
     ];
@@ -128,6 +136,17 @@ fn check(daemon: &Larderd, story: &str, point: &str) {
             assert_eq!(snapshots, names(daemon, &on_volume), "{story} {point}: the snapshots of {name}");
             let one = daemon.read(&format!("{INSTANCES}/{name}{suffix}"));
             assert_eq!(one["expanded_devices"]["root"]["pool"], pool, "{story} {point}: the pool of {name}");
+            if name == "old" {
+                let moment = std::fs::read_to_string(folder.join("rootfs/moment")).unwrap_or_default();
+                assert_eq!(
+                    one["config"]["user.moment"], *moment,
+                    "{story} {point}: root and settings differ"
+                );
+            }
+            if story == "snapshot" && snapshots.iter().any(|snapshot| snapshot == "s1") {
+                let made = daemon.read(&format!("{INSTANCES}/{name}/snapshots/s1"));
+                assert_eq!(made["expires_at"], EXPIRY, "{point}: the snapshot has lost its expiry");
+            }
             roots.push(format!("{name}{suffix}"));
         }
     }

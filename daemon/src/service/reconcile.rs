@@ -187,6 +187,10 @@ impl Service {
                 let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
                 self.store.end_change(ticket, &record, &ready, None)
             }
+            Then::InstanceIsRestored { snapshot } => {
+                let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
+                self.end_instance_restore(ticket, &record, &ready, *snapshot)
+            }
             Then::VolumeIsRefreshed { size, new, gone } => {
                 let mut volume = record.volume.clone();
                 if settled == Settled::Undone {
@@ -212,13 +216,19 @@ impl Service {
                     None => self.store.drop_intent(ticket),
                 }
             }
-            Then::SnapshotIsMade { snapshot } => {
+            Then::SnapshotIsMade { snapshot, of_instance } => {
                 let Some(snapshot) = self.store.snapshot_by_id(&record.volume, *snapshot)? else {
                     return self.store.drop_intent(ticket);
                 };
                 let place = Place::live(&record.storage_id()?).at_snapshot(&snapshot.name.parse()?);
                 if recovered.live.contains(&place) {
-                    self.store.snapshot_is_made(ticket, &snapshot, None)
+                    let mut of_instance = of_instance.as_deref();
+                    if let Some(made) = of_instance
+                        && self.store.instance_by_id(made.instance)?.is_none()
+                    {
+                        of_instance = None;
+                    }
+                    self.store.snapshot_is_made(ticket, &snapshot, of_instance, None)
                 } else {
                     self.store.snapshot_is_gone(Some(ticket), &snapshot, None)
                 }

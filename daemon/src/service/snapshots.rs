@@ -10,7 +10,7 @@ use super::{Result, Service, ServiceError, Task};
 use jiff::Timestamp;
 use larder_base::SnapshotName;
 use larder_catalog::Cause;
-use larder_catalog::documents::{Snapshot, Volume, VolumeState};
+use larder_catalog::documents::{InstanceSnapshot, Snapshot, Volume, VolumeState};
 use larder_storage_driver::{Place, Restore, VolumeSpec};
 use larder_storage_pool::Intent;
 
@@ -34,6 +34,19 @@ impl Service {
         record: &VolumeRecord,
         new: NewSnapshot,
     ) -> Result<()> {
+        self.create_snapshot_of(task, pool, record, new, None)
+    }
+
+    /// The same of the root of an instance, whose snapshot is there at the same moment; its `root` is filled in. The event is the
+    /// instance's.
+    pub(super) fn create_snapshot_of(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        new: NewSnapshot,
+        of_instance: Option<(InstanceSnapshot, Cause)>,
+    ) -> Result<()> {
         let NewSnapshot { name, .. } = new;
         let now = self.clock.now();
         lifetime::must_be_ahead(new.expires_at.flatten(), now, name.as_str())?;
@@ -56,10 +69,19 @@ impl Service {
             return self.create_snapshot_elsewhere(task, pool, record, &snapshot);
         }
         let id = record.storage_id()?;
-        let plan = Plan {
-            storage: Intent::Snapshot { volume: id.clone(), snapshot: name.clone() },
-            then: Then::SnapshotIsMade { snapshot: snapshot.id.as_uuid() },
+        let (of_instance, cause) = match of_instance {
+            Some((of, cause)) => (Some(InstanceSnapshot { root: Some(snapshot.id), ..of }), cause),
+            None => {
+                let url = self.snapshot_url(pool, &record.volume, name.as_str());
+                let what = action(&record.volume, "snapshot-created");
+                (None, cause_of(task, &what, &url, &record.volume.project))
+            }
         };
+        let then = Then::SnapshotIsMade {
+            snapshot: snapshot.id.as_uuid(),
+            of_instance: of_instance.clone().map(Box::new),
+        };
+        let plan = Plan { storage: Intent::Snapshot { volume: id.clone(), snapshot: name.clone() }, then };
         let _still = if record.is_bucket() { Some(self.stop_writes(task, record)?) } else { None };
         self.store.begin_snapshot(&self.ticket(task), record, &snapshot, &plan)?;
         point(Point::Intent);
@@ -70,9 +92,7 @@ impl Service {
             return Err(error.into());
         }
         point(Point::Act);
-        let url = self.snapshot_url(pool, &record.volume, name.as_str());
-        let cause = cause_of(task, &action(&record.volume, "snapshot-created"), &url, &record.volume.project);
-        self.store.snapshot_is_made(&self.ticket(task), &snapshot, Some(cause))?;
+        self.store.snapshot_is_made(&self.ticket(task), &snapshot, of_instance.as_ref(), Some(cause))?;
         point(Point::Commit);
         Ok(())
     }
@@ -111,6 +131,25 @@ impl Service {
         record: &VolumeRecord,
         name: &str,
     ) -> Result<()> {
+        self.restore_volume_then(task, pool, record, name, Then::VolumeIsReady, |record, ready| {
+            let url = self.volume_url(&pool.document.name, ready);
+            let mut cause = cause_of(task, &action(ready, "restored"), &url, &ready.project);
+            cause.context = serde_json::json!({ "snapshot": name });
+            self.store.end_change(&self.ticket(task), record, ready, Some(cause))
+        })
+    }
+
+    /// The same, with what the catalog says then: `end` says it, and `then` what the next start says if this run does not come
+    /// to it.
+    pub(super) fn restore_volume_then(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        record: &VolumeRecord,
+        name: &str,
+        then: Then,
+        end: impl FnOnce(&VolumeRecord, &Volume) -> Result<()>,
+    ) -> Result<()> {
         let (_claim, record) = &self.alone_with(task, record)?;
         let snapshots = self.store.snapshots_of(&record.volume)?;
         let snapshot = snapshots.iter().find(|snapshot| snapshot.name == name).ok_or_else(|| {
@@ -130,10 +169,8 @@ impl Service {
             !removed.is_empty() || snapshots.iter().all(|other| other.created_at <= snapshot.created_at);
         let id = record.storage_id()?;
         let snapshot_name: SnapshotName = name.parse()?;
-        let plan = Plan {
-            storage: Intent::Restore { volume: id.clone(), snapshot: snapshot_name.clone() },
-            then: Then::VolumeIsReady,
-        };
+        let plan =
+            Plan { storage: Intent::Restore { volume: id.clone(), snapshot: snapshot_name.clone() }, then };
         let marked = Volume { state: VolumeState::Restoring, ..record.volume.clone() };
         let record = self.store.begin_change(&self.ticket(task), record, &marked, &plan)?;
         point(Point::Intent);
@@ -143,12 +180,7 @@ impl Service {
         point(Point::Act);
         let ready = Volume { state: VolumeState::Ready, ..marked };
         match outcome {
-            Ok(()) => {
-                let url = self.volume_url(&pool.document.name, &ready);
-                let mut cause = cause_of(task, &action(&ready, "restored"), &url, &ready.project);
-                cause.context = serde_json::json!({ "snapshot": name });
-                self.store.end_change(&self.ticket(task), &record, &ready, Some(cause))
-            }
+            Ok(()) => end(&record, &ready),
             Err(error) => {
                 if error.undo_failures().is_empty() {
                     self.store.end_change(&self.ticket(task), &record, &ready, None)?;

@@ -1,7 +1,7 @@
 //! One piece of work: who asked, whose ticket, how to report, and what the next start must know.
 
 use larder_base::{Cancel, Progress, Ticket};
-use larder_catalog::documents::Snapshot;
+use larder_catalog::documents::{InstanceSnapshot, Snapshot};
 use larder_storage_pool::Intent;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -84,12 +84,18 @@ pub(crate) enum Then {
     SnapshotIsNamed { snapshot: Uuid, name: String },
     /// The snapshot of this id is gone.
     SnapshotIsGone { snapshot: Uuid },
-    /// The snapshot of this id is there, if the pool has it.
-    SnapshotIsMade { snapshot: Uuid },
+    /// The snapshot of this id is there, if the pool has it, and with it that of the instance whose root it is of.
+    SnapshotIsMade {
+        snapshot: Uuid,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of_instance: Option<Box<InstanceSnapshot>>,
+    },
     /// The volume that was being created is there, if the pool has it.
     VolumeIsMade,
     /// The volume is as it shall be.
     VolumeIsReady,
+    /// The volume is as it shall be, and the instance whose root it is has the settings of its snapshot of this id.
+    InstanceIsRestored { snapshot: Uuid },
     /// The volume has this size and these snapshots more and less, if the pool has done it.
     VolumeIsRefreshed { size: Option<String>, new: Vec<Snapshot>, gone: Vec<Snapshot> },
 }

@@ -2,17 +2,34 @@
 
 use super::{DescribedSnapshot, instance_url, runtime_name};
 use crate::service::store::cause_of;
+use crate::service::work::Then;
 use crate::service::{
     NewSnapshot, OpenPool, Result, Service, ServiceError, Task, VolumeRecord, lifetime, url,
 };
 use jiff::Timestamp;
-use larder_base::SnapshotName;
-use larder_catalog::InstanceSnapshotId;
-use larder_catalog::documents::{Instance, InstanceSnapshot};
+use larder_base::{SnapshotName, Ticket};
+use larder_catalog::documents::{Instance, InstanceSnapshot, Volume};
+use larder_catalog::{InstanceSnapshotId, Transaction};
 use larder_runtime::Status;
+use uuid::Uuid;
 
 fn snapshot_url(instance: &Instance, name: &str) -> String {
     url(&["instances", &instance.name, "snapshots", name], &instance.project)
+}
+
+/// An instance with the settings that it had at a snapshot. What the daemon notes for itself stays.
+fn restored(instance: &Instance, snapshot: &InstanceSnapshot) -> Instance {
+    let then = snapshot.then.clone();
+    let mut config = then.config;
+    config.extend(instance.config.clone().into_iter().filter(|(key, _)| key.starts_with("volatile.")));
+    Instance {
+        description: then.description,
+        config,
+        devices: then.devices,
+        profiles: then.profiles,
+        ephemeral: then.ephemeral,
+        ..instance.clone()
+    }
 }
 
 impl Service {
@@ -75,20 +92,13 @@ impl Service {
             Some(said) => said,
             None => lifetime::manual_expiry_of(&self.expanded(instance)?.config, now)?,
         };
-        self.create_snapshot(
-            task,
-            &pool,
-            &root,
-            NewSnapshot { name: name.clone(), description: String::new(), expires_at: Some(None) },
-        )?;
-        let made = self.store.snapshot(&root.volume, name.as_str())?;
         let snapshot = InstanceSnapshot {
             id: InstanceSnapshotId::random(),
             instance: instance.id,
             name: name.to_string(),
             then: instance.clone(),
             stateful: false,
-            root: made.map(|made| made.id),
+            root: None,
             created_at: now,
             expires_at,
         };
@@ -98,7 +108,8 @@ impl Service {
             &snapshot_url(instance, name.as_str()),
             &instance.project,
         );
-        self.store.put_instance_snapshot(&snapshot, Some(cause))
+        let of_root = NewSnapshot { name: name.clone(), description: String::new(), expires_at: Some(None) };
+        self.create_snapshot_of(task, &pool, &root, of_root, Some((snapshot, cause)))
     }
 
     /// Puts a stopped instance back to a snapshot: its root and its settings.
@@ -117,26 +128,35 @@ impl Service {
         for younger in self.in_the_way_of(task, &pool, &root, name)? {
             self.delete_instance_snapshot(task, instance, &younger.name)?;
         }
-        self.restore_volume(task, &pool, &root, name)?;
-        let then = &snapshot.then;
-        let mut restored = Instance {
-            description: then.description.clone(),
-            config: then.config.clone(),
-            devices: then.devices.clone(),
-            profiles: then.profiles.clone(),
-            ephemeral: then.ephemeral,
-            ..instance.clone()
-        };
-        for (key, value) in &instance.config {
-            if key.starts_with("volatile.") {
-                restored.config.insert(key.clone(), value.clone());
+        let url = instance_url(instance);
+        let restored = restored(instance, &snapshot);
+        let (old, new) = (self.uses_of(instance)?, self.uses_of(&restored).unwrap_or_default());
+        let then = Then::InstanceIsRestored { snapshot: snapshot.id.as_uuid() };
+        self.restore_volume_then(task, &pool, &root, name, then, |root, ready| {
+            let mut cause = cause_of(task, "instance-restored", &url, &instance.project);
+            cause.context = serde_json::json!({ "snapshot": name });
+            let changed = self.store.instance_changed(instance, &restored, &old, &new, &url)?;
+            self.store.end_change_with(changed, &self.ticket(task), root, ready, Some(cause))
+        })
+    }
+
+    /// Says that the root of an instance is back at a snapshot, whose id is `snapshot`, and that the instance has the settings of
+    /// then. What it uses by them is settled later, with the instances.
+    pub(in crate::service) fn end_instance_restore(
+        &self,
+        ticket: &Ticket,
+        root: &VolumeRecord,
+        ready: &Volume,
+        snapshot: Uuid,
+    ) -> Result<()> {
+        let mut besides = Transaction::new();
+        if let Some(instance) = self.store.instance_by_root(ready.id)? {
+            let snapshots = self.store.instance_snapshots_of(&instance)?;
+            if let Some(snapshot) = snapshots.iter().find(|known| known.id.as_uuid() == snapshot) {
+                besides = besides.put_document(&restored(&instance, snapshot))?;
             }
         }
-        let url = instance_url(instance);
-        let (old, new) = (self.uses_of(instance)?, self.uses_of(&restored).unwrap_or_default());
-        let mut cause = cause_of(task, "instance-restored", &url, &instance.project);
-        cause.context = serde_json::json!({ "snapshot": name });
-        self.store.change_instance(instance, &restored, &old, &new, &url, Some(cause))
+        self.store.end_change_with(besides, ticket, root, ready, None)
     }
 
     /// Gives a snapshot another name.

@@ -70,6 +70,17 @@ fn taken(name: &str) -> ServiceError {
     ServiceError::taken(format!("the instance {name:?}"))
 }
 
+pub(super) fn put_instance_snapshot(
+    transaction: Transaction,
+    snapshot: &InstanceSnapshot,
+) -> Result<Transaction> {
+    let name = keys::instance_snapshot_name(snapshot.instance, &snapshot.name);
+    Ok(transaction
+        .guard_present(keys::instance(snapshot.instance))
+        .put(name, pointer_to(&snapshot.id)?)
+        .put_document(snapshot)?)
+}
+
 impl Store {
     /// All instances that are there or on their way, by project and name.
     pub fn all_instances(&self) -> Result<Vec<Instance>> {
@@ -165,6 +176,18 @@ impl Store {
         url: &str,
         cause: Option<Cause>,
     ) -> Result<()> {
+        self.commit(self.instance_changed(known, instance, old_uses, uses, url)?, cause)
+    }
+
+    /// What makes an instance that is as it was known another one, and what it uses.
+    pub(in crate::service) fn instance_changed(
+        &self,
+        known: &Instance,
+        instance: &Instance,
+        old_uses: &[Use],
+        uses: &[Use],
+        url: &str,
+    ) -> Result<Transaction> {
         let mut transaction = self.unless_changed(known)?.put_document(instance)?;
         for used in old_uses.iter().filter(|used| !uses.contains(used)) {
             transaction = transaction.delete(used.key(instance));
@@ -173,7 +196,7 @@ impl Store {
             transaction =
                 transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
         }
-        self.commit(transaction, cause)
+        Ok(transaction)
     }
 
     /// Changes what an instance uses, and nothing else.
@@ -291,12 +314,7 @@ impl Store {
         snapshot: &InstanceSnapshot,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let name = keys::instance_snapshot_name(snapshot.instance, &snapshot.name);
-        let transaction = Transaction::new()
-            .guard_present(keys::instance(snapshot.instance))
-            .put(name, pointer_to(&snapshot.id)?)
-            .put_document(snapshot)?;
-        self.commit(transaction, cause)
+        self.commit(put_instance_snapshot(Transaction::new(), snapshot)?, cause)
     }
 
     /// Changes what is said of a snapshot that is as it was known.

@@ -6,7 +6,7 @@ use crate::service::work::Plan;
 use crate::service::{Result, ServiceError};
 use jiff::Timestamp;
 use larder_base::Ticket;
-use larder_catalog::documents::{Agreement, Bucket, Snapshot, Volume, VolumeState};
+use larder_catalog::documents::{Agreement, Bucket, InstanceSnapshot, Snapshot, Volume, VolumeState};
 use larder_catalog::{CatalogError, Cause, Transaction, keys};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -120,15 +120,20 @@ impl Store {
         }
     }
 
-    /// A power cut may take it back: the next start finds the same out again.
+    /// A snapshot is there, and with it that of the instance whose root it is of. A power cut may take it back: the next start
+    /// finds the same out again.
     pub(in crate::service) fn snapshot_is_made(
         &self,
         ticket: &Ticket,
         snapshot: &Snapshot,
+        of_instance: Option<&InstanceSnapshot>,
         cause: Option<Cause>,
     ) -> Result<()> {
         let ready = Snapshot { is_ready: true, ..snapshot.clone() };
-        let transaction = Transaction::new().put_document(&ready)?.delete(keys::intent(ticket)).relaxed();
+        let mut transaction = Transaction::new().put_document(&ready)?.delete(keys::intent(ticket)).relaxed();
+        if let Some(of_instance) = of_instance {
+            transaction = super::instances::put_instance_snapshot(transaction, of_instance)?;
+        }
         self.commit(transaction, cause)
     }
 

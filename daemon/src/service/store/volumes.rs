@@ -174,7 +174,19 @@ impl Store {
         volume: &Volume,
         cause: Option<Cause>,
     ) -> Result<()> {
-        let transaction = Transaction::new()
+        self.end_change_with(Transaction::new(), ticket, record, volume, cause)
+    }
+
+    /// The same, with what else is so at that moment.
+    pub(in crate::service) fn end_change_with(
+        &self,
+        besides: Transaction,
+        ticket: &Ticket,
+        record: &VolumeRecord,
+        volume: &Volume,
+        cause: Option<Cause>,
+    ) -> Result<()> {
+        let transaction = besides
             .guard_at(keys::volume(volume.id), record.revision)
             .put_document(volume)?
             .delete(keys::intent(ticket));
