@@ -83,8 +83,8 @@ fn a_snapshot_that_is_renamed_and_deleted_at_once_is_recorded_or_gone() {
     }
 }
 
-#[test]
-fn a_profile_that_is_renamed_while_its_instance_is_changed_keeps_its_name() {
+/// A daemon with an instance `c` that has a profile `n0`.
+fn with_a_profile() -> Larderd {
     let daemon = Larderd::start();
     daemon.make_pool("p");
     let root = json!({ "root": { "type": "disk", "path": "/", "pool": "p" } });
@@ -92,6 +92,36 @@ fn a_profile_that_is_renamed_while_its_instance_is_changed_keeps_its_name() {
     let source = json!({ "type": "image", "fingerprint": upload_small_image(&daemon) });
     let new = json!({ "name": "c", "source": source, "profiles": ["n0"], "devices": root });
     daemon.change("POST", "/1.0/instances", &new);
+    daemon
+}
+
+#[test]
+fn a_profile_that_is_renamed_while_an_instance_gets_it_back_keeps_its_name() {
+    let daemon = with_a_profile();
+    daemon.change("POST", "/1.0/instances/c/snapshots", &json!({ "name": "s0" }));
+    let mut name = "n0".to_owned();
+    for round in 1..ROUNDS {
+        // Every other time the instance has the profile now, too.
+        let kept = if round % 2 == 0 { json!([]) } else { json!([name]) };
+        daemon.change("PATCH", "/1.0/instances/c", &json!({ "profiles": kept, "description": "now" }));
+        let renamed = format!("n{round}");
+        let path = format!("/1.0/profiles/{name}");
+        let (rename, restore) = (json!({ "name": renamed }), json!({ "restore": "s0" }));
+        let [named, restored] =
+            at_once(&daemon, [("POST", &path, &rename), ("PUT", "/1.0/instances/c", &restore)]);
+        assert_eq!(restored.err(), None);
+        match named {
+            Ok(_) => name = renamed,
+            Err(error) => assert!(error.contains("somebody else changed it"), "{error}"),
+        }
+        let now = daemon.read("/1.0/instances/c");
+        assert_eq!((&now["profiles"], &now["description"]), (&json!([name]), &json!("")));
+    }
+}
+
+#[test]
+fn a_profile_that_is_renamed_while_its_instance_is_changed_keeps_its_name() {
+    let daemon = with_a_profile();
     let (mut name, mut taken) = ("n0".to_owned(), Vec::new());
     for round in 1..ROUNDS {
         let (renamed, key) = (format!("n{round}"), format!("user.r{round}"));

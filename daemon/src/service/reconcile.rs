@@ -189,7 +189,10 @@ impl Service {
             }
             Then::InstanceIsRestored { snapshot } => {
                 let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
-                self.end_instance_restore(ticket, &record, &ready, *snapshot)
+                if let Err(error) = self.end_instance_restore(ticket, &record, &ready, *snapshot, None) {
+                    tracing::error!(volume = ready.name, %error, "an instance keeps its settings, its root is restored");
+                }
+                Ok(())
             }
             Then::VolumeIsRefreshed { size, new, gone } => {
                 let mut volume = record.volume.clone();

@@ -151,6 +151,7 @@ impl Service {
         end: impl FnOnce(&VolumeRecord, &Volume) -> Result<()>,
     ) -> Result<()> {
         let (_claim, record) = &self.alone_with(task, record)?;
+        record.must_be_whole()?;
         let snapshots = self.store.snapshots_of(&record.volume)?;
         let snapshot = snapshots.iter().find(|snapshot| snapshot.name == name).ok_or_else(|| {
             ServiceError::not_found(format!("snapshot {name:?} of volume {:?}", record.volume.name))

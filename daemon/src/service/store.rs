@@ -269,7 +269,7 @@ impl Store {
     }
 
     /// When a document was committed that is as it was known; fails if it is not.
-    fn revision_of<D: Document + PartialEq>(&self, known: &D) -> Result<Revision> {
+    pub(super) fn revision_of<D: Document + PartialEq>(&self, known: &D) -> Result<Revision> {
         match larder_catalog::get_document::<D>(self.catalog.as_ref(), &known.key())? {
             Some(now) if now.document == *known => Ok(now.revision),
             _ => Err(ServiceError::overtaken()),

@@ -133,7 +133,7 @@ impl Cgroups {
 pub(super) fn remove_empty(name: &str) {
     let Ok(membership) = fs::read_to_string("/proc/1/cgroup") else { return };
     let groups: Vec<PathBuf> = membership.lines().flat_map(|line| leftovers(line, name)).collect();
-    for _ in 0..200 {
+    for _ in 0..60 {
         let left = groups.iter().filter(|group| group.exists() && fs::remove_dir(group).is_err()).count();
         if left == 0 {
             return;

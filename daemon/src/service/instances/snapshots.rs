@@ -9,9 +9,12 @@ use crate::service::{
 use jiff::Timestamp;
 use larder_base::{SnapshotName, Ticket};
 use larder_catalog::documents::{Instance, InstanceSnapshot, Volume};
-use larder_catalog::{InstanceSnapshotId, Transaction};
+use larder_catalog::{Cause, Document, InstanceSnapshotId, Transaction};
 use larder_runtime::Status;
 use uuid::Uuid;
+
+/// How often something is said anew that somebody else changed at the same moment.
+const MOST_TRIES: usize = 100;
 
 fn snapshot_url(instance: &Instance, name: &str) -> String {
     url(&["instances", &instance.name, "snapshots", name], &instance.project)
@@ -128,35 +131,50 @@ impl Service {
         for younger in self.in_the_way_of(task, &pool, &root, name)? {
             self.delete_instance_snapshot(task, instance, &younger.name)?;
         }
-        let url = instance_url(instance);
-        let restored = restored(instance, &snapshot);
-        let (old, new) = (self.uses_of(instance)?, self.uses_of(&restored).unwrap_or_default());
-        let then = Then::InstanceIsRestored { snapshot: snapshot.id.as_uuid() };
+        let snapshot = snapshot.id.as_uuid();
+        let then = Then::InstanceIsRestored { snapshot };
         self.restore_volume_then(task, &pool, &root, name, then, |root, ready| {
-            let mut cause = cause_of(task, "instance-restored", &url, &instance.project);
+            let mut cause = cause_of(task, "instance-restored", &instance_url(instance), &instance.project);
             cause.context = serde_json::json!({ "snapshot": name });
-            let changed = self.store.instance_changed(instance, &restored, &old, &new, &url)?;
-            self.store.end_change_with(changed, &self.ticket(task), root, ready, Some(cause))
+            self.end_instance_restore(&self.ticket(task), root, ready, snapshot, Some(&cause))
         })
     }
 
     /// Says that the root of an instance is back at a snapshot, whose id is `snapshot`, and that the instance has the settings of
-    /// then. What it uses by them is settled later, with the instances.
+    /// then. When the settings can't be said, that is told, and the root is ready all the same: putting it back once more, at
+    /// the next start, would take what was written to it since.
     pub(in crate::service) fn end_instance_restore(
         &self,
         ticket: &Ticket,
         root: &VolumeRecord,
         ready: &Volume,
         snapshot: Uuid,
+        cause: Option<&Cause>,
     ) -> Result<()> {
-        let mut besides = Transaction::new();
-        if let Some(instance) = self.store.instance_by_root(ready.id)? {
-            let snapshots = self.store.instance_snapshots_of(&instance)?;
-            if let Some(snapshot) = snapshots.iter().find(|known| known.id.as_uuid() == snapshot) {
-                besides = besides.put_document(&restored(&instance, snapshot))?;
-            }
-        }
-        self.store.end_change_with(besides, ticket, root, ready, None)
+        let say = || {
+            let besides = self.settings_come_back(ready, snapshot)?;
+            self.store.end_change_with(besides, ticket, root, ready, cause.cloned())
+        };
+        // One of its profiles may get another name meanwhile, and what it will use may go.
+        let said = (0..MOST_TRIES).map(|_| say()).find(|said| *said != Err(ServiceError::overtaken()));
+        said.unwrap_or_else(|| Err(ServiceError::overtaken()))
+            .or_else(|error| self.store.end_change(ticket, root, ready, None).and(Err(error)))
+    }
+
+    /// What gives the instance of a root the settings that it had at a snapshot, if both are there.
+    fn settings_come_back(&self, root: &Volume, snapshot: Uuid) -> Result<Transaction> {
+        let Some(instance) = self.store.instance_by_root(root.id)? else { return Ok(Transaction::new()) };
+        let snapshots = self.store.instance_snapshots_of(&instance)?;
+        let Some(snapshot) = snapshots.iter().find(|known| known.id.as_uuid() == snapshot) else {
+            return Ok(Transaction::new());
+        };
+        let restored = restored(&instance, snapshot);
+        // What it used then may be gone.
+        let uses = |of: &Instance| self.uses_of(of).unwrap_or_default();
+        let (old, new) = (uses(&instance), uses(&restored));
+        let url = instance_url(&instance);
+        let changed = self.store.instance_changed(&instance, &restored, &old, &new, &url)?;
+        Ok(changed.guard_at(snapshot.key(), self.store.revision_of(snapshot)?))
     }
 
     /// Gives a snapshot another name.
