@@ -99,8 +99,8 @@ fn no_change_that_was_taken_is_lost_to_another() {
     assert_eq!(kept.len(), taken.len(), "{config}");
 }
 
-#[test]
-fn open_files_keep_an_instance_where_and_as_it_is() {
+/// A daemon with two pools, `p` and `q`, and an instance `c` on the first.
+fn between_two_pools() -> Larderd {
     let daemon = Larderd::start();
     for pool in ["p", "q"] {
         daemon.make_pool(pool);
@@ -110,6 +110,12 @@ fn open_files_keep_an_instance_where_and_as_it_is() {
         "devices": { "root": { "type": "disk", "path": "/", "pool": "p" } },
     });
     daemon.change("POST", "/1.0/instances", &new);
+    daemon
+}
+
+#[test]
+fn open_files_keep_an_instance_where_and_as_it_is() {
+    let daemon = between_two_pools();
     daemon.change("POST", "/1.0/instances/c/snapshots", &json!({ "name": "s0" }));
     let mut session = UnixStream::connect(daemon.socket()).unwrap();
     let upgrade =
@@ -137,15 +143,7 @@ fn open_files_keep_an_instance_where_and_as_it_is() {
 
 #[test]
 fn a_move_with_wrong_settings_is_none_and_logs_go_along_with_a_right_one() {
-    let daemon = Larderd::start();
-    for pool in ["p", "q"] {
-        daemon.make_pool(pool);
-    }
-    let new = json!({
-        "name": "c", "source": { "type": "image", "fingerprint": upload_small_image(&daemon) },
-        "devices": { "root": { "type": "disk", "path": "/", "pool": "p" } },
-    });
-    daemon.change("POST", "/1.0/instances", &new);
+    let daemon = between_two_pools();
     let before = daemon.read("/1.0/instances/c");
     for (mut wrong, word) in [
         (json!({ "config": { "nonsense": "1" } }), "nonsense"),
