@@ -187,9 +187,10 @@ impl Service {
                 let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
                 self.store.end_change(ticket, &record, &ready, None)
             }
-            Then::InstanceIsRestored { snapshot } => {
+            Then::InstanceIsRestored { instance, snapshot } => {
                 let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
-                if let Err(error) = self.end_instance_restore(ticket, &record, &ready, *snapshot, None) {
+                let restored = (*instance, *snapshot);
+                if let Err(error) = self.end_instance_restore(ticket, &record, &ready, restored, None) {
                     tracing::error!(volume = ready.name, %error, "an instance keeps its settings, its root is restored");
                 }
                 Ok(())

@@ -1,6 +1,7 @@
 //! One piece of work: who asked, whose ticket, how to report, and what the next start must know.
 
 use larder_base::{Cancel, Progress, Ticket};
+use larder_catalog::InstanceId;
 use larder_catalog::documents::{InstanceSnapshot, Snapshot};
 use larder_storage_pool::Intent;
 use serde::{Deserialize, Serialize};
@@ -95,7 +96,7 @@ pub(crate) enum Then {
     /// The volume is as it shall be.
     VolumeIsReady,
     /// The volume is as it shall be, and the instance whose root it is has the settings of its snapshot of this id.
-    InstanceIsRestored { snapshot: Uuid },
+    InstanceIsRestored { instance: InstanceId, snapshot: Uuid },
     /// The volume has this size and these snapshots more and less, if the pool has done it.
     VolumeIsRefreshed { size: Option<String>, new: Vec<Snapshot>, gone: Vec<Snapshot> },
 }

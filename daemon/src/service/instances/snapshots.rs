@@ -9,7 +9,7 @@ use crate::service::{
 use jiff::Timestamp;
 use larder_base::{SnapshotName, Ticket};
 use larder_catalog::documents::{Instance, InstanceSnapshot, Volume};
-use larder_catalog::{Cause, Document, InstanceSnapshotId, Transaction};
+use larder_catalog::{Cause, Document, InstanceId, InstanceSnapshotId, Transaction};
 use larder_runtime::Status;
 use uuid::Uuid;
 
@@ -131,16 +131,16 @@ impl Service {
         for younger in self.in_the_way_of(task, &pool, &root, name)? {
             self.delete_instance_snapshot(task, instance, &younger.name)?;
         }
-        let snapshot = snapshot.id.as_uuid();
-        let then = Then::InstanceIsRestored { snapshot };
+        let restored = (instance.id, snapshot.id.as_uuid());
+        let then = Then::InstanceIsRestored { instance: restored.0, snapshot: restored.1 };
         self.restore_volume_then(task, &pool, &root, name, then, |root, ready| {
             let mut cause = cause_of(task, "instance-restored", &instance_url(instance), &instance.project);
             cause.context = serde_json::json!({ "snapshot": name });
-            self.end_instance_restore(&self.ticket(task), root, ready, snapshot, Some(&cause))
+            self.end_instance_restore(&self.ticket(task), root, ready, restored, Some(&cause))
         })
     }
 
-    /// Says that the root of an instance is back at a snapshot, whose id is `snapshot`, and that the instance has the settings of
+    /// Says that the root of an instance is back at a snapshot, both of which are told by their ids, and that the instance has the settings of
     /// then. When the settings can't be said, that is told, and the root is ready all the same: putting it back once more, at
     /// the next start, would take what was written to it since.
     pub(in crate::service) fn end_instance_restore(
@@ -148,11 +148,11 @@ impl Service {
         ticket: &Ticket,
         root: &VolumeRecord,
         ready: &Volume,
-        snapshot: Uuid,
+        restored: (InstanceId, Uuid),
         cause: Option<&Cause>,
     ) -> Result<()> {
         let say = || {
-            let besides = self.settings_come_back(ready, snapshot)?;
+            let besides = self.settings_come_back(restored)?;
             self.store.end_change_with(besides, ticket, root, ready, cause.cloned())
         };
         // One of its profiles may get another name meanwhile, and what it will use may go.
@@ -161,9 +161,9 @@ impl Service {
             .or_else(|error| self.store.end_change(ticket, root, ready, None).and(Err(error)))
     }
 
-    /// What gives the instance of a root the settings that it had at a snapshot, if both are there.
-    fn settings_come_back(&self, root: &Volume, snapshot: Uuid) -> Result<Transaction> {
-        let Some(instance) = self.store.instance_by_root(root.id)? else { return Ok(Transaction::new()) };
+    /// What gives an instance the settings that it had at a snapshot, if both are there.
+    fn settings_come_back(&self, (instance, snapshot): (InstanceId, Uuid)) -> Result<Transaction> {
+        let Some(instance) = self.store.instance_by_id(instance)? else { return Ok(Transaction::new()) };
         let snapshots = self.store.instance_snapshots_of(&instance)?;
         let Some(snapshot) = snapshots.iter().find(|known| known.id.as_uuid() == snapshot) else {
             return Ok(Transaction::new());
