@@ -7,6 +7,7 @@ use larder_base::signature::{self, Request, UNSIGNED_PAYLOAD};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A pair of access key and secret key.
 #[derive(Debug, Clone)]
@@ -147,8 +148,9 @@ impl S3 {
         command.output().unwrap_or_else(|error| panic!("curl did not start: {error}"))
     }
 
-    /// The headers of a request, with its signature.
+    /// The headers of a request, with its signature. It has a number of its own, as SDKs have it: no two are the same.
     fn signed(&self, method: &str, path: &str) -> BTreeMap<String, String> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let mut headers = self.headers.clone();
         headers.entry("content-type".to_owned()).or_insert_with(|| "binary/octet-stream".to_owned());
         let Some(pair) = &self.pair else { return headers };
@@ -156,6 +158,9 @@ impl S3 {
         headers.insert("host".to_owned(), host.to_owned());
         headers.insert("x-amz-content-sha256".to_owned(), UNSIGNED_PAYLOAD.to_owned());
         headers.insert("x-amz-date".to_owned(), signature::date(Timestamp::now()));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        headers.insert("amz-sdk-invocation-id".to_owned(), number);
+        headers.insert("amz-sdk-request".to_owned(), "attempt=1".to_owned());
         let request = Request { method, target: &format!("/{path}"), headers: &headers };
         let authorization = request.authorization(&pair.access, &pair.secret);
         headers.insert("authorization".to_owned(), authorization);

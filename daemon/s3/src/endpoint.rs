@@ -9,7 +9,7 @@ use crate::gate::Peer;
 use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
 use crate::linger::waits_with_nothing;
 use crate::pace::Paced;
-use crate::replay::{Answered, Signed};
+use crate::replay::{Signed, Taken, Use};
 use crate::reply::{MAX_DOCUMENT, finished, names_attributes, plain_etag, rendered};
 use crate::request::{add_date, add_hash_of_nothing, is_upload, measured, refusal};
 use crate::support::custom;
@@ -106,7 +106,7 @@ pub struct Endpoint {
     face: Face,
     hosts: Arc<Hosts>,
     seats: Seats,
-    answered: Arc<Answered>,
+    taken: Arc<Taken>,
     watcher: Option<Arc<dyn Watcher>>,
 }
 
@@ -132,8 +132,8 @@ impl Endpoint {
         if !hosts.0.is_empty() {
             builder.set_host(Hosts(hosts.0.clone()));
         }
-        let answered = Arc::new(Answered::new(Instant::now(), jiff::Timestamp::now()));
-        Self { service: builder.build(), face, hosts, seats, answered, watcher: None }
+        let taken = Arc::new(Taken::new(Instant::now(), jiff::Timestamp::now()));
+        Self { service: builder.build(), face, hosts, seats, taken, watcher: None }
     }
 
     /// The same, telling somebody of every request.
@@ -218,10 +218,10 @@ impl Endpoint {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(place.clone());
         let late = Paced::watch(&mut request, self.face.options.patience.body);
-        let is_new =
-            signed.map_or(Ok(()), |signed| self.answered.check(signed, peer.address, Instant::now()));
-        let responded = match is_new {
-            Ok(()) => self.respond(request, place, bucket.as_deref(), in_host).await,
+        let taken = signed.map(|signed| self.taken.take(signed, peer.address, Instant::now())).transpose();
+        let is_first = matches!(taken, Ok(Some(Use::First)));
+        let responded = match taken {
+            Ok(_) => self.respond(request, place, bucket.as_deref(), in_host).await,
             Err(error) => Err(error),
         };
         let mut response = responded.unwrap_or_else(rendered);
@@ -229,8 +229,8 @@ impl Endpoint {
         if let Some(error) = late.and_then(|late| late.error()) {
             response = rendered(error);
         }
-        if let Some(signed) = signed.filter(|_| response.status().is_success()) {
-            self.answered.note(signed, peer.address, Instant::now());
+        if let Some(signed) = signed.filter(|_| is_first && !response.status().is_success()) {
+            self.taken.forget(signed);
         }
         if let (Some(headers), false, Some(bucket)) = (origin, method == Method::OPTIONS, bucket) {
             let rules = self.cors_rules(&bucket).await;

@@ -1,11 +1,11 @@
-//! Signatures that were answered: what somebody has captured is not answered again.
+//! Signatures that were taken: what somebody has captured is not done again.
 //!
-//! The time in a signature has whole seconds. A client that asks for the same twice within one sends the same signature twice, and
-//! so does one that tries again because its connection broke; so the same signature is taken for some seconds more from the same
-//! address, and refused from then on, and from any other address at once. A change is refused at once from everywhere where the
-//! client gives each try a name of its own, which it signs. What was signed
-//! before this server began may have been answered by the one before it, and is refused. Only signatures by header are
-//! remembered: a presigned link is made to be used again.
+//! A request is remembered when it comes, and forgotten when it fails. No change is done twice with one signature. The time in a
+//! signature has whole seconds, so a client that means the same twice within one sends the same signature twice, and is right to:
+//! a reading is answered so for some seconds, to the same address, and a change is to be signed again, in a way that clients
+//! answer by doing so. Who gives each try a name of its own, and signs it, never sends a signature twice. What was signed before
+//! this server began may have been answered by the one before it, and is refused. Only signatures by header are remembered: a
+//! presigned link is made to be used again.
 
 use http::header::AUTHORIZATION;
 use http::{Method, Request};
@@ -19,7 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// For so long the same signature from the same address is the client's own (seconds).
+/// For so long the same signature from the same address may be what its client meant twice within a second (seconds).
 const OWN: u32 = 10;
 /// For so long a signature can be good: signed a quarter of an hour ahead of this clock, to a quarter of an hour behind it
 /// (seconds).
@@ -65,16 +65,16 @@ impl Signed {
     }
 }
 
-/// When a request was answered first, in seconds from the beginning, and the hash of the address it came from.
+/// When a request came first, in seconds from the beginning, and the hash of the address it came from.
 #[derive(Debug, Clone, Copy)]
 struct First {
     at: u32,
     from: u32,
 }
 
-/// The requests that were answered, each by its signature.
+/// The requests that were taken, each by its signature.
 #[derive(Debug)]
-pub(crate) struct Answered {
+pub(crate) struct Taken {
     begin: Instant,
     began_at: Timestamp,
     addresses: RandomState,
@@ -83,8 +83,7 @@ pub(crate) struct Answered {
     readings: Mutex<Halves>,
 }
 
-/// The first answer of each. The older half is thrown away when the younger one is full, or has
-/// been filled for long enough.
+/// The first of each. The older half is thrown away when the younger one is full, or has been filled for long enough.
 #[derive(Debug, Default)]
 struct Halves {
     since: u32,
@@ -92,8 +91,32 @@ struct Halves {
     older: HashMap<Signature, First>,
 }
 
-impl Answered {
-    /// Nothing was answered yet; `now` and `time` are the same moment.
+impl Halves {
+    /// When it came first; `None` for what comes now for the first time, which is remembered.
+    fn first(&mut self, signature: Signature, now: First) -> Option<First> {
+        if let Some(first) = self.younger.get(&signature).or_else(|| self.older.get(&signature)) {
+            return Some(*first);
+        }
+        if self.younger.len() >= MOST || now.at.saturating_sub(self.since) > GOOD {
+            self.older = std::mem::take(&mut self.younger);
+            self.since = now.at;
+        }
+        self.younger.insert(signature, now);
+        None
+    }
+}
+
+/// Whether a request is the first with its signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It is: to be forgotten when it fails.
+    First,
+    /// A reading that its client may have meant twice.
+    Again,
+}
+
+impl Taken {
+    /// Nothing was taken yet; `now` and `time` are the same moment.
     pub(crate) fn new(now: Instant, time: Timestamp) -> Self {
         let addresses = RandomState::new();
         Self { begin: now, began_at: time, addresses, changes: Mutex::default(), readings: Mutex::default() }
@@ -104,45 +127,45 @@ impl Answered {
     }
 
     /// This moment and this address, as they are remembered.
-    fn first(&self, from: Option<IpAddr>, now: Instant) -> First {
+    fn moment(&self, from: Option<IpAddr>, now: Instant) -> First {
         let at = u32::try_from(now.duration_since(self.begin).as_secs()).unwrap_or(u32::MAX);
-        // Half of the hash: an address that is taken for another one is only not refused at once.
+        // Half of the hash: an address that is taken for another one is only told something else.
         First { at, from: (self.addresses.hash_one(from) >> 32) as u32 }
     }
 
-    /// Remembers what was answered with success.
-    pub(crate) fn note(&self, request: Signed, from: Option<IpAddr>, now: Instant) {
-        let (now, signature, mut halves) = (self.first(from, now), request.signature, self.halves(request));
-        if halves.older.contains_key(&signature) {
-            return;
-        }
-        if halves.younger.len() >= MOST || now.at.saturating_sub(halves.since) > GOOD {
-            halves.older = std::mem::take(&mut halves.younger);
-            halves.since = now.at;
-        }
-        halves.younger.entry(signature).or_insert(now);
-    }
-
-    /// Refuses what was answered, unless it may be the client's own second try, and what may have been answered by an earlier run.
-    pub(crate) fn check(&self, request: Signed, from: Option<IpAddr>, now: Instant) -> Result<(), S3Error> {
-        // Of all codes the one that clients answer with a new signature.
+    /// Takes a request and remembers it. Refuses what was taken before, unless it is a reading that its client may have meant
+    /// twice, and what may have been answered by an earlier run.
+    pub(crate) fn take(&self, request: Signed, from: Option<IpAddr>, now: Instant) -> Result<Use, S3Error> {
+        // Of all codes the one that clients answer with a new signature and the right time.
         if self.began_at.duration_since(request.signed_at).as_secs() > i64::from(OWN) {
             return Err(s3_error!(
                 RequestTimeTooSkewed,
                 "This request was signed before this server began: sign it again."
             ));
         }
-        let (now, halves) = (self.first(from, now), self.halves(request));
-        let first = halves.younger.get(&request.signature).or_else(|| halves.older.get(&request.signature));
-        let may_not_repeat = request.is_one_try && !request.is_reading;
-        let is_own = |first: &First| first.from == now.from && now.at.saturating_sub(first.at) <= OWN;
-        match first.is_some_and(|first| may_not_repeat || !is_own(first)) {
-            true => Err(s3_error!(
-                RequestTimeTooSkewed,
-                "This very request was answered already: what is meant again is signed again."
+        let now = self.moment(from, now);
+        let Some(first) = self.halves(request).first(request.signature, now) else { return Ok(Use::First) };
+        let may_be_meant =
+            !request.is_one_try && first.from == now.from && now.at.saturating_sub(first.at) <= OWN;
+        match (may_be_meant, request.is_reading) {
+            (true, true) => Ok(Use::Again),
+            // Of all codes the one that clients wait for a moment after, and then sign again.
+            (true, false) => Err(s3_error!(
+                SlowDown,
+                "This very request was taken within these seconds: what is meant again is signed again."
             )),
-            false => Ok(()),
+            (false, _) => Err(s3_error!(
+                RequestTimeTooSkewed,
+                "This very request was taken already: what is meant again is signed again."
+            )),
         }
+    }
+
+    /// Forgets a request that was the first with its signature, and has failed: it may be sent again.
+    pub(crate) fn forget(&self, request: Signed) {
+        let mut halves = self.halves(request);
+        halves.younger.remove(&request.signature);
+        halves.older.remove(&request.signature);
     }
 }
 
@@ -194,34 +217,55 @@ mod tests {
         }
     }
 
+    fn code(found: Result<Use, S3Error>) -> String {
+        found.map_or_else(|error| error.code().as_str().to_owned(), |found| format!("{found:?}"))
+    }
+
     #[test]
-    fn what_was_answered_is_refused_once_it_can_not_be_a_second_try() {
+    fn a_change_is_taken_once() {
         let begin = Instant::now();
-        let answered = Answered::new(begin, TIME.parse().unwrap());
+        let taken = Taken::new(begin, TIME.parse().unwrap());
         let at = |seconds| begin + Duration::from_secs(seconds);
+        let take = |change, from, seconds| code(taken.take(change, from, at(seconds)));
         let (one, other) = (change(1), change(2));
-        answered.note(one, HERE, begin);
-        assert!(answered.check(one, HERE, at(9)).is_ok());
-        assert!(answered.check(Signed { is_one_try: true, ..one }, HERE, at(1)).is_err());
+        assert_eq!(take(one, HERE, 0), "First");
+        assert_eq!(take(one, HERE, 0), "SlowDown", "it may be meant twice");
+        assert_eq!(take(one, HERE, 10), "SlowDown");
+        assert_eq!(take(one, HERE, 11), "RequestTimeTooSkewed");
+        assert_eq!(take(Signed { is_one_try: true, ..one }, HERE, 1), "RequestTimeTooSkewed");
         for elsewhere in [None, Some("127.0.0.2".parse().unwrap()), Some("::1".parse().unwrap())] {
-            assert!(answered.check(one, elsewhere, at(0)).is_err(), "{elsewhere:?} is not who was answered");
+            assert_eq!(take(one, elsewhere, 0), "RequestTimeTooSkewed", "{elsewhere:?} is not who sent it");
         }
-        let reading = Signed { is_reading: true, is_one_try: true, ..one };
-        assert!(answered.check(reading, HERE, at(11)).is_ok(), "readings are known apart");
-        answered.note(reading, HERE, begin);
-        assert!(
-            answered.check(reading, HERE, at(9)).is_ok() && answered.check(reading, HERE, at(11)).is_err()
-        );
-        // A second try does not give a third one more time.
-        answered.note(one, HERE, at(9));
-        assert!(answered.check(one, HERE, at(11)).is_err());
-        assert!(answered.check(other, HERE, at(11)).is_ok());
+        // What failed was not done.
+        assert_eq!(take(other, HERE, 1), "First");
+        taken.forget(other);
+        assert_eq!(take(other, HERE, 29 * 60), "First");
         // As long as it may be good by its own time, however many come after it.
-        answered.note(other, HERE, at(29 * 60));
-        answered.note(change(3), HERE, at(31 * 60));
-        assert!(answered.check(one, HERE, at(31 * 60)).is_err());
-        answered.note(change(4), HERE, at(62 * 60));
-        assert!(answered.check(one, HERE, at(62 * 60)).is_ok(), "it is forgotten");
+        assert_eq!(take(change(3), HERE, 31 * 60), "First");
+        assert_eq!(take(one, HERE, 31 * 60), "RequestTimeTooSkewed");
+        taken.forget(other);
+        assert_eq!(take(other, HERE, 31 * 60), "First", "it was in the older half");
+        assert_eq!(take(change(4), HERE, 62 * 60), "First");
+        assert_eq!(take(one, HERE, 62 * 60), "First", "it is no longer known");
+    }
+
+    #[test]
+    fn a_reading_is_answered_again_to_who_may_have_meant_it_twice() {
+        let begin = Instant::now();
+        let taken = Taken::new(begin, TIME.parse().unwrap());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let take = |reading, from, seconds| code(taken.take(reading, from, at(seconds)));
+        let reading = Signed { is_reading: true, ..change(1) };
+        assert_eq!(take(change(1), HERE, 0), "First");
+        assert_eq!(take(reading, HERE, 0), "First", "readings are known apart");
+        assert_eq!(
+            (take(reading, HERE, 0), take(reading, HERE, 10)),
+            ("Again".to_owned(), "Again".to_owned())
+        );
+        // The second does not give a third more time.
+        assert_eq!(take(reading, HERE, 11), "RequestTimeTooSkewed");
+        assert_eq!(take(reading, Some("127.0.0.2".parse().unwrap()), 0), "RequestTimeTooSkewed");
+        assert_eq!(take(Signed { is_one_try: true, ..reading }, HERE, 0), "RequestTimeTooSkewed");
     }
 
     #[test]
@@ -229,19 +273,19 @@ mod tests {
         let begin = Instant::now();
         for (seconds, is_taken) in [(-900, false), (-11, false), (-10, true), (0, true), (900, true)] {
             let time = TIME.parse::<Timestamp>().unwrap() - jiff::SignedDuration::from_secs(seconds);
-            let answered = Answered::new(begin, time);
-            assert_eq!(answered.check(change(1), HERE, begin).is_ok(), is_taken, "{seconds}");
+            let taken = Taken::new(begin, time);
+            assert_eq!(taken.take(change(1), HERE, begin).is_ok(), is_taken, "{seconds}");
         }
     }
 
     #[test]
     fn no_more_are_kept_than_there_is_room_for() {
         let begin = Instant::now();
-        let answered = Answered::new(begin, TIME.parse().unwrap());
+        let taken = Taken::new(begin, TIME.parse().unwrap());
         for number in 0..3 * MOST as u64 {
-            answered.note(change(number), HERE, begin);
+            assert_eq!(taken.take(change(number), HERE, begin).unwrap(), Use::First);
         }
-        let halves = answered.changes.lock();
+        let halves = taken.changes.lock();
         assert!(halves.younger.len() + halves.older.len() <= 2 * MOST);
     }
 }

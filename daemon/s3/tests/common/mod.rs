@@ -16,6 +16,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 
@@ -133,8 +134,16 @@ impl Call {
         signature::date(Timestamp::now() + self.skew)
     }
 
-    /// Signs by header.
+    /// Signs by header, with a number of its own as SDKs have it: no two signatures are the same.
     pub(crate) fn sign(mut self, key: &str, secret: &str) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        self = self.header("amz-sdk-invocation-id", &number).header("amz-sdk-request", "attempt=1");
+        self.sign_plainly(key, secret)
+    }
+
+    /// Signs by header what may be signed twice in a second.
+    pub(crate) fn sign_plainly(mut self, key: &str, secret: &str) -> Self {
         let payload = hex::encode(Sha256::digest(&self.body));
         self.headers.insert("x-amz-date".to_owned(), self.date());
         self.headers.entry("x-amz-content-sha256".to_owned()).or_insert(payload);
