@@ -1,9 +1,12 @@
 # What the scripts agree on that run programs of ours in guests. Sourced after settings.sh, never run.
 
-# The guest of a lab. That of Ceph, alone or between others, is a larger one, with other packages.
+# The guest of a lab. That of Ceph, alone or between others, is a larger one, with other packages. ZFS is only for trixie's
+# kernel; with SUITE=sid LVM has a guest of its own with sid's, where one can be built.
 guest_of() {
-  case $1:${LARDER_BETWEEN:-} in
-    ceph* | between:*ceph*) PARTS=ceph "$LAB/build" ;;
+  case $SUITE:$1:${LARDER_BETWEEN:-} in
+    *:ceph* | *:between:*ceph*) PARTS=ceph "$LAB/build" ;;
+    sid:lvm*) SUITE=sid PARTS=lvm "$LAB/build" || SUITE=trixie PARTS="lvm zfs" "$LAB/build" ;;
+    sid:*) SUITE=trixie PARTS="lvm zfs" "$LAB/build" ;;
     *) "$LAB/build" ;;
   esac
 }
