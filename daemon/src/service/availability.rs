@@ -4,7 +4,7 @@ use super::warnings::WarningType;
 use super::{Result, Service, Task};
 use larder_catalog::PoolId;
 use larder_catalog::documents::{Instance, Pool as PoolDocument, PoolStatus};
-use larder_storage_pool::Pool;
+use larder_storage_pool::{Pool, Standing};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -63,7 +63,8 @@ impl Service {
                 if was_away {
                     self.warnings().resolve(WarningType::PoolUnavailable, &url)?;
                 }
-                Ok(was_away)
+                // What was cut off by its absence is finished now.
+                Ok(self.is_healed(document, pool) || was_away)
             }
             Err(error) => {
                 if self.unreachable.write().insert(document.name.clone()) {
@@ -73,6 +74,17 @@ impl Service {
                 Ok(false)
             }
         }
+    }
+
+    /// Whether a pool that refused changes takes them again.
+    fn is_healed(&self, document: &PoolDocument, pool: &Pool) -> bool {
+        if pool.standing() == Standing::Good {
+            return false;
+        }
+        self.heal(document, pool).unwrap_or_else(|error| {
+            tracing::warn!(pool = document.name, %error, "a storage pool still refuses changes");
+            false
+        })
     }
 
     fn try_again(&self, document: &PoolDocument) -> Result<bool> {
@@ -94,9 +106,14 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::Kind;
-    use crate::service::trial::World;
-    use larder_catalog::documents::WarningStatus;
+    use crate::service::trial::{World, new_volume, task, volumes_in};
+    use crate::service::{Kind, NewSnapshot};
+    use larder_base::Cancel;
+    use larder_base::host::{Act, Cmd, Host, HostError, Output, SystemHost};
+    use larder_catalog::documents::{VolumeState, WarningStatus};
+    use larder_storage_driver::Place;
+    use larder_storage_pool::Standing;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     impl World {
         fn take_away(&self) {
@@ -107,6 +124,26 @@ mod tests {
         fn bring_back(&self) {
             let pool = self.pool("p1");
             std::fs::rename(pool.with_extension("away"), pool).unwrap();
+        }
+    }
+
+    /// Storage that goes away after so many steps.
+    #[derive(Debug)]
+    struct Silent(Arc<AtomicUsize>);
+
+    impl Host for Silent {
+        fn run(&self, cmd: &Cmd, cancel: &Cancel) -> Result<Output, HostError> {
+            SystemHost.run(cmd, cancel)
+        }
+
+        fn act(&self, act: &dyn Act, cancel: &Cancel) -> Result<(), HostError> {
+            match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
+                Ok(_) => SystemHost.act(act, cancel),
+                Err(_) => {
+                    let source = std::io::ErrorKind::TimedOut.into();
+                    Err(HostError::Act { act: act.describe(), source })
+                }
+            }
         }
     }
 
@@ -147,5 +184,35 @@ mod tests {
         assert_eq!(service.look_after_pools().unwrap().pools, 1);
         service.open_pool("p1").unwrap();
         assert_eq!(warnings(&service), [(WarningStatus::Resolved, 1)]);
+    }
+
+    #[test]
+    fn a_change_that_an_absence_cut_off_is_finished_when_the_pool_is_back() {
+        let world = World::new();
+        drop(world.with_pools(&["p1"]));
+        let steps = Arc::new(AtomicUsize::new(usize::MAX));
+        let service = world.start_on(Arc::new(Silent(Arc::clone(&steps))));
+        let pool = service.open_pool("p1").unwrap();
+        service.create_volume(&task(), &pool, new_volume("v1", &[])).unwrap();
+        let record = || volumes_in(&service, &pool).pop().unwrap();
+        let new = NewSnapshot { name: "s1".parse().unwrap(), description: String::new(), expires_at: None };
+        service.create_snapshot(&task(), &pool, &record(), new).unwrap();
+        let file = world.pool("p1").join("custom/default_v1/new");
+        std::fs::write(&file, "new").unwrap();
+        let restore = || service.restore_volume(&task(), &pool, &record(), "s1");
+        // What it stages can't be taken away again.
+        steps.store(1, Ordering::Relaxed);
+        let error = restore().unwrap_err();
+        assert!(matches!(pool.pool.standing(), Standing::Degraded(_)), "{error}");
+        assert_eq!(service.look_after_pools().unwrap().pools, 0);
+        steps.store(usize::MAX, Ordering::Relaxed);
+        assert!(file.exists() && restore().is_err(), "nobody has looked yet");
+        assert_eq!(service.look_after_pools().unwrap().pools, 1);
+        assert_eq!(pool.pool.standing(), Standing::Good);
+        assert!(service.store.intents_in(&pool.document).unwrap().is_empty());
+        assert!(!file.exists() && record().volume.state == VolumeState::Ready, "it was finished");
+        let places = service.with_cx(&task(), |cx| pool.pool.places(cx)).unwrap();
+        assert!(places.iter().all(Place::is_live), "{places:?}");
+        restore().unwrap();
     }
 }

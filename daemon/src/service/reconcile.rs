@@ -4,12 +4,12 @@ use super::store::VolumeRecord;
 use super::warnings::WarningType;
 use super::work::{Plan, Then};
 use super::{Result, Service, Task, VolumeSource};
-use larder_base::{PoolName, SnapshotName};
+use larder_base::{PoolName, SnapshotName, Ticket};
 use larder_catalog::documents::{
     Intent as IntentDocument, Pool as PoolDocument, PoolStatus, Snapshot, Volume, VolumeState,
 };
-use larder_storage_driver::{Place, VolumeId, VolumeKind, VolumeSpec};
-use larder_storage_pool::{Intent, Pool, Recovered, Settled};
+use larder_storage_driver::{Cx, Place, VolumeId, VolumeKind, VolumeSpec};
+use larder_storage_pool::{Intent, Pool, Recovered, Settled, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -123,12 +123,62 @@ impl Service {
         }
         let mut records = self.store.volumes_in(document)?;
         let documents = self.store.intents_in(document)?;
+        let recovered =
+            self.finish_intents(task, document, pool, &records, &documents, |cx, intents, sizes| {
+                pool.recover(cx, intents, sizes, &|ticket| self.identity.is_running(ticket))
+            })?;
+        // A clean stop leaves nothing to finish, and what was read stays true: reading it anew is most of a quick start.
+        if !documents.is_empty() {
+            records = self.store.volumes_in(document)?;
+        }
+        if self.finish_creations(&records, &recovered)? > 0 {
+            records = self.store.volumes_in(document)?;
+        }
+        self.report_differences(document, &records, &recovered)
+    }
+
+    /// Lets an open pool take changes again whose rollback had failed, as while its cluster did not answer: finishes what nobody
+    /// works on any more. While somebody works on one of these volumes, or uses it, nothing is done. Tells whether it takes changes now.
+    pub(super) fn heal(&self, document: &PoolDocument, pool: &Pool) -> Result<bool> {
+        let task = Task::quiet(super::work::Requestor::default());
+        let volumes: BTreeSet<_> =
+            self.store.intents_in(document)?.iter().map(|intent| intent.volume).collect();
+        let claims: Vec<_> = volumes.iter().map_while(|id| self.volume_claims.try_take(*id)).collect();
+        if pool.objects().is_some() || claims.len() < volumes.len() {
+            return Ok(false);
+        }
+        let mut documents = Vec::new();
+        for intent in self.store.intents_in(document)? {
+            // Whoever makes a volume has no claim on it: its plan is for the next start.
+            if volumes.contains(&intent.volume) && plan_of(&intent)?.then != Then::VolumeIsMade {
+                documents.push(intent);
+            }
+        }
+        let records = self.store.volumes_in(document)?;
+        let is_over = |ticket: &Ticket| documents.iter().any(|intent| intent.ticket == *ticket);
+        self.finish_intents(&task, document, pool, &records, &documents, |cx, intents, sizes| {
+            pool.heal(cx, intents, sizes, &|ticket| self.identity.is_running(ticket) && !is_over(ticket))
+        })?;
+        Ok(pool.standing() == Standing::Good)
+    }
+
+    fn finish_intents(
+        &self,
+        task: &Task,
+        document: &PoolDocument,
+        pool: &Pool,
+        records: &[VolumeRecord],
+        documents: &[IntentDocument],
+        recover: impl FnOnce(
+            &Cx<'_>,
+            &[Intent],
+            &BTreeMap<VolumeId, VolumeSpec>,
+        ) -> larder_storage_driver::Result<Recovered>,
+    ) -> Result<Recovered> {
         let plans: Vec<Plan> = documents.iter().map(plan_of).collect::<Result<_>>()?;
         let intents: Vec<_> = plans.iter().map(|plan| plan.storage.clone()).collect();
-        let sizes = specs_of(&records)?;
-        let recovered = self.with_cx(task, |cx| {
-            pool.recover(cx, &intents, &sizes, &|ticket| self.identity.is_running(ticket))
-        })?;
+        let sizes = specs_of(records)?;
+        let recovered = self.with_cx(task, |cx| recover(cx, &intents, &sizes))?;
         for place in &recovered.removed {
             tracing::info!(pool = document.name, %place, "removed what an interrupted run had left");
         }
@@ -145,14 +195,7 @@ impl Service {
                 }
             }
         }
-        // A clean stop leaves nothing to finish, and what was read stays true: reading it anew is most of a quick start.
-        if !documents.is_empty() {
-            records = self.store.volumes_in(document)?;
-        }
-        if self.finish_creations(&records, &recovered)? > 0 {
-            records = self.store.volumes_in(document)?;
-        }
-        self.report_differences(document, &records, &recovered)
+        Ok(recovered)
     }
 
     /// Says in the catalog what the pool has finished.

@@ -48,14 +48,14 @@ impl VolumeRecord {
         self.volume.kind == VolumeKind::Bucket.as_str()
     }
 
-    /// Refuses a volume that is being put back or resized, or waits for the next start to finish that: what is written to it
+    /// Refuses a volume that is being put back or resized, or waits for its pool to finish that: what is written to it
     /// now would go then.
     pub fn must_be_whole(&self) -> Result<()> {
         match self.volume.state {
             VolumeState::Restoring | VolumeState::Resizing => Err(ServiceError {
                 kind: super::Kind::Unavailable,
                 message: format!(
-                    "the volume {:?} is being changed by another operation, or waits for the next start to finish one",
+                    "the volume {:?} is being changed by another operation, or waits for its pool to finish one",
                     self.volume.name
                 ),
             }),

@@ -2,7 +2,7 @@
 
 use super::{Directories, NewPool, NewVolume, OpenPool, Requestor, Service, Task, VolumeRecord};
 use larder_base::ManualClock;
-use larder_base::host::SystemHost;
+use larder_base::host::{Host, SystemHost};
 use larder_catalog::{Catalog, SqliteCatalog};
 use larder_storage_driver::{Config, Content};
 use std::path::PathBuf;
@@ -24,11 +24,16 @@ impl World {
 
     /// A service over what is there.
     pub(super) fn start(&self) -> Service {
+        self.start_on(Arc::new(SystemHost))
+    }
+
+    /// The same on another machine.
+    pub(super) fn start_on(&self, host: Arc<dyn Host>) -> Service {
         let directories = Directories::new(self.folder.path());
         directories.prepare().unwrap();
         let launcher = larder_images::JailLauncher::new("/nonexistent".into());
         let (catalog, clock) = (Arc::clone(&self.catalog), Arc::clone(&self.clock));
-        let service = Service::new(catalog, Arc::new(SystemHost), clock, directories, launcher).unwrap();
+        let service = Service::new(catalog, host, clock, directories, launcher).unwrap();
         service.store.ensure_default_project().unwrap();
         service.reconcile().unwrap();
         service

@@ -370,15 +370,12 @@ pub(super) fn storage_size(volume: &Volume) -> Result<Option<ByteSize>> {
     }
 }
 
-/// The `size` key as a size.
+/// The `size` key as a size. Like the peers, 0 is none.
 pub(super) fn size_of(config: &Config) -> Result<Option<ByteSize>> {
-    match config.get("size").filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) => text
-            .parse()
-            .map(Some)
-            .map_err(|error: larder_base::size::SizeError| ServiceError::bad(error.to_string())),
-    }
+    let Some(text) = config.get("size").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let parsed: std::result::Result<ByteSize, larder_base::size::SizeError> = text.parse();
+    let size = parsed.map_err(|error| ServiceError::bad(error.to_string()))?;
+    Ok(Some(size).filter(|size| size.as_bytes() > 0))
 }
 
 /// Puts back the keys of a volume that stay as they were made: leaving one out is no change.

@@ -50,3 +50,18 @@ pub enum Intent {
     /// A copy is brought up to date. What is built beside it takes its place, finished forward once that is whole.
     Refresh(Exchange),
 }
+
+impl Intent {
+    /// The volumes that change.
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = &VolumeId> {
+        let (one, other) = match self {
+            Self::Move { from, to } => (&from.volume, Some(&to.volume)),
+            Self::Publish { staged } => (&staged.volume, None),
+            Self::Snapshot { volume, .. } | Self::Restore { volume, .. } | Self::Resize { volume, .. } => {
+                (volume, None)
+            }
+            Self::Refresh(exchange) => (exchange.volume(), None),
+        };
+        std::iter::once(one).chain(other)
+    }
+}

@@ -2,12 +2,13 @@
 
 use crate::attachments::Attachments;
 use crate::locks::{LockMode, Locked, Locks};
-use larder_base::{PoolName, SnapshotName};
+use larder_base::{Cancel, PoolName, SnapshotName};
 use larder_storage_driver::{
     Attached, Capabilities, Config, Cx, Driver, ErrorKind, Mode, Place, PoolUsage, Result, StorageError,
     VolumeId, VolumeUsage,
 };
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Whether a pool takes changes.
@@ -173,6 +174,14 @@ impl Pool {
         self.locks.take(vec![((self.name.clone(), volume.clone()), mode)], cx.cancel())
     }
 
+    /// Locks volumes for changes. Fails with kind `Cancelled` when one of them is locked.
+    pub(crate) fn lock_now(&self, volumes: &BTreeSet<VolumeId>) -> Result<Locked> {
+        let wanted = volumes.iter().map(|volume| ((self.name.clone(), volume.clone()), LockMode::Exclusive));
+        let waits_not = Cancel::new();
+        waits_not.cancel();
+        self.locks.take(wanted.collect(), &waits_not)
+    }
+
     /// Locks volumes of this pool and of `other` at once.
     pub(crate) fn lock_with(
         &self,
@@ -195,7 +204,7 @@ impl Pool {
             Standing::Degraded(why) => Err(StorageError::new(
                 ErrorKind::Degraded,
                 format!(
-                    "the storage pool {} refuses changes until larderd is restarted, because {why}",
+                    "the storage pool {} refuses changes until that is put right, because {why}",
                     self.name
                 ),
             )),

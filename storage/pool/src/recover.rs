@@ -2,8 +2,8 @@
 
 use crate::{Intent, Pool, Standing};
 use larder_base::{SnapshotName, Ticket};
-use larder_storage_driver::{Area, Cx, ErrorKind, Place, Result, StorageError, VolumeId, VolumeSpec};
-use std::collections::BTreeMap;
+use larder_storage_driver::{Area, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeId, VolumeSpec};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Tells whether the work under a ticket goes on: work of another member, or of this run.
 pub type Running<'a> = &'a dyn Fn(&Ticket) -> bool;
@@ -85,6 +85,21 @@ impl Pool {
         swept.map(|()| recovered)
     }
 
+    /// [`Pool::recover`] of a pool that goes on working. Fails with kind `Cancelled` while somebody works on one of the volumes that
+    /// the intents are of, and with `InUse` while somebody uses one.
+    pub fn heal(
+        &self,
+        cx: &Cx<'_>,
+        intents: &[Intent],
+        sizes: &BTreeMap<VolumeId, VolumeSpec>,
+        running: Running<'_>,
+    ) -> Result<Recovered> {
+        let volumes: BTreeSet<VolumeId> = intents.iter().flat_map(Intent::volumes).cloned().collect();
+        let _locks = self.lock_now(&volumes)?;
+        volumes.iter().try_for_each(|volume| self.must_be_unused(&Place::live(volume)))?;
+        self.recover(cx, intents, sizes, running)
+    }
+
     fn sweep(&self, cx: &Cx<'_>, place: &Place) -> Result<()> {
         match (&place.area, &place.snapshot) {
             (Area::Staging(_), None) => self.withdraw(cx, place),
@@ -112,7 +127,11 @@ impl Pool {
                 };
                 self.restore_unlocked(cx, &spec, snapshot, self.driver.capabilities().restore)?;
             }
-            Intent::Resize { volume, size } => self.driver.resize(cx, &Place::live(volume), *size)?,
+            Intent::Resize { volume, size } => match self.driver.resize(cx, &Place::live(volume), *size) {
+                // It was refused then, too: the disk stays as large as it is.
+                Err(error) if error.kind() == ErrorKind::Unsupported(Need::Shrink) => {}
+                resized => resized?,
+            },
         }
         Ok(Settled::Finished)
     }

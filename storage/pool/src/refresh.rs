@@ -53,6 +53,10 @@ impl Exchange {
         Place::live(&self.volume)
     }
 
+    pub(crate) fn volume(&self) -> &VolumeId {
+        &self.volume
+    }
+
     fn built(&self) -> Place {
         Place::new(Area::Kept(self.built), &self.volume)
     }

@@ -31,6 +31,8 @@ impl Pool {
                 ErrorKind::NoSpace | ErrorKind::InUse | ErrorKind::Cancelled => {
                     match self.driver.resize(&cx, &live, old) {
                         Ok(()) => Err(error),
+                        // A disk that has grown all the same stays so.
+                        Err(stuck) if stuck.kind() == ErrorKind::Unsupported(Need::Shrink) => Err(error),
                         Err(stuck) => Err(error.with_undo_failures(vec![stuck])),
                     }
                 }

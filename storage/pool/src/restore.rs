@@ -68,20 +68,30 @@ impl Pool {
                 .map_err(|again| error.with_undo_failures(vec![again]))?,
             Ok(()) => {}
         }
-        self.grow_again(&cx.uncancellable(), spec)
+        self.fit_again(&cx.uncancellable(), spec)
     }
 
-    /// A disk that was rolled back may be as small as it was then: it becomes as large as it shall be.
-    fn grow_again(&self, cx: &Cx<'_>, spec: &VolumeSpec) -> Result<()> {
-        let Some(size) = spec.size.filter(|_| spec.id.content == Content::Block) else { return Ok(()) };
+    /// What was rolled back may be as large as it was then: it becomes as large as it shall be. A disk stays larger, and so does a
+    /// filesystem with too much in it.
+    fn fit_again(&self, cx: &Cx<'_>, spec: &VolumeSpec) -> Result<()> {
+        let Some(size) = spec.size.filter(|_| spec.id.content != Content::Iso) else { return Ok(()) };
         let live = Place::live(&spec.id);
-        let now = self.driver.usage(cx, &live)?.total_bytes;
-        if now.is_none_or(|now| now >= size.as_bytes()) {
+        let Some(now) = self.driver.usage(cx, &live)?.total_bytes else { return Ok(()) };
+        let shrinks = now > size.as_bytes();
+        if now == size.as_bytes() || (shrinks && spec.id.has_disk()) {
             return Ok(());
         }
-        self.driver.resize(cx, &live, Some(size)).or_else(|error| {
-            self.driver.resize(cx, &live, Some(size)).map_err(|again| error.with_undo_failures(vec![again]))
-        })
+        match self.driver.resize(cx, &live, Some(size)) {
+            Err(error) if shrinks && is_too_much(&error) => {
+                tracing::warn!(volume = %spec.id, error = %error.chain(), "what was restored stays larger");
+                Ok(())
+            }
+            Err(error) => self
+                .driver
+                .resize(cx, &live, Some(size))
+                .map_err(|again| error.with_undo_failures(vec![again])),
+            Ok(()) => Ok(()),
+        }
     }
 
     fn restore_by_exchange(&self, cx: &Cx<'_>, spec: &VolumeSpec, name: &SnapshotName) -> Result<()> {
@@ -145,6 +155,10 @@ impl Pool {
             })
         })
     }
+}
+
+fn is_too_much(error: &StorageError) -> bool {
+    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NoSpace | ErrorKind::Unsupported(_))
 }
 
 fn is_worth_repeating(volume: &VolumeId, error: &StorageError) -> bool {
