@@ -24,7 +24,7 @@ pub enum HostError {
         exit: String,
         /// The exit code, if it was not ended by a signal.
         code: Option<i32>,
-        /// The last lines of its standard error.
+        /// The beginning and the end of its standard error.
         stderr: String,
     },
     /// The program was killed at its deadline.

@@ -26,7 +26,7 @@ use std::fmt;
 /// The machine as drivers and the runtime see it.
 pub trait Host: fmt::Debug + Send + Sync {
     /// Runs a command to its end. A non-zero exit is an error that holds the command line (secrets masked),
-    /// the exit and the tail of standard error.
+    /// the exit and both ends of standard error.
     fn run(&self, cmd: &Cmd, cancel: &Cancel) -> Result<Output, HostError>;
 
     /// Does one changing step.

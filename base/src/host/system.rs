@@ -170,7 +170,7 @@ impl Running {
             command: cmd.to_string(),
             exit: status.to_string(),
             code: status.code(),
-            stderr: tail(stderr.trim(), SHOWN_STDERR_BYTES),
+            stderr: ends(stderr.trim(), SHOWN_STDERR_BYTES),
         })
     }
 
@@ -236,12 +236,14 @@ fn joined(reader: JoinHandle<io::Result<Kept>>) -> io::Result<Kept> {
     reader.join().unwrap_or_else(|_| Err(io::Error::other("the reader of a pipe panicked")))
 }
 
-fn tail(text: &str, bytes: usize) -> String {
-    let mut start = text.len().saturating_sub(bytes);
-    while !text.is_char_boundary(start) {
-        start += 1;
+/// Both ends of a text that is too long: some programs say first why they fail, and some last.
+fn ends(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
     }
-    text[start..].to_owned()
+    let head = text.floor_char_boundary(bytes / 2);
+    let tail = text.ceil_char_boundary(text.len() - bytes / 2);
+    format!("{}\n…\n{}", &text[..head], &text[tail..])
 }
 
 #[cfg(test)]
@@ -253,6 +255,13 @@ mod tests {
 
     fn sh(script: &str) -> Cmd {
         Cmd::reads(SH).arg("-c").arg(script)
+    }
+
+    #[test]
+    fn both_ends_of_what_a_failed_command_says_are_told() {
+        let script = "{ echo begin; seq 10000; echo end; } >&2; exit 1";
+        let error = SystemHost.run(&sh(script), &Cancel::new()).unwrap_err().to_string();
+        assert!(error.contains("begin") && error.contains("end") && error.len() < 3000, "{error}");
     }
 
     #[test]

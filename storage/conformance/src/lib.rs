@@ -46,6 +46,7 @@ const OF_DISKS: &[&str] = &[
     "a_trashed_name_is_free_at_once",
     "a_copy_survives_its_source",
     "a_disk_grows_and_keeps_its_content",
+    "a_grown_disk_stays_as_large_when_it_is_restored",
     "many_volumes_are_measured_as_each_is",
     "closing_and_opening_shows_the_same",
     "wrong_keys_and_sizes_are_refused_before_any_change",

@@ -306,14 +306,14 @@ fn run_between(arguments: &Arguments) -> (Proof, bool) {
     (proof, !conclusion.has_failed() && (named.is_empty() || labs.len() == named.len()))
 }
 
-/// Runs the labs that `LARDER_LABS` names (with commas), or all that this machine can have. A lab that was named and can't be
-/// had is a failure; so is a run without any lab.
 /// At its first look for the time rustix 1.1 panics where the vDSO has no `getcpu`, as that of User Mode Linux 7, and is right from
 /// then on: so that this is no trial's.
 fn look_for_the_time() {
     let _ = std::panic::catch_unwind(|| rustix::time::clock_gettime(rustix::time::ClockId::Realtime));
 }
 
+/// Runs the labs that `LARDER_LABS` names (with commas), or all that this machine can have. A lab that was named and can't be
+/// had is a failure; so is a run without any lab.
 fn main() -> ExitCode {
     look_for_the_time();
     let arguments = Arguments::from_args();

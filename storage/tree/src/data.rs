@@ -1,7 +1,7 @@
 //! The bytes of one file: shared blocks where the filesystem can, copied extents elsewhere, holes left as holes.
 
 use larder_base::Cancel;
-use rustix::fs::{SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, seek};
+use rustix::fs::{FileType, SeekFrom, copy_file_range, fstat, ftruncate, ioctl_ficlone, seek};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -101,7 +101,10 @@ fn copy_extents(
     }
     if end < size {
         wrote(size.saturating_sub(position));
-        ftruncate(to, size)?;
+        // A device has its size.
+        if FileType::from_raw_mode(fstat(to)?.st_mode) == FileType::RegularFile {
+            ftruncate(to, size)?;
+        }
     }
     Ok(())
 }

@@ -128,6 +128,7 @@ impl Lab for CephLab {
             "ceph" => {
                 super::ceph_trials::all(&self.home).into_iter().chain(super::ceph_streams::all()).collect()
             }
+            "cephfs" => super::cephfs_trials::all(&self.home),
             _ => Vec::new(),
         }
     }

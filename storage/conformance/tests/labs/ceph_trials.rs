@@ -20,12 +20,14 @@ type Run = fn(&Machine) -> Outcome;
 
 /// All trials, in namespaces of the OSD pool `home`.
 pub(crate) fn all(home: &str) -> Vec<OwnTrial> {
-    let trials: [(&str, Run); 5] = [
+    let trials: [(&str, Run); 7] = [
         ("an_osd_pool_is_made_belongs_to_one_and_goes", an_osd_pool),
         ("a_cluster_that_does_not_answer_is_unavailable_in_time", a_silent_cluster),
         ("a_filesystem_grows_in_use_and_shrinks", a_filesystem_grows_and_shrinks),
         ("a_snapshot_of_a_volume_in_use_is_whole", a_snapshot_in_use),
         ("what_a_peer_protected_goes_with_its_last_clone", what_a_peer_protected),
+        ("what_a_peer_has_beside_a_pool_stays", what_a_peer_has),
+        ("a_rename_that_was_cut_off_is_finished", a_rename_that_was_cut_off),
     ];
     let trial = |(name, run): (&str, Run)| {
         let home = home.to_owned();
@@ -93,6 +95,10 @@ fn an_osd_pool(machine: &Machine) -> Outcome {
     let taking_over = machine.driver(config(&[keys[0], ("source.recover", "true")]))?;
     taking_over.open_pool(&cx())?;
     refused(driver.must_answer(&cx()), ErrorKind::Unavailable, "taken over")?;
+    let theirs = format!("{name}/theirs");
+    output("rbd", &["namespace", "create", &theirs])?;
+    refused(taking_over.destroy_pool(&cx()), ErrorKind::InUse, "the namespace theirs")?;
+    output("rbd", &["namespace", "remove", &theirs])?;
     taking_over.destroy_pool(&cx())?;
     taking_over.destroy_pool(&cx())?;
     refused(driver.open_pool(&cx()), ErrorKind::NotFound, &name)?;
@@ -171,5 +177,60 @@ fn what_a_peer_protected(machine: &Machine) -> Outcome {
     same(&driver.list(&cx())?, &vec![Place::live(&clone)], "what is seen")?;
     driver.destroy(&cx(), &Place::live(&clone))?;
     same(&names()?, &String::new(), "what is left")?;
+    Ok(pool.destroy_pool(&cx())?)
+}
+
+fn what_a_peer_has(machine: &Machine) -> Outcome {
+    output("rbd", &["namespace", "create", &machine.namespace])?;
+    let theirs = "custom_default_theirs";
+    output("rbd", &["create", "--size", "8M", &format!("{}/{theirs}", machine.namespace)])?;
+    let keys = [("source", machine.namespace.as_str()), ("volume.size", "64MiB")];
+    refused(machine.driver(config(&keys))?.create_pool(&cx()), ErrorKind::Invalid, "force_reuse")?;
+    let keys = [keys[0], keys[1], ("ceph.osd.force_reuse", "true")];
+    let pool = Pool::create(&cx(), "pool0".parse()?, machine.driver(config(&keys))?, Locks::new())?;
+    pool.create_volume(&cx(), &VolumeSpec::new(volume()?), &holding("text"))?;
+    let trashed = pool.trash(&cx(), &Place::live(&volume()?))?;
+    pool.destroy_pool(&cx())?;
+    same(&pool.places(&cx())?.contains(&trashed), &false, "whether what was ours is left")?;
+    same(&output("rbd", &["ls", &machine.namespace])?.trim(), &theirs, "what is left")?;
+    output("rbd", &["rm", "--no-progress", &format!("{}/{theirs}", machine.namespace)])?;
+    output("rbd", &["namespace", "remove", &machine.namespace])?;
+    Ok(())
+}
+
+/// An image that is found by two names and listed by one: the first before the name in the list was changed, then after.
+fn a_rename_that_was_cut_off(machine: &Machine) -> Outcome {
+    let (pool, old) = (machine.pool()?, volume()?);
+    let new = VolumeId { name: "v2".parse()?, ..old.clone() };
+    pool.create_volume(&cx(), &VolumeSpec::new(old.clone()), &holding("text"))?;
+    let Some((home, namespace)) = machine.namespace.split_once('/') else {
+        return Err("no namespace".into());
+    };
+    let id = |name: &str| format!("rbd_id.custom_default_{name}");
+    let file = machine.folder.path().join("id");
+    let rados =
+        |words: &[&str]| output("rados", &[&["--pool", home, "--namespace", namespace], words].concat());
+    let copy = |from: &str, to: &str| {
+        let file = file.display().to_string();
+        rados(&["get", &id(from), &file])?;
+        rados(&["put", &id(to), &file])
+    };
+    let rename = || pool.driver().rename(&cx(), &Place::live(&old), &Place::live(&new));
+    let ids = || {
+        let all = rados(&["ls"])?;
+        Ok::<_, std::io::Error>(
+            all.lines().filter(|name| name.starts_with("rbd_id.")).map(str::to_owned).collect::<Vec<_>>(),
+        )
+    };
+    copy("v1", "v2")?;
+    rename()?;
+    same(&ids()?, &vec![id("v2")], "the names, of a rename that had not come to the list")?;
+    copy("v2", "v1")?;
+    rename()?;
+    same(&ids()?, &vec![id("v2")], "the names, of a rename that had")?;
+    same(&pool.places(&cx())?, &vec![Place::live(&new)], "what is there")?;
+    let attached = pool.attach(&cx(), &new, Mode::ReadOnly)?;
+    same(&text(attached.directory()?)?, &"text".to_owned(), "the content")?;
+    pool.detach(&cx(), &new)?;
     Ok(pool.destroy_pool(&cx())?)
 }

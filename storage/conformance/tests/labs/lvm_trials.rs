@@ -144,9 +144,16 @@ fn a_volume_group_of_others(machine: &Machine) -> Outcome {
     let pool = machine.create(&sharing)?;
     pool.create_volume(&machine.cx(), &spec("v1", 64, &[])?, &EmptyFill)?;
     ensure(pool.places(&machine.cx())? == [Place::live(&volume("v1")?)], "what is not ours was listed")?;
+    let theirs = "custom_default_theirs";
+    output("lvcreate", &["--quiet", "--yes", "--size", "16m", "--name", theirs, &machine.vg])?;
+    pool.trash(&machine.cx(), &Place::live(&volume("v1")?))?;
     pool.destroy_pool(&machine.cx())?;
     let left = output("lvs", &["--noheadings", "--options", "lv_name", &machine.vg])?;
-    ensure(left.split_whitespace().eq(["root"]), format!("not what was there before is left: {left}"))?;
+    let is_left = |name: &&str| ["root", theirs].contains(name);
+    ensure(
+        left.split_whitespace().all(|name| is_left(&name)) && left.split_whitespace().count() == 2,
+        format!("not what was there before is left: {left}"),
+    )?;
     let tags = output("vgs", &["--noheadings", "--options", "vg_tags", &machine.vg])?;
     ensure(tags.trim() == "incus_pool", format!("not the tags there were before: {tags}"))
 }
@@ -159,6 +166,7 @@ fn a_thin_pool_that_is_there(machine: &Machine) -> Outcome {
     let pool = machine.create(&keys)?;
     ensure(pool.usage(&machine.cx())?.total_bytes == 1 << 30, "another pool's size")?;
     pool.create_volume(&machine.cx(), &spec("v1", 64, &[])?, &EmptyFill)?;
+    pool.trash(&machine.cx(), &Place::live(&volume("v1")?))?;
     pool.destroy_pool(&machine.cx())?;
     let left = output("lvs", &["--noheadings", "--options", "lv_name", &machine.vg])?;
     ensure(left.split_whitespace().eq(["tank"]), format!("not what was there before is left: {left}"))

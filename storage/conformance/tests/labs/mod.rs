@@ -7,6 +7,7 @@ pub(crate) mod btrfs_volumes;
 pub(crate) mod ceph;
 pub(crate) mod ceph_streams;
 pub(crate) mod ceph_trials;
+mod cephfs_trials;
 pub(crate) mod cephobject;
 pub(crate) mod compare;
 pub(crate) mod lvm;

@@ -129,8 +129,8 @@ impl Home {
         if !is_there(path) {
             return cx.act(&subvolume::Create { path: path.to_owned() });
         }
-        // What an interrupted creation left is ours to go on with.
-        match is_empty_directory(path) || path.join(OURS).is_dir() {
+        let layout = Layout::with_snapshots_that_stay(path.to_owned());
+        match is_empty_directory(path) || layout.is_left()? {
             true => Ok(()),
             false => refuse("is not empty"),
         }
@@ -234,7 +234,7 @@ impl Home {
         {
             wipe(cx, path)?;
         }
-        self.source.destroy(cx)?;
+        self.source.destroy_own(cx, self.identifier.map(|identifier| identifier.to_string()).as_deref())?;
         match is_there(self.root()) && !self.is_its_own_source() {
             true => cx.act(&FsAct::RemoveEmptyDirectory { path: self.root().to_owned() }),
             false => Ok(()),

@@ -70,6 +70,11 @@ impl Commands {
         self.reads(RBD, &["ls", "--format", "json", &self.home()])
     }
 
+    /// The namespaces in the OSD pool.
+    pub(super) fn namespaces(&self) -> Cmd {
+        self.reads(RBD, &["namespace", "ls", "--format", "json", &self.pool])
+    }
+
     /// One image.
     pub(super) fn info(&self, image: &Spelled) -> Cmd {
         self.reads(RBD, &["info", "--format", "json", &self.spec(image)])
@@ -235,6 +240,11 @@ impl Commands {
     /// Removes an empty namespace.
     pub(super) fn remove_namespace(&self) -> Cmd {
         self.changes(RBD, &["namespace", "remove", &self.home()])
+    }
+
+    /// Takes away a name by which an image is found, whether or not it is listed by it.
+    pub(super) fn forget_name(&self, image: &Spelled) -> Cmd {
+        self.object(Cmd::changes(RADOS)).args(["rm", &format!("rbd_id.{}", image.image)])
     }
 
     fn object(&self, cmd: Cmd) -> Cmd {

@@ -2,7 +2,7 @@
 
 use super::command::Commands;
 use crate::PoolSetup;
-use crate::cluster::{home, identity, name, word};
+use crate::cluster::{count, home, identity, name, word};
 use crate::filesystem::Filesystem;
 use crate::keys::{COMMON, ON_DEVICE, RSYNC, joined, pool, pool_fixed, value, volume, wrong};
 use larder_base::ByteSize;
@@ -141,12 +141,6 @@ fn features(text: &str) -> Result<String> {
     }
     let wanted = format!("{} and any of {}", FEATURES[0], FEATURES[1..].join(", "));
     Err(wrong("ceph.rbd.features", text, wanted))
-}
-
-fn count(config: &Config, key: &str) -> Result<Option<String>> {
-    let Some(text) = value(config, key) else { return Ok(None) };
-    KeyType::Count.check(text).map_err(|wanted| wrong(key, text, wanted))?;
-    Ok(Some(text.to_owned()))
 }
 
 #[cfg(test)]

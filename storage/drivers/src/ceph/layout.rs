@@ -89,6 +89,11 @@ pub(super) fn is_own_zombie(image: &str) -> bool {
     image.starts_with(OWN_ZOMBIE)
 }
 
+/// Whether an image is ours and not live: peers don't look at such names.
+pub(super) fn is_out_of_sight(image: &str) -> bool {
+    is_own_zombie(image) || image.strip_prefix(OURS).is_some_and(|name| spelling::read_area(name).is_some())
+}
+
 /// Whether an image is gone but for its clones.
 pub(super) fn is_zombie(image: &str) -> bool {
     image.starts_with(ZOMBIE)

@@ -17,7 +17,7 @@ mod stream;
 mod volume;
 
 use crate::PoolSetup;
-use crate::cluster::{ask, change};
+use crate::cluster::change;
 use crate::filesystem::Inside;
 use crate::mount_points::MountPoints;
 use crate::parts::{Part, attach_parts, move_parts};
@@ -31,7 +31,6 @@ use larder_storage_driver::{
 };
 use layout::Layout;
 use parking_lot::RwLock;
-use parse::Row;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -129,7 +128,7 @@ impl Driver for Ceph {
     }
 
     fn list(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
-        Ok(self.layout.places(&ask::<Vec<Row>>(cx, &self.settings().commands.list())?))
+        self.all_places(cx)
     }
 
     fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {

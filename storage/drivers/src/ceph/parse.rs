@@ -13,6 +13,12 @@ pub(super) struct Row {
     pub(super) size: u64,
 }
 
+/// A namespace in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Named {
+    pub(super) name: String,
+}
+
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Info {

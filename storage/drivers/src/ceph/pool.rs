@@ -1,8 +1,8 @@
 //! The pool: an OSD pool, or a namespace in one, with a mark that says whose it is.
 
 use super::Ceph;
-use super::layout::{Spelled, is_own_zombie};
-use super::parse::{Row, Space};
+use super::layout::{Spelled, is_out_of_sight, is_own_zombie};
+use super::parse::{Named, Row, Space};
 use super::remove::Fate;
 use crate::cluster::{Refusal, ask, ask_if_there, change, change_if_there, run};
 use crate::filesystem::{let_go, mount_points};
@@ -134,11 +134,16 @@ impl Ceph {
         Ok(())
     }
 
-    /// Images that are gone but for their clones, and whose last clone went while nobody looked.
+    /// Images that are gone but for their clones, and whose last clone went while nobody looked. One that can't be removed now is
+    /// tried the next time.
     fn remove_childless(&self, cx: &Cx<'_>) -> Result<()> {
         let names: Vec<String> = ask(cx, &self.settings().commands.names())?;
-        let mut zombies = names.iter().filter(|name| is_own_zombie(name));
-        zombies.try_for_each(|zombie| self.remove_zombie(cx, zombie))
+        for zombie in names.iter().filter(|name| is_own_zombie(name)) {
+            if let Err(error) = self.remove_zombie(cx, zombie) {
+                tracing::warn!(image = zombie, error = %error.chain(), "what is gone but for its clones stays");
+            }
+        }
+        Ok(())
     }
 
     /// Removes what is ours; the OSD pool or namespace too when it was made for the pool.
@@ -157,7 +162,9 @@ impl Ceph {
         if is_made && commands.namespace.is_none() {
             self.remove_osd_pool(cx)?;
         } else if mark.is_some() || is_made {
-            self.remove_images(cx)?;
+            self.remove_images(cx, |image| {
+                if is_made { self.layout.is_ours(image) } else { is_out_of_sight(image) }
+            })?;
             change_if_there(cx, &commands.remove_mark())?;
             if is_made {
                 change_if_there(cx, &commands.remove_namespace())?;
@@ -166,7 +173,24 @@ impl Ceph {
         self.mount_points.remove(cx)
     }
 
+    /// Refuses to remove an OSD pool in which somebody else has something.
+    fn must_be_alone(&self, cx: &Cx<'_>) -> Result<()> {
+        let commands = &self.settings().commands;
+        let namespaces: Option<Vec<Named>> = ask_if_there(cx, &commands.namespaces())?;
+        let images: Option<Vec<String>> = ask_if_there(cx, &commands.names())?;
+        let namespaces = namespaces.into_iter().flatten().map(|of| format!("the namespace {}", of.name));
+        let foreign = images.into_iter().flatten().filter(|name| !self.layout.is_ours(name));
+        let others: Vec<String> = namespaces.chain(foreign.map(|name| format!("the image {name}"))).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let message =
+            format!("the OSD pool {} has {} too: remove these first", commands.pool, others.join(", "));
+        Err(StorageError::new(ErrorKind::InUse, message))
+    }
+
     fn remove_osd_pool(&self, cx: &Cx<'_>) -> Result<()> {
+        self.must_be_alone(cx)?;
         let commands = &self.settings().commands;
         match change(cx, &commands.remove_pool()) {
             Err(failure) if failure.is(Refusal::Forbidden) => {
@@ -181,12 +205,13 @@ impl Ceph {
         }
     }
 
-    /// Removes every image of ours, clones before what they are clones of.
-    fn remove_images(&self, cx: &Cx<'_>) -> Result<()> {
+    /// Removes the images that `is_meant` picks, clones before what they are clones of. In an OSD pool that was found, live names
+    /// may be somebody else's: our own volumes are gone before their pool.
+    fn remove_images(&self, cx: &Cx<'_>, is_meant: impl Fn(&str) -> bool) -> Result<()> {
         loop {
             let rows: Option<Vec<Row>> = ask_if_there(cx, &self.settings().commands.list())?;
             let images: BTreeSet<String> = rows.into_iter().flatten().map(|row| row.image).collect();
-            let ours: Vec<String> = images.into_iter().filter(|image| self.layout.is_ours(image)).collect();
+            let ours: Vec<String> = images.into_iter().filter(|image| is_meant(image)).collect();
             let mut removed = 0;
             for image in &ours {
                 let fate = self.remove_image(cx, &Spelled::image(image), true)?;

@@ -6,7 +6,7 @@ use super::volume::rounded;
 use crate::bounded::within;
 use crate::cluster::{ask, change};
 use crate::filesystem::{await_size, is_mounted, usage};
-use crate::parts::Part;
+use crate::parts::{Part, must_grow};
 use crate::refusal::Outcome;
 use larder_base::ByteSize;
 use larder_storage_driver::{Cx, Place, Result, VolumeUsage};
@@ -26,7 +26,7 @@ impl Ceph {
             false => Ok(change(cx, &self.settings().commands.resize(&image, bytes))?),
         };
         if at.volume.has_disk() {
-            return resize();
+            return if must_grow(at, now, bytes)? { resize() } else { Ok(()) };
         }
         let was_mounted = is_mounted(&self.mount_points.of(at));
         let on_device = self.on_device(cx, at)?;

@@ -1,7 +1,7 @@
 //! Volumes: made, cloned, moved.
 
 use super::layout::Spelled;
-use super::parse::{Info, Snapshot};
+use super::parse::{Info, Row, Snapshot};
 use super::{Ceph, device};
 use crate::cluster::{Refusal, ask, ask_if_there, change, change_if_there};
 use crate::filesystem::{Filesystem, held_still};
@@ -9,8 +9,10 @@ use crate::parts::Part;
 use crate::refusal::Outcome;
 use larder_base::ByteSize;
 use larder_storage_driver::{
-    Area, Content, Cx, DEFAULT_BLOCK_SIZE, Mode, Place, Result, StorageError, VolumeKind, VolumeSpec,
+    Area, Content, Cx, DEFAULT_BLOCK_SIZE, ErrorKind, Mode, Place, Result, StorageError, VolumeKind,
+    VolumeSpec,
 };
+use std::collections::HashSet;
 
 /// The small filesystem of a virtual machine, as the peers have it.
 const STATE_SIZE: ByteSize = ByteSize::from_mebibytes(100);
@@ -180,16 +182,73 @@ impl Ceph {
         ask(cx, &self.settings().commands.info(&self.layout.spelled(at, part))).of(at)
     }
 
+    /// All places. `rbd ls --long` leaves out what it can't look into and says that all is well: what is named and not among
+    /// its rows must be gone meanwhile, or have come just now.
+    pub(super) fn all_places(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
+        let (rows, missing) = self.list_once(cx)?;
+        if missing.is_none() {
+            return Ok(self.layout.places(&rows));
+        }
+        match self.list_once(cx)? {
+            (rows, None) => Ok(self.layout.places(&rows)),
+            (_, Some(name)) => {
+                let message = format!("the ceph cluster could not tell about the image {name}");
+                Err(StorageError::new(ErrorKind::Unavailable, message))
+            }
+        }
+    }
+
+    /// The list, and an image of ours that is there and not in it.
+    fn list_once(&self, cx: &Cx<'_>) -> Result<(Vec<Row>, Option<String>)> {
+        let commands = &self.settings().commands;
+        let names: Vec<String> = ask(cx, &commands.names())?;
+        let rows: Vec<Row> = ask(cx, &commands.list())?;
+        let listed: HashSet<&str> = rows.iter().map(|row| row.image.as_str()).collect();
+        for name in names {
+            let is_missing = !listed.contains(name.as_str()) && self.layout.is_ours(&name);
+            if is_missing && self.is_there(cx, &Spelled::image(name.as_str()))? {
+                return Ok((rows, Some(name)));
+            }
+        }
+        Ok((rows, None))
+    }
+
     /// Moves one part; tells whether it was there.
     pub(super) fn move_part(&self, cx: &Cx<'_>, from: &Place, to: &Place, part: Part) -> Result<bool> {
         let (old, new) = (self.layout.spelled(from, part), self.layout.spelled(to, part));
         self.release_where(cx, |mapped| old.has(&mapped.of))?;
+        match from.snapshot {
+            None => self.rename_image(cx, &old, &new, to),
+            Some(_) => {
+                let cmd = self.settings().commands.rename_snapshot(&old, &new);
+                Ok(change(cx, &cmd).unless(&[Refusal::Missing]).of(to)?.is_some())
+            }
+        }
+    }
+
+    /// Gives an image another name; tells whether it was there. A rename that was cut off leaves it with both: found by each, and
+    /// listed by one.
+    fn rename_image(&self, cx: &Cx<'_>, old: &Spelled, new: &Spelled, to: &Place) -> Result<bool> {
         let commands = &self.settings().commands;
-        let cmd = match from.snapshot {
-            None => commands.rename(&old, &new),
-            Some(_) => commands.rename_snapshot(&old, &new),
+        let rename = || change(cx, &commands.rename(old, new)).unless(&[Refusal::Missing]);
+        let taken = match rename() {
+            Err(failure) if failure.is(Refusal::Taken) => failure,
+            other => return Ok(other.of(to)?.is_some()),
         };
-        Ok(change(cx, &cmd).unless(&[Refusal::Missing]).of(to)?.is_some())
+        let id = |image| {
+            Ok::<_, StorageError>(ask_if_there::<Info>(cx, &commands.info(image))?.map(|info| info.id))
+        };
+        if id(old)? != id(new)? {
+            return Err(taken).of(to);
+        }
+        let names: Vec<String> = ask(cx, &commands.names())?;
+        match names.contains(&new.image) {
+            true => change_if_there(cx, &commands.forget_name(old)).map(|_| true),
+            false => {
+                change_if_there(cx, &commands.forget_name(new))?;
+                Ok(rename().of(to)?.is_some())
+            }
+        }
     }
 
     /// Whether an image or snapshot is there.

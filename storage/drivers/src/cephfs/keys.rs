@@ -1,7 +1,7 @@
 //! The keys of pools on CephFS, and what they mean.
 
 use crate::PoolSetup;
-use crate::cluster::{home, identity, name, word};
+use crate::cluster::{count, home, identity, name, word};
 use crate::keys::{COMMON, RSYNC, is_on, joined, pool, pool_fixed};
 use larder_storage_driver::{Config, ConfigKey, KeyType, Result};
 
@@ -9,7 +9,7 @@ use larder_storage_driver::{Config, ConfigKey, KeyType, Result};
 pub(super) const CONFIG_KEYS: &[ConfigKey] =
     &joined::<{ COMMON.len() + RSYNC.len() + OWN.len() }>(&[&COMMON, &OWN, &RSYNC]);
 
-const OWN: [ConfigKey; 10] = [
+const OWN: [ConfigKey; 11] = [
     pool_fixed("source", KeyType::Text, "The same as cephfs.path"),
     pool_fixed(
         "source.recover",
@@ -31,6 +31,7 @@ const OWN: [ConfigKey; 10] = [
     pool_fixed("cephfs.data_pool", KeyType::Text, "OSD pool for the files of a new filesystem"),
     pool_fixed("cephfs.meta_pool", KeyType::Text, "OSD pool for the metadata of a new filesystem"),
     pool_fixed("cephfs.osd_pg_num", KeyType::Count, "Placement groups of new OSD pools (default 32)"),
+    pool_fixed("cephfs.osd_pool_size", KeyType::Count, "How many copies new OSD pools keep"),
     pool("cephfs.fscache", KeyType::Boolean, "false", "Whether files are cached on this machine (fscache)"),
 ];
 
@@ -47,6 +48,8 @@ pub(super) struct Settings {
     pub(super) path: String,
     /// The OSD pools (data, metadata) and placement groups of a filesystem that is made when it is not there.
     pub(super) create: Option<(String, String, String)>,
+    /// How many copies those OSD pools keep.
+    pub(super) copies: Option<String>,
     pub(super) recover: bool,
     pub(super) is_cached: bool,
 }
@@ -66,7 +69,7 @@ impl Settings {
             true => Some((
                 name("cephfs.data_pool", &format!("{filesystem}_data"))?,
                 name("cephfs.meta_pool", &format!("{filesystem}_metadata"))?,
-                name("cephfs.osd_pg_num", "32")?,
+                count(&setup.config, "cephfs.osd_pg_num")?.unwrap_or_else(|| "32".to_owned()),
             )),
             false => None,
         };
@@ -82,6 +85,7 @@ impl Settings {
             cluster: name("cephfs.cluster_name", "ceph")?,
             user: name("cephfs.user.name", "admin")?,
             path: format!("/{}", path.trim_matches('/')),
+            copies: count(&setup.config, "cephfs.osd_pool_size")?,
             recover: is_on("source.recover"),
             is_cached: is_on("cephfs.fscache"),
             filesystem,

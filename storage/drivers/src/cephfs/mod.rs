@@ -23,12 +23,15 @@ use layout::{CUSTOM, Layout, OURS};
 pub(crate) use mount::MOUNT;
 use parking_lot::RwLock;
 use std::sync::Arc;
-use step::{Step, act, is_there, names, number, remove_tree, space};
+use std::sync::atomic::AtomicBool;
+use step::{Step, act, copy_tree, is_there, names, number, remove_tree, space};
 
 /// Nobody but root passes: what is below belongs to whoever a volume is given to.
 const PRIVATE: u32 = 0o700;
 /// A directory's limit in bytes; 0 lifts it.
 const QUOTA: &str = "ceph.quota.max_bytes";
+/// What a limit is raised by while a restore is under way, which holds files of both times: it can be told from the limit itself.
+const LIFTED: u64 = 1 << 60;
 /// The bytes below a directory.
 const BYTES: &str = "ceph.dir.rbytes";
 
@@ -38,13 +41,15 @@ pub struct CephFs {
     setup: PoolSetup,
     settings: RwLock<Arc<Settings>>,
     layout: Layout,
+    /// Whether somebody waits for an answer.
+    is_asked: Arc<AtomicBool>,
 }
 
 impl CephFs {
     /// A driver for the path that the keys name. Asks nobody. Fails with `Invalid` for a wrong key.
     pub fn new(setup: PoolSetup) -> Result<Self> {
         let settings = RwLock::new(Arc::new(Settings::of(&setup)?));
-        Ok(Self { settings, layout: Layout::new(setup.root.clone()), setup })
+        Ok(Self { settings, layout: Layout::new(setup.root.clone()), is_asked: Arc::default(), setup })
     }
 
     fn settings(&self) -> Arc<Settings> {
@@ -82,10 +87,16 @@ impl CephFs {
         if is_there(&self.layout.path(at))? { Ok(()) } else { Err(StorageError::not_found(at)) }
     }
 
-    fn limit(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
-        let bytes = size.map_or(0, ByteSize::as_bytes);
-        let path = self.layout.path(at);
-        act(cx, FsAct::SetAttribute { path, name: QUOTA.to_owned(), value: bytes.to_string().into_bytes() })
+    /// `None` lifts it.
+    fn limit(&self, cx: &Cx<'_>, at: &Place, bytes: Option<u64>) -> Result<()> {
+        let (path, value) = (self.layout.path(at), bytes.unwrap_or(0).to_string().into_bytes());
+        act(cx, FsAct::SetAttribute { path, name: QUOTA.to_owned(), value })
+    }
+
+    /// The limit of a place, whether a restore that was cut off has raised it or not.
+    fn limit_of(&self, at: &Place) -> Result<Option<u64>> {
+        let limit = number(&self.layout.path(at), QUOTA)?.map(|bytes| bytes % LIFTED);
+        Ok(limit.filter(|bytes| *bytes > 0))
     }
 }
 
@@ -138,7 +149,7 @@ impl Driver for CephFs {
     }
 
     fn must_answer(&self, _: &Cx<'_>) -> Result<()> {
-        space(self.layout.root()).map(drop)
+        self.ask()
     }
 
     fn pool_usage(&self, _: &Cx<'_>) -> Result<PoolUsage> {
@@ -171,7 +182,10 @@ impl Driver for CephFs {
         if (uid, gid) != (0, 0) {
             act(cx, FsAct::SetOwner { path, uid, gid })?;
         }
-        if spec.size.is_some() { self.limit(cx, at, spec.size) } else { Ok(()) }
+        match spec.size {
+            Some(size) => self.limit(cx, at, Some(size.as_bytes())),
+            None => Ok(()),
+        }
     }
 
     fn rename(&self, cx: &Cx<'_>, from: &Place, to: &Place) -> Result<()> {
@@ -190,14 +204,13 @@ impl Driver for CephFs {
 
     fn resize(&self, cx: &Cx<'_>, at: &Place, size: Option<ByteSize>) -> Result<()> {
         self.must_be_there(at)?;
-        self.limit(cx, at, size)
+        self.limit(cx, at, size.map(ByteSize::as_bytes))
     }
 
     fn usage(&self, _: &Cx<'_>, at: &Place) -> Result<VolumeUsage> {
         self.must_be_there(at)?;
-        let path = self.layout.path(at);
-        let limit = number(&path, QUOTA)?.filter(|bytes| *bytes > 0);
-        Ok(VolumeUsage { used_bytes: number(&path, BYTES)?, total_bytes: limit })
+        let used_bytes = number(&self.layout.path(at), BYTES)?;
+        Ok(VolumeUsage { used_bytes, total_bytes: self.limit_of(at)? })
     }
 
     fn attach(&self, _: &Cx<'_>, at: &Place, _: Mode) -> Result<Attached> {
@@ -227,8 +240,19 @@ impl Driver for CephFs {
     fn restore(&self, cx: &Cx<'_>, at: &Place, name: &SnapshotName) -> Result<()> {
         let from = at.at_snapshot(name);
         self.must_be_there(&from)?;
+        let limit = self.limit_of(at)?;
+        if let Some(bytes) = limit {
+            self.limit(cx, at, Some(bytes + LIFTED))?;
+        }
         let (from, to) = (self.layout.path(&from), self.layout.path(at));
-        let progress = cx.progress().clone();
-        cx.act(&CopyTree { progress, ..CopyTree::new(from, to, CopyMode::Refresh) })
+        let tree = CopyTree { progress: cx.progress().clone(), ..CopyTree::new(from, to, CopyMode::Refresh) };
+        let copied = copy_tree(cx, tree);
+        match limit {
+            Some(_) => {
+                let limited = self.limit(&cx.uncancellable(), at, limit);
+                copied.and(limited)
+            }
+            None => copied,
+        }
     }
 }

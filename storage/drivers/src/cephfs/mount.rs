@@ -1,12 +1,15 @@
 //! The filesystem as a whole: made when it is missing and that was asked for, mounted, marked.
 
 use super::keys::Settings;
-use super::step::{act, is_mounted, names, text};
+use super::step::{act, is_mounted, is_there, names, text};
 use super::{CephFs, PRIVATE};
-use crate::bounded::Bounded;
-use crate::cluster::{asked_of, change, run};
+use crate::bounded::{Bounded, within};
+use crate::cluster::{ask, asked_of, change, run};
 use larder_base::host::{Cmd, FsAct, Tool};
 use larder_storage_driver::{Cx, ErrorKind, Result, StorageError};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub(crate) const MOUNT: Tool = Tool { name: "mount.ceph", package: "ceph-common" };
@@ -42,13 +45,12 @@ impl CephFs {
         let settings = self.settings();
         self.make_filesystem(cx, &settings)?;
         let root = self.layout.root();
+        // A creation that was cut off may have left another folder mounted.
+        self.unmount(cx)?;
         cx.act(&FsAct::MakeDirectory { path: root.to_owned(), mode: 0o711 })?;
-        if settings.path != "/" && !is_mounted(root)? {
-            cx.run(&settings.mount("/", root))?;
-            let folder = root.join(settings.path.trim_start_matches('/'));
-            let made = act(cx, FsAct::MakeDirectory { path: folder, mode: PRIVATE });
-            self.unmount(&cx.uncancellable())?;
-            made?;
+        // Who may see this folder alone can't mount the one above.
+        if settings.path != "/" && cx.run(&settings.mount(&settings.path, root)).is_err() {
+            self.make_folder(cx, &settings)?;
         }
         self.mount(cx)?;
         match text(&self.layout.mark())? {
@@ -68,6 +70,16 @@ impl CephFs {
         self.write_mark(cx)
     }
 
+    /// Makes the folder that the pool is on.
+    fn make_folder(&self, cx: &Cx<'_>, settings: &Settings) -> Result<()> {
+        let root = self.layout.root();
+        cx.run(&settings.mount("/", root))?;
+        let folder = root.join(settings.path.trim_start_matches('/'));
+        let made = act(cx, FsAct::MakeDirectory { path: folder, mode: PRIVATE });
+        self.unmount(&cx.uncancellable())?;
+        made
+    }
+
     fn is_somebodys(&self) -> StorageError {
         let message = format!(
             "the path {} of the CephFS {} is in use by another storage pool: give another, or source.recover=true to \
@@ -78,13 +90,14 @@ impl CephFs {
         StorageError::new(ErrorKind::Invalid, message)
     }
 
+    /// The mark comes before the folder of the volumes: without it nothing here is ours.
     fn write_mark(&self, cx: &Cx<'_>) -> Result<()> {
         let path = self.layout.mark();
-        for folder in self.layout.folders() {
-            act(cx, FsAct::MakeDirectory { path: folder, mode: PRIVATE })?;
-        }
+        let [volumes, ours] = self.layout.folders();
+        act(cx, FsAct::MakeDirectory { path: ours, mode: PRIVATE })?;
         let content = self.settings().identity.clone().into_bytes();
-        act(cx, FsAct::WriteFile { path, content, mode: 0o600 })
+        act(cx, FsAct::WriteFile { path, content, mode: 0o600 })?;
+        act(cx, FsAct::MakeDirectory { path: volumes, mode: PRIVATE })
     }
 
     /// Makes the filesystem and its OSD pools, as far as they are missing.
@@ -94,9 +107,13 @@ impl CephFs {
         if super::parse::read_filesystems(&known)?.contains(&settings.filesystem) {
             return Ok(());
         }
-        for pool in [metadata, data] {
-            // Fine when it is there.
+        let there: Vec<String> =
+            ask(cx, &settings.ceph(Cmd::reads(CEPH)).args(["osd", "pool", "ls", "--format", "json"]))?;
+        for pool in [metadata, data].into_iter().filter(|pool| !there.contains(pool)) {
             change(cx, &settings.ceph(Cmd::changes(CEPH)).args(["osd", "pool", "create", pool, groups]))?;
+            if let Some(copies) = &settings.copies {
+                change(cx, &set_copies(settings.ceph(Cmd::changes(CEPH)), pool, copies))?;
+            }
         }
         let new = ["fs", "new", &settings.filesystem, metadata, data];
         Ok(change(cx, &settings.ceph(Cmd::changes(CEPH)).args(new))?)
@@ -105,7 +122,7 @@ impl CephFs {
     pub(super) fn open(&self, cx: &Cx<'_>) -> Result<()> {
         let settings = self.settings();
         let root = self.layout.root();
-        if !root.is_dir() {
+        if !is_mounted(root)? {
             cx.act(&FsAct::MakeDirectory { path: root.to_owned(), mode: 0o711 })?;
         }
         self.mount(cx)?;
@@ -144,29 +161,58 @@ impl CephFs {
 
     pub(super) fn unmount(&self, cx: &Cx<'_>) -> Result<()> {
         let root = self.layout.root();
-        if !root.is_dir() || !is_mounted(root)? {
+        if !is_mounted(root)? {
             return Ok(());
         }
         cx.act(&Bounded { act: FsAct::Unmount { target: root.to_owned() }, limit: LIMIT })
     }
 
+    /// Removes what is ours: what has no mark of ours is somebody else's.
     pub(super) fn remove_pool(&self, cx: &Cx<'_>) -> Result<()> {
         let root = self.layout.root();
-        if !root.is_dir() {
+        if !is_there(root)? {
             return Ok(());
         }
         self.mount(cx)?;
+        let [volumes, ours] = self.layout.folders();
         match text(&self.layout.mark())? {
-            Some(identity) if identity != self.settings().identity => return Err(self.is_somebodys()),
-            _ => {}
-        }
-        for place in self.places()?.iter().filter(|place| place.snapshot.is_none()) {
-            self.remove(cx, place)?;
-        }
-        for folder in self.layout.folders() {
-            super::step::remove_tree(cx, &folder)?;
+            Some(identity) if identity == self.settings().identity => {
+                for place in self.places()?.iter().filter(|place| place.snapshot.is_none()) {
+                    self.remove(cx, place)?;
+                }
+                super::step::remove_tree(cx, &volumes)?;
+                super::step::remove_tree(cx, &ours)?;
+            }
+            Some(_) => return Err(self.is_somebodys()),
+            // Of a creation that was cut off, or of a removal.
+            None if names(&ours)?.is_empty() => act(cx, FsAct::RemoveEmptyDirectory { path: ours })?,
+            None => {}
         }
         self.unmount(cx)?;
         cx.act(&FsAct::RemoveEmptyDirectory { path: root.to_owned() })
     }
+
+    /// Asks the metadata server for the mark, past all that this machine remembers. One question at a time: each that is not
+    /// answered holds a thread.
+    pub(super) fn ask(&self) -> Result<()> {
+        let unavailable = |message: &str| Err(StorageError::new(ErrorKind::Unavailable, message));
+        if self.is_asked.swap(true, Ordering::Acquire) {
+            return unavailable("the CephFS has not answered for a while");
+        }
+        let (root, mark) = (self.layout.root().to_owned(), self.layout.mark());
+        let is_asked = Arc::clone(&self.is_asked);
+        let answered = within(LIMIT, move || {
+            let found = crate::filesystem::is_mounted(&root)
+                .then(|| statx(CWD, &mark, AtFlags::STATX_FORCE_SYNC, StatxFlags::CTIME));
+            is_asked.store(false, Ordering::Release);
+            Ok(found.transpose()?.is_some())
+        });
+        if answered? { Ok(()) } else { unavailable("the CephFS is not mounted") }
+    }
+}
+
+/// How many copies an OSD pool keeps. One copy is asked for twice.
+fn set_copies(cmd: Cmd, pool: &str, copies: &str) -> Cmd {
+    let cmd = cmd.args(["osd", "pool", "set", pool, "size", copies]);
+    if copies == "1" { cmd.arg("--yes-i-really-mean-it") } else { cmd }
 }

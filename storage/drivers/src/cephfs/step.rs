@@ -4,6 +4,7 @@ use crate::bounded::{Bounded, within};
 use larder_base::Cancel;
 use larder_base::host::{Act, FsAct};
 use larder_storage_driver::{Cx, Result};
+use larder_storage_tree::CopyTree;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,11 @@ pub(super) fn act(cx: &Cx<'_>, act: impl Act + Clone + 'static) -> Result<()> {
 /// Removes a tree.
 pub(super) fn remove_tree(cx: &Cx<'_>, path: &Path) -> Result<()> {
     cx.act(&Bounded { act: FsAct::remove_tree(path), limit: LONG })
+}
+
+/// Makes a tree like another.
+pub(super) fn copy_tree(cx: &Cx<'_>, act: CopyTree) -> Result<()> {
+    cx.act(&Bounded { act, limit: LONG })
 }
 
 /// Whether something is there.

@@ -9,7 +9,7 @@ pub(crate) use run::{Failure, ask, ask_if_there, change, change_if_there, run};
 use crate::PoolSetup;
 use crate::keys::{named, value, wrong};
 use larder_base::host::Cmd;
-use larder_storage_driver::{Config, Result};
+use larder_storage_driver::{Config, KeyType, Result};
 
 /// How long the monitors and the OSDs may leave one request unanswered (seconds).
 pub(crate) const PATIENCE: &str =
@@ -33,6 +33,13 @@ pub(crate) fn word(key: &str, text: &str) -> Result<String> {
 /// The word that a key says, or what it is when it is not set.
 pub(crate) fn name(config: &Config, key: &str, default: &str) -> Result<String> {
     word(key, value(config, key).unwrap_or(default))
+}
+
+/// The number that a key says. Fails with `Invalid` naming the key.
+pub(crate) fn count(config: &Config, key: &str) -> Result<Option<String>> {
+    let Some(text) = value(config, key) else { return Ok(None) };
+    KeyType::Count.check(text).map_err(|wanted| wrong(key, text, wanted))?;
+    Ok(Some(text.to_owned()))
 }
 
 /// Whose pool it is, chosen now unless it was before.

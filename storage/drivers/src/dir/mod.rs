@@ -84,8 +84,7 @@ impl Dir {
         };
         let Ok(mut entries) = fs::read_dir(source) else { return refuse("is no directory") };
         match entries.next() {
-            // What an interrupted creation left is ours to go on with.
-            Some(_) if !source.join(OURS).is_dir() => refuse("is not empty"),
+            Some(_) if !Layout::new(source.clone()).is_left()? => refuse("is not empty"),
             _ => Ok(()),
         }
     }
@@ -133,7 +132,7 @@ impl Driver for Dir {
     fn create_pool(&self, cx: &Cx<'_>) -> Result<()> {
         self.check_source()?;
         let root = self.layout.root();
-        if self.source.is_none() && is_there(root) && !is_empty_directory(root) && !root.join(OURS).is_dir() {
+        if self.source.is_none() && is_there(root) && !is_empty_directory(root) && !self.layout.is_left()? {
             let message = format!("{} is not empty: remove what is in it, or give a source", root.display());
             return Err(StorageError::new(ErrorKind::Invalid, message));
         }

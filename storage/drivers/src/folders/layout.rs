@@ -117,6 +117,11 @@ impl Layout {
         }
     }
 
+    /// Whether there is what a creation that was cut off has left, to be gone on with: what has volumes is somebody's.
+    pub(crate) fn is_left(&self) -> Result<bool> {
+        Ok(self.root.join(OURS).is_dir() && self.list()?.is_empty())
+    }
+
     /// All places there are. What no place is spelled as is left out.
     pub(crate) fn list(&self) -> Result<Vec<Place>> {
         let mut places = Vec::new();

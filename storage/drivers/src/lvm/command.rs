@@ -24,6 +24,7 @@ pub(super) const VGCREATE: Tool = tool("vgcreate");
 pub(super) const VGCHANGE: Tool = tool("vgchange");
 pub(super) const VGREMOVE: Tool = tool("vgremove");
 pub(super) const PVREMOVE: Tool = tool("pvremove");
+pub(super) const PVS: Tool = tool("pvs");
 pub(super) const PVRESIZE: Tool = tool("pvresize");
 
 /// A command that tells `columns` of `tool`, as JSON and in bytes.

@@ -89,10 +89,14 @@ impl Names {
         let refuse = |problem: String| Err(StorageError::new(ErrorKind::Invalid, problem));
         let name = at.snapshot.as_ref().map_or(at.volume.name.as_str(), SnapshotName::as_str);
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || "+_.-".contains(c);
-        if !name.chars().all(is_allowed) {
-            return refuse(format!("LVM has no name for {name:?}: use letters, digits and + _ . -"));
+        for name in [name, at.volume.project.as_str()] {
+            if !name.chars().all(is_allowed) {
+                return refuse(format!("LVM has no name for {name:?}: use letters, digits and + _ . -"));
+            }
         }
-        if let Some(word) = RESERVED.iter().find(|word| name.contains(*word)) {
+        // Project and name are one word to LVM.
+        let live = self.lv(&at.within(Area::Live), Part::Main);
+        if let Some(word) = RESERVED.iter().find(|word| live.contains(*word)) {
             return refuse(format!("LVM keeps names with {word} for itself: {name:?} can't be used"));
         }
         let ends_alike = name.ends_with(DISK) || name.ends_with(ISO);

@@ -4,16 +4,18 @@
 //! bears both, and nothing else.
 
 use super::command::{
-    LVCREATE, LVEXTEND, LVREMOVE, PVREMOVE, PVRESIZE, VGCHANGE, VGCREATE, VGREMOVE, VGS, change, report, run,
+    LVCHANGE, LVCREATE, LVEXTEND, LVREMOVE, PVREMOVE, PVRESIZE, PVS, VGCHANGE, VGCREATE, VGREMOVE, VGS,
+    change, report, run,
 };
 use super::report::{VG_COLUMNS, Vg, read_vgs};
 use super::{Lvm, keys};
-use crate::source::{Claim, Source, claim};
+use crate::source::{Source, claim, device_of};
 use larder_base::ByteSize;
-use larder_base::host::FsAct;
+use larder_base::host::{Cmd, FsAct};
 use larder_storage_driver::{Cx, ErrorKind, PoolUsage, Result, StorageError};
 use sha2::{Digest, Sha256};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 const POOL_MARK: &str = "larder_pool=";
 const MADE_MARK: &str = "larder_made";
@@ -40,7 +42,7 @@ impl Lvm {
     pub(super) fn make_pool(&self, cx: &Cx<'_>) -> Result<()> {
         let mark = self.mark();
         match (&self.source, self.group(cx)?) {
-            (_, Some(group)) if group.tags.contains(&mark) => {}
+            (_, Some(group)) if group.tags.contains(&mark) => self.must_hold_no_volume(cx)?,
             (Source::Existing(_), Some(group)) => {
                 self.check_shared(cx, &group)?;
                 run(cx, &change(VGCHANGE).args(["--addtag", &mark, &self.names.vg]))?;
@@ -65,16 +67,30 @@ impl Lvm {
         let device = self.source.attach(cx)?;
         // An interrupted creation may have come further than the loop device.
         if self.group(cx)?.is_some_and(|group| group.tags.iter().any(|tag| tag == mark)) {
-            return Ok(());
+            return self.must_hold_no_volume(cx);
         }
-        if claim(cx, &device, None, self.settings.may_wipe)? != Claim::Free {
-            return Err(StorageError::new(ErrorKind::Invalid, format!("{} is not free", device.display())));
+        if let Err(refusal) = claim(cx, &device, None, self.settings.may_wipe) {
+            self.source.detach(&cx.uncancellable())?;
+            return Err(refusal);
         }
         let mut cmd = change(VGCREATE).args(["--addtag", mark, "--addtag", MADE_MARK]);
         if let Some(size) = self.settings.metadata {
             cmd = cmd.args(["--metadatasize", &bytes(size)]);
         }
         run(cx, &cmd.arg(&self.names.vg).arg(device)).map(|_| ())
+    }
+
+    /// What a call that was cut off has made is gone on with; what has volumes is somebody's. Where others may be beside the pool
+    /// these can't be told from its own.
+    fn must_hold_no_volume(&self, cx: &Cx<'_>) -> Result<()> {
+        if self.settings.may_share || self.look(cx)?.parts.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "the volume group {} has volumes already: source.recover=true takes them over",
+            self.names.vg
+        );
+        Err(StorageError::invalid(message))
     }
 
     /// Refuses a volume group that others use, unless it may be shared.
@@ -128,6 +144,10 @@ impl Lvm {
         if !group.tags.contains(&mark) {
             run(cx, &change(VGCHANGE).args(["--addtag", &mark, &self.names.vg]))?;
         }
+        // What a thin pool holds is known while it is active.
+        if let Some(name) = &self.settings.thin_pool {
+            run(cx, &change(LVCHANGE).args(["--activate", "y", &self.full(name)]))?;
+        }
         if !self.root.is_dir() {
             cx.act(&FsAct::MakeDirectory { path: self.root.clone(), mode: super::PRIVATE })?;
         }
@@ -138,7 +158,8 @@ impl Lvm {
         let Some(group) = self.group(cx)? else { return self.source.detach(cx) };
         let found = self.look(cx)?;
         self.release(cx, &found.all())?;
-        if group.tags.iter().any(|tag| tag == MADE_MARK) {
+        // A group that others may use stays active.
+        if !matches!(self.source, Source::Existing(_)) || is_made(&group.tags) {
             run(cx, &change(VGCHANGE).args(["--activate", "n", &self.names.vg]))?;
         } else {
             self.activate(cx, false, &found.all())?;
@@ -147,12 +168,19 @@ impl Lvm {
     }
 
     pub(super) fn destroy_group(&self, cx: &Cx<'_>) -> Result<()> {
-        // Where there is no LVM, nothing of it can be left.
-        let group = if super::unavailable().is_some() { None } else { self.group(cx)? };
-        if let Some(group) = group.filter(|group| group.tags.contains(&self.mark())) {
+        // Where there is no LVM, nothing of it was made, and what is there can't be looked at.
+        if super::unavailable().is_some() {
+            return Ok(());
+        }
+        if self.source.path().is_some_and(Path::exists) {
+            self.source.attach(cx)?;
+        }
+        let group = self.group(cx)?.filter(|group| group.tags.contains(&self.mark()));
+        let was_made = group.as_ref().is_some_and(|group| is_made(&group.tags));
+        if let Some(group) = group {
             let found = self.look(cx)?;
             self.release(cx, &found.all())?;
-            if group.tags.iter().any(|tag| tag == MADE_MARK) {
+            if is_made(&group.tags) {
                 run(cx, &change(VGREMOVE).args(["--force", &self.names.vg]))?;
                 if let Source::Device(device) = &self.source {
                     run(cx, &change(PVREMOVE).arg(device))?;
@@ -161,21 +189,40 @@ impl Lvm {
                 self.leave_group(cx)?;
             }
         }
+        let is_left = was_made || self.is_in_no_group(cx)?;
         self.source.detach(cx)?;
-        self.source.destroy(cx)?;
+        match is_left {
+            true => self.source.destroy(cx)?,
+            // What else is in the file was there before.
+            false => self.source.destroy_own(cx, None)?,
+        }
         cx.act(&FsAct::remove_tree(&self.root))
     }
 
-    /// Takes what is ours out of a volume group that was there before.
+    /// Whether the pool's file was in a volume group that is gone now.
+    fn is_in_no_group(&self, cx: &Cx<'_>) -> Result<bool> {
+        let Source::File { path, .. } = &self.source else { return Ok(false) };
+        let Some(device) = device_of(path)? else { return Ok(false) };
+        let cmd = Cmd::reads(PVS).args(["--noheadings", "--options", "vg_name"]).arg(device);
+        Ok(run(cx, &cmd).is_ok_and(|output| output.stdout.trim().is_empty()))
+    }
+
+    /// Takes what is ours out of a volume group that was there before. What is live in it may be somebody else's: our own volumes
+    /// are gone before their pool.
     fn leave_group(&self, cx: &Cx<'_>) -> Result<()> {
-        let is_made = |tags: &[String]| tags.iter().any(|tag| tag == MADE_MARK);
         let found = self.look(cx)?;
-        let mut names: Vec<String> = found.parts.iter().map(|part| self.full(&part.lv.name)).collect();
+        let ours = found.parts.iter().filter(|part| !part.place.is_live());
+        let mut names: Vec<String> = ours.map(|part| self.full(&part.lv.name)).collect();
         names.extend(found.thin_pool.filter(|lv| is_made(&lv.tags)).map(|lv| self.full(&lv.name)));
         if !names.is_empty() {
             run(cx, &change(LVREMOVE).arg("--force").args(names))?;
         }
-        run(cx, &change(VGCHANGE).args(["--deltag", &self.mark(), &self.names.vg])).map(|_| ())
+        run(cx, &change(VGCHANGE).args(["--deltag", &self.mark(), &self.names.vg]))?;
+        match &self.source {
+            Source::Existing(_) => Ok(()),
+            // Its device is left.
+            _ => run(cx, &change(VGCHANGE).args(["--activate", "n", &self.names.vg])).map(drop),
+        }
     }
 
     /// Lets what is on the pool's file have all of it, after the file has grown. Repeatable.
@@ -203,6 +250,11 @@ impl Lvm {
         let group = self.group(cx)?.ok_or_else(missing)?;
         Ok(usage(group.size - group.free, group.size))
     }
+}
+
+/// Whether a volume group or thin pool was made for the pool.
+fn is_made(tags: &[String]) -> bool {
+    tags.iter().any(|tag| tag == MADE_MARK)
 }
 
 /// A size as LVM's tools read it.

@@ -8,13 +8,14 @@ use super::report::Lv;
 use super::{Look, Lvm};
 use crate::filesystem::{Filesystem, OnDevice, is_mounted, is_writable, usage};
 use crate::parts::must_grow;
-use larder_base::host::FsAct;
+use larder_base::host::{Cmd, FsAct, Tool};
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Config, Content, Cx, ErrorKind, Mode, Need, Place, Result, StorageError, VolumeSpec,
     VolumeUsage,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The filesystem beside a virtual machine's disk, as the peers make it.
 const BESIDE_DISK: ByteSize = ByteSize::from_mebibytes(100);
@@ -23,6 +24,9 @@ const MOUNT_TAG: &str = "larder_mount=";
 const DEFAULT_MOUNT: &str = "discard";
 /// What filesystem a volume has, as a tag, so that nobody needs to look at its device.
 const FILESYSTEM_TAG: &str = "larder_filesystem=";
+const BLKDISCARD: Tool = Tool { name: "blkdiscard", package: "util-linux" };
+/// How long clearing a large volume may take.
+const CLEARING: Duration = Duration::from_secs(24 * 3600);
 /// When more of a thin pool's metadata than this is written, it grows.
 const FULL_PERCENT: f64 = 80.0;
 
@@ -98,7 +102,12 @@ impl Lvm {
             let filesystem = format!("{FILESYSTEM_TAG}{}", self.wanted_filesystem(&spec.config).as_str());
             cmd = cmd.args(["--addtag", &mount_tag(&options)?, "--addtag", &filesystem]);
         }
-        run(cx, &cmd.arg(&self.names.vg)).map(|_| ())
+        run(cx, &cmd.arg(&self.names.vg))?;
+        // What was in these blocks before is nobody's business, and the holes of what is copied here are zeros.
+        match self.is_thin() || has_filesystem(at, part) {
+            true => Ok(()),
+            false => run(cx, &clear(&self.device(&name), 0)).map(drop),
+        }
     }
 
     fn wanted_filesystem(&self, config: &Config) -> Filesystem {
@@ -321,16 +330,32 @@ impl Lvm {
     }
 
     fn resize_disk(&self, cx: &Cx<'_>, found: &Found, size: ByteSize) -> Result<()> {
-        match must_grow(&found.place, found.lv.size, size.as_bytes())? {
-            true => self.extend(cx, found, size),
-            false => Ok(()),
+        if !must_grow(&found.place, found.lv.size, size.as_bytes())? {
+            return Ok(());
         }
+        self.extend(cx, found, size)?;
+        if self.is_thin() {
+            return Ok(());
+        }
+        // It is in nobody's use.
+        self.activate(cx, true, &[found])?;
+        let cleared = run(cx, &clear(&self.device(&found.lv.name), found.lv.size));
+        if !found.lv.is_active {
+            self.activate(&cx.uncancellable(), false, &[found])?;
+        }
+        cleared.map(drop)
     }
 
     fn extend(&self, cx: &Cx<'_>, found: &Found, size: ByteSize) -> Result<()> {
         let cmd = change(LVEXTEND).args(["--size", &bytes(size)]);
         run(cx, &cmd.arg(self.full(&found.lv.name))).map(|_| ())
     }
+}
+
+/// Writes zeros from `offset` on (bytes), or lets the device do it.
+fn clear(device: &Path, offset: u64) -> Cmd {
+    let offset = offset.to_string();
+    Cmd::changes(BLKDISCARD).args(["--zeroout", "--offset", &offset]).arg(device).limit(CLEARING)
 }
 
 /// The tag that keeps a volume's mount options. Fails with kind `Invalid` for what no tag can hold.

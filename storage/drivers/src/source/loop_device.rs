@@ -220,4 +220,29 @@ mod tests {
         }
         assert_eq!(device_of(&file).unwrap(), None);
     }
+
+    #[test]
+    fn a_disk_that_ends_with_a_hole_is_copied_to_a_device() {
+        use larder_storage_tree::{CopyFile, CopyMode};
+        if !rustix::process::geteuid().is_root() || !Path::new("/dev/loop-control").exists() {
+            eprintln!(
+                "skipped: a_disk_that_ends_with_a_hole_is_copied_to_a_device: needs root and loop devices"
+            );
+            return;
+        }
+        let never = Cancel::never();
+        let folder = tempfile::tempdir().unwrap();
+        let (from, file) = (folder.path().join("from"), folder.path().join("disk"));
+        std::fs::write(&from, "content").unwrap();
+        for path in [&from, &file] {
+            File::options().create(true).append(true).open(path).unwrap().set_len(4 << 20).unwrap();
+        }
+        AttachLoop { file: file.clone() }.apply(&never).unwrap();
+        let to = device_of(&file).unwrap().unwrap();
+        let progress = larder_base::Progress::silent();
+        let copy = CopyFile { from: from.clone(), to, mode: CopyMode::Fresh, progress };
+        copy.apply(&never).unwrap();
+        DetachLoop { file: file.clone() }.apply(&never).unwrap();
+        assert!(std::fs::read(&from).unwrap() == std::fs::read(&file).unwrap());
+    }
 }

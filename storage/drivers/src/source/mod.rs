@@ -138,6 +138,19 @@ impl Source {
         }
     }
 
+    /// Removes the file if it holds nothing, or the thing `ours` (by its identifier): what else is in it was there before.
+    pub(crate) fn destroy_own(&self, cx: &Cx<'_>, ours: Option<&str>) -> Result<()> {
+        let Self::File { path, .. } = self else { return Ok(()) };
+        if !path.exists() {
+            return Ok(());
+        }
+        match claim(cx, path, ours, false) {
+            Ok(_) => self.destroy(cx),
+            Err(error) if error.kind() == ErrorKind::Invalid => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The path and present length of a file that can have the size; refuses a smaller one, and sources that are no file.
     pub(crate) fn may_grow(&self, size: ByteSize) -> Result<(&Path, u64)> {
         let Self::File { path, .. } = self else {

@@ -81,8 +81,9 @@ impl Zfs {
     pub(super) fn resize_zvol(&self, cx: &Cx<'_>, at: &Place, old: u64, new: u64) -> Result<()> {
         let is_mounted = self.is_zvol_mounted(at)?;
         let set = command::set(&self.layout.part(at, Part::Filesystem), &[("volsize", new.to_string())]);
-        self.on_zvol(cx, at)?.resize(cx, old, new, || Ok(change(cx, &set)?))?;
-        if is_mounted { Ok(()) } else { self.hide(cx, at, Part::Filesystem) }
+        let resized = self.on_zvol(cx, at)?.resize(cx, old, new, || Ok(change(cx, &set)?));
+        let hidden = if is_mounted { Ok(()) } else { self.hide(&cx.uncancellable(), at, Part::Filesystem) };
+        resized.and(hidden)
     }
 
     /// Whether the filesystem of a zvol is mounted for the users of a place.

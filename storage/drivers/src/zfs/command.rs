@@ -35,6 +35,11 @@ pub(super) fn list(columns: &str, datasets: &[&str]) -> Cmd {
     reads("list").args(["-Hp", "-t", "all", "-o", columns]).args(datasets)
 }
 
+/// What a dataset itself says, not what it has from those above: a line, or nothing.
+pub(super) fn own(property: &str, dataset: &str) -> Cmd {
+    reads("get").args(["-Hp", "-s", "local", "-o", "value", property, dataset])
+}
+
 /// The same of everything below a dataset.
 pub(super) fn list_below(columns: &str, dataset: &str) -> Cmd {
     reads("list").args(["-Hp", "-r", "-t", "filesystem,volume,snapshot", "-o", columns, dataset])
@@ -43,6 +48,11 @@ pub(super) fn list_below(columns: &str, dataset: &str) -> Cmd {
 /// The same without the snapshots.
 pub(super) fn list_volumes_below(columns: &str, dataset: &str) -> Cmd {
     reads("list").args(["-Hp", "-r", "-t", "filesystem,volume", "-o", columns, dataset])
+}
+
+/// Tells all snapshots of a dataset, and of what is inside it, to go with their last clones; those without go now.
+pub(super) fn destroy_all_deferred(dataset: &str) -> Cmd {
+    changes("destroy").args(["-d", "-r"]).arg(format!("{dataset}@%"))
 }
 
 /// A dataset's snapshots, in the order of their making.

@@ -44,10 +44,15 @@ pub(super) fn wait_for(cx: &Cx<'_>, dataset: &str) -> Result<PathBuf> {
 /// Writes back what this machine still has in memory for a disk. Closing does that only for the last who has it open, and
 /// udev may look at it just then: a node that is taken away with such pages loses them.
 pub(super) fn write_back(dataset: &str) -> Result<()> {
-    match nodes()?.into_iter().find(|node| is_node_of(node, dataset)) {
+    match node_of(dataset)? {
         Some(node) => Ok(File::open(node)?.sync_all()?),
         None => Ok(()),
     }
+}
+
+/// The node of a disk, when it has one.
+pub(super) fn node_of(dataset: &str) -> Result<Option<PathBuf>> {
+    Ok(nodes()?.into_iter().find(|node| is_node_of(node, dataset)))
 }
 
 /// The nodes of all zvols, without those of partitions.

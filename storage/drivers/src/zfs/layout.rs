@@ -105,6 +105,13 @@ impl Layout {
         dataset.starts_with(&format!("{}/{GONE}", self.ours()))
     }
 
+    /// The volume that is gone but for its clones that a dataset or snapshot is of.
+    pub(super) fn gone_of<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let begin = self.ours().len() + 1;
+        let end = name.get(begin..)?.find(['/', '@']).map_or(name.len(), |end| begin + end);
+        Some(&name[..end]).filter(|dataset| self.is_gone(dataset))
+    }
+
     /// Whether a dataset is one through which a snapshot is read.
     pub(super) fn is_view(&self, dataset: &str) -> bool {
         dataset.starts_with(&format!("{}/{VIEW}", self.ours()))

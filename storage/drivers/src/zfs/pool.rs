@@ -98,11 +98,10 @@ impl Zfs {
     /// What is there, if it is empty, or a new dataset in a zpool.
     fn use_dataset(&self, cx: &Cx<'_>) -> Result<()> {
         let dataset = self.layout.dataset();
-        let text = run(cx, &command::list_below(&format!("name,{MADE}"), dataset));
+        let made = run(cx, &command::own(MADE, dataset)).unless(&[Refusal::Missing])?;
+        let text = run(cx, &command::list_below("name", dataset));
         match text.unless(&[Refusal::Missing])? {
-            Some(text) if text.lines().next().is_some_and(|line| !line.ends_with("\t-")) => {
-                self.must_hold_no_volume(cx)
-            }
+            Some(_) if made.is_some_and(|made| !made.trim_end().is_empty()) => self.must_hold_no_volume(cx),
             Some(text) if text.lines().count() > 1 => invalid(format!(
                 "{dataset} is not empty: give an empty zpool or dataset (zfs list -r {dataset} shows what is in it)"
             )),
@@ -130,7 +129,11 @@ impl Zfs {
             self.make_ours(cx)?;
         }
         self.mount_points.make(cx)?;
-        self.tidy(cx)
+        // What can't go now is tried the next time.
+        if let Err(error) = self.tidy(cx) {
+            tracing::warn!(dataset = self.layout.dataset(), error = %error.chain(), "what a run has left stays");
+        }
+        Ok(())
     }
 
     /// Opens the zpool if it is closed.
@@ -187,7 +190,7 @@ impl Zfs {
     pub(super) fn destroy_all(&self, cx: &Cx<'_>) -> Result<()> {
         let dataset = self.layout.dataset();
         unmount_where(cx, |mounted| self.is_ours(mounted))?;
-        let text = run(cx, &command::list(MADE, &[dataset])).unless(&[Refusal::Missing])?;
+        let text = run(cx, &command::own(MADE, dataset)).unless(&[Refusal::Missing])?;
         match text.as_deref().map(str::trim_end) {
             Some(ZPOOL) => self.destroy_zpool(cx)?,
             Some(DATASET) => drop(run_if_there(cx, &command::destroy_with_clones(dataset))?),

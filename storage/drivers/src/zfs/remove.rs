@@ -4,13 +4,16 @@
 //! renamed, so that its name is free. A volume whose snapshots have clones is renamed likewise, and removed once none of its
 //! snapshots is left.
 
+use super::layout::Layout;
 use super::parse::Refusal;
 use super::run::{change, run, run_if_there};
-use super::{Zfs, command};
+use super::{Zfs, command, disk};
+use crate::filesystem::unmount_where;
 use crate::parts::Part;
 use crate::refusal::Outcome;
 use larder_storage_driver::{Cx, Place, Result};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 impl Zfs {
     pub(super) fn remove_part(&self, cx: &Cx<'_>, at: &Place, part: Part) -> Result<()> {
@@ -28,7 +31,7 @@ impl Zfs {
     fn remove_dataset(&self, cx: &Cx<'_>, dataset: &str) -> Result<()> {
         match change(cx, &command::destroy_all(dataset)) {
             Err(failure) if failure.is(Refusal::HasClones) => {
-                run_if_there(cx, &command::destroy_deferred(&format!("{dataset}@%")))?;
+                run_if_there(cx, &command::destroy_all_deferred(dataset))?;
                 Ok(change(cx, &command::rename(dataset, &self.layout.gone()))?)
             }
             other => Ok(other.unless(&[Refusal::Missing]).map(drop)?),
@@ -57,22 +60,14 @@ impl Zfs {
     pub(super) fn remove_childless(&self, cx: &Cx<'_>) -> Result<()> {
         loop {
             let text = run(cx, &command::list_below("name", &self.layout.ours()))?;
-            let childless = self.childless(&text);
+            let childless = childless(&self.layout, &text);
             if childless.is_empty() {
                 return Ok(());
             }
             for dataset in childless {
-                run_if_there(cx, &command::destroy(&dataset))?;
+                run_if_there(cx, &command::destroy_all(&dataset))?;
             }
         }
-    }
-
-    fn childless(&self, text: &str) -> Vec<String> {
-        let parents: BTreeSet<&str> =
-            text.lines().filter_map(|name| name.split_once('@')).map(|(of, _)| of).collect();
-        let is_childless =
-            |name: &&str| self.layout.is_gone(name) && !name.contains('@') && !parents.contains(name);
-        text.lines().filter(is_childless).map(str::to_owned).collect()
     }
 
     /// Puts what runs that were cut off have left on its way: views, snapshots that copies were made from, and parents of
@@ -83,6 +78,9 @@ impl Zfs {
         for (name, deferred) in &rows {
             let tag = name.split_once('@').map(|(_, tag)| tag);
             if tag.is_none() && self.layout.is_view(name) {
+                if let Some(node) = disk::node_of(name)? {
+                    unmount_where(cx, |mounted| Path::new(&mounted.source) == node)?;
+                }
                 run_if_there(cx, &command::destroy(name))?;
             }
             if tag.is_some_and(|tag| tag.starts_with("copy-") || tag.starts_with("gone-"))
@@ -96,5 +94,33 @@ impl Zfs {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Of all names below the pool's own dataset, the volumes that are gone and have no snapshot any more, nor has what was made
+/// inside them by whoever they were delegated to.
+fn childless(layout: &Layout, text: &str) -> Vec<String> {
+    let snapshots = text.lines().filter(|name| name.contains('@'));
+    let parents: BTreeSet<&str> = snapshots.filter_map(|name| layout.gone_of(name)).collect();
+    let is_childless = |name: &&str| layout.gone_of(name) == Some(name) && !parents.contains(name);
+    text.lines().filter(is_childless).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_inside_goes_with_the_volume_that_is_gone() {
+        let layout = Layout::new("p1".to_owned());
+        let childless = |names: &[&str]| childless(&layout, &names.join("\n"));
+        assert_eq!(
+            childless(&["p1/.larder", "p1/.larder/gone.a", "p1/.larder/gone.a/inside"]),
+            ["p1/.larder/gone.a"]
+        );
+        assert!(childless(&["p1/.larder/gone.a", "p1/.larder/gone.a@s"]).is_empty());
+        assert!(childless(&["p1/.larder/gone.a", "p1/.larder/gone.a/inside@s"]).is_empty());
+        let two = ["p1/.larder/gone.a", "p1/.larder/gone.ab", "p1/.larder/gone.ab@s", "p1/.larder/staging.x"];
+        assert_eq!(childless(&two), ["p1/.larder/gone.a"]);
     }
 }

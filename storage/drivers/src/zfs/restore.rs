@@ -5,7 +5,6 @@ use super::run::{change, run};
 use super::{Zfs, command};
 use crate::parts::Part;
 use crate::refusal::Outcome;
-use larder_base::ByteSize;
 use larder_storage_driver::{Cx, ErrorKind, Need, Place, Result, StorageError};
 
 impl Zfs {
@@ -13,27 +12,13 @@ impl Zfs {
         let younger = self.younger(cx, at)?;
         must_be_newest(at, &younger)?;
         must_have_no_clones(at, &younger)?;
-        let old_size = self.size_of_zvol(cx, at)?;
         // All was looked at before the first part goes back. What is younger lies in the trash.
         for part in Part::of(&at.volume) {
             self.unmount_all_of(cx, &at.main(), *part)?;
             change(cx, &command::rollback(&self.layout.spelled(at, *part)))?;
         }
-        // The size of a zvol goes back too. That of a disk is the pool's affair.
-        match old_size {
-            Some(size) => self.set_size(cx, &at.main(), Some(size)),
-            None => Ok(()),
-        }
-    }
-
-    /// The size of a filesystem volume that is a zvol.
-    fn size_of_zvol(&self, cx: &Cx<'_>, at: &Place) -> Result<Option<ByteSize>> {
-        if at.volume.has_disk() {
-            return Ok(None);
-        }
-        let values = self.look_at(cx, "volsize", &self.layout.part(at, Part::Filesystem), at)?;
-        let bytes = values.number("volsize")?;
-        Ok((bytes > 0).then(|| ByteSize::from_bytes(bytes)))
+        // The sizes of zvols go back too: they are the pool's affair.
+        Ok(())
     }
 
     /// The snapshots of all parts of a volume that are younger than one of it.

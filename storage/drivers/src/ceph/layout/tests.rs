@@ -9,6 +9,19 @@ use proptest::prelude::*;
 use std::path::PathBuf;
 use uuid::Uuid;
 
+#[test]
+fn what_a_peer_may_have_is_not_out_of_sight() {
+    for name in ["custom_default_v", "zombie_custom_default_v", "container_c1", "larder.pool", "other"] {
+        assert!(!is_out_of_sight(name), "{name}");
+    }
+    let (id, volume) = (Uuid::from_u128(1), "default_v");
+    let at = Place::new(
+        Area::Trash(Ticket::new("none", id, id)),
+        &VolumeId::from_entry(VolumeKind::Custom, Content::Filesystem, volume).unwrap(),
+    );
+    assert!(is_out_of_sight(&layout().spelled(&at, Part::Filesystem).image) && is_out_of_sight(&zombie()));
+}
+
 fn layout() -> Layout {
     Layout::new(Filesystem::Ext4)
 }

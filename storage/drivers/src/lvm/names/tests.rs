@@ -140,6 +140,7 @@ fn names_that_lvm_has_not_are_refused_in_words() {
         ("nämlich", "letters"),
         ("a@b", "letters"),
         ("x_tdata", "_tdata"),
+        ("tdata", "_tdata"),
         ("v.block", ".block"),
         ("cd.iso", ".iso"),
     ] {
