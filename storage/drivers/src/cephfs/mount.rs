@@ -5,7 +5,7 @@ use super::step::{act, is_mounted, is_there, names, text};
 use super::{CephFs, PRIVATE};
 use crate::bounded::{Bounded, within};
 use crate::cluster::{ask, asked_of, change, run};
-use larder_base::host::{Cmd, FsAct, Tool};
+use larder_base::host::{Cmd, FsAct, HostError, Tool};
 use larder_storage_driver::{Cx, ErrorKind, Result, StorageError};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 pub(crate) const MOUNT: Tool = Tool { name: "mount.ceph", package: "ceph-common" };
 const CEPH: Tool = Tool { name: "ceph", package: "ceph-common" };
+/// What `mount.ceph` says when the folder is not there: the number is that of `ENOENT`.
+const NO_FOLDER: &str = "mount error 2 ";
 /// How long the cluster may take to answer one request.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -150,7 +152,16 @@ impl CephFs {
             return Ok(());
         }
         let settings = self.settings();
-        cx.run(&settings.mount(&settings.path, root)).map(drop).map_err(|error| match error.kind() {
+        let error = match cx.host().run(&settings.mount(&settings.path, root), cx.cancel()) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if matches!(&error, HostError::Failed { stderr, .. } if stderr.contains(NO_FOLDER)) {
+            let what = format!("the path {} of the CephFS {}", settings.path, settings.filesystem);
+            return Err(StorageError::not_found(what).because(error));
+        }
+        let error = StorageError::from(error);
+        Err(match error.kind() {
             ErrorKind::Unexpected => {
                 let message = format!("the CephFS {} can't be mounted", settings.filesystem);
                 StorageError::new(ErrorKind::Unavailable, message).because(error)
@@ -173,7 +184,13 @@ impl CephFs {
         if !is_there(root)? {
             return Ok(());
         }
-        self.mount(cx)?;
+        match self.mount(cx) {
+            // Its creation did not come so far.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return cx.act(&FsAct::RemoveEmptyDirectory { path: root.to_owned() });
+            }
+            mounted => mounted?,
+        }
         let [volumes, ours] = self.layout.folders();
         match text(&self.layout.mark())? {
             Some(identity) if identity == self.settings().identity => {
