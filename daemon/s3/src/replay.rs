@@ -1,11 +1,10 @@
 //! Signatures that were taken: what somebody has captured is not done again.
 //!
-//! A request is remembered when it comes, and forgotten when it fails. No change is done twice with one signature. The time in a
-//! signature has whole seconds, so a client that means the same twice within one sends the same signature twice, and is right to:
-//! a reading is answered so for some seconds, to the same address, and a change is to be signed again, in a way that clients
-//! answer by doing so. Who gives each try a name of its own, and signs it, never sends a signature twice. What was signed before
-//! this server began may have been answered by the one before it, and is refused. Only signatures by header are remembered: a
-//! presigned link is made to be used again.
+//! A request is remembered when it comes, and forgotten when it fails. The time in a signature has whole seconds, so a client that
+//! means the same twice within one sends the same signature twice, and is right to: it is taken for some seconds more from the
+//! same address. Where clients number their tries, the same try is not taken again; where they sign the numbers, no signature is.
+//! What was signed before this server began may have been answered by the one before it, and is refused. Only signatures by header
+//! are remembered: a presigned link is made to be used again.
 
 use http::header::AUTHORIZATION;
 use http::{Method, Request};
@@ -15,7 +14,7 @@ use jiff::tz::TimeZone;
 use parking_lot::{Mutex, MutexGuard};
 use s3s::{S3Error, s3_error};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -29,7 +28,7 @@ const MOST: usize = 1 << 17;
 /// So much of a signature is kept (hexadecimal digits): nobody can make two that begin alike.
 const DIGITS: usize = 16;
 
-/// The headers in which SDKs number their requests and the tries of each.
+/// The headers in which SDKs number their requests and the tries of each. Not all sign them (boto3 does not).
 const NAMES_OF_TRIES: [&str; 2] = ["amz-sdk-invocation-id", "amz-sdk-request"];
 
 /// The beginning of a signature.
@@ -43,6 +42,8 @@ pub(crate) struct Signed {
     /// When, by the client's clock.
     signed_at: Timestamp,
     is_reading: bool,
+    /// A hash of what tells the try from others of the same client; 0 where it does not say.
+    numbers: u32,
     /// Whether another try of the same client would have another signature.
     is_one_try: bool,
 }
@@ -60,16 +61,28 @@ impl Signed {
             signature: Signature(u64::from_str_radix(digits, 16).ok()?),
             signed_at: signed_at.to_zoned(TimeZone::UTC).ok()?.timestamp(),
             is_reading: [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method()),
+            numbers: numbers(request),
             is_one_try: NAMES_OF_TRIES.iter().all(is_signed),
         })
     }
 }
 
-/// When a request came first, in seconds from the beginning, and the hash of the address it came from.
+fn numbers<B>(request: &Request<B>) -> u32 {
+    let numbers = NAMES_OF_TRIES.map(|name| request.headers().get(name));
+    if numbers.contains(&None) {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    numbers.hash(&mut hasher);
+    ((hasher.finish() >> 32) as u32).max(1)
+}
+
+/// When a request came first, in seconds from the beginning, the hash of the address it came from, and which try it was.
 #[derive(Debug, Clone, Copy)]
 struct First {
     at: u32,
     from: u32,
+    numbers: u32,
 }
 
 /// The requests that were taken, each by its signature.
@@ -104,6 +117,12 @@ impl Halves {
         self.younger.insert(signature, now);
         None
     }
+
+    /// Whether a try was not seen before that has the signature of an earlier one. It is remembered beside that.
+    fn is_new_try(&mut self, signature: Signature, first: First, now: First) -> bool {
+        let own = Signature(signature.0 ^ u64::from(now.numbers));
+        now.numbers == 0 || (now.numbers != first.numbers && self.first(own, now).is_none())
+    }
 }
 
 /// Whether a request is the first with its signature.
@@ -111,7 +130,7 @@ impl Halves {
 pub(crate) enum Use {
     /// It is: to be forgotten when it fails.
     First,
-    /// A reading that its client may have meant twice.
+    /// Its client may have meant the same twice.
     Again,
 }
 
@@ -126,15 +145,15 @@ impl Taken {
         if request.is_reading { self.readings.lock() } else { self.changes.lock() }
     }
 
-    /// This moment and this address, as they are remembered.
-    fn moment(&self, from: Option<IpAddr>, now: Instant) -> First {
+    /// This moment, this address and this try, as they are remembered.
+    fn moment(&self, request: Signed, from: Option<IpAddr>, now: Instant) -> First {
         let at = u32::try_from(now.duration_since(self.begin).as_secs()).unwrap_or(u32::MAX);
-        // Half of the hash: an address that is taken for another one is only told something else.
-        First { at, from: (self.addresses.hash_one(from) >> 32) as u32 }
+        // Half of the hash: an address that is taken for another one is only not refused at once.
+        First { at, from: (self.addresses.hash_one(from) >> 32) as u32, numbers: request.numbers }
     }
 
-    /// Takes a request and remembers it. Refuses what was taken before, unless it is a reading that its client may have meant
-    /// twice, and what may have been answered by an earlier run.
+    /// Takes a request and remembers it. Refuses what was taken before, unless its client may have meant it twice, and what may have
+    /// been answered by an earlier run.
     pub(crate) fn take(&self, request: Signed, from: Option<IpAddr>, now: Instant) -> Result<Use, S3Error> {
         // Of all codes the one that clients answer with a new signature and the right time.
         if self.began_at.duration_since(request.signed_at).as_secs() > i64::from(OWN) {
@@ -143,18 +162,12 @@ impl Taken {
                 "This request was signed before this server began: sign it again."
             ));
         }
-        let now = self.moment(from, now);
-        let Some(first) = self.halves(request).first(request.signature, now) else { return Ok(Use::First) };
-        let may_be_meant =
-            !request.is_one_try && first.from == now.from && now.at.saturating_sub(first.at) <= OWN;
-        match (may_be_meant, request.is_reading) {
-            (true, true) => Ok(Use::Again),
-            // Of all codes the one that clients wait for a moment after, and then sign again.
-            (true, false) => Err(s3_error!(
-                SlowDown,
-                "This very request was taken within these seconds: what is meant again is signed again."
-            )),
-            (false, _) => Err(s3_error!(
+        let (now, mut halves) = (self.moment(request, from, now), self.halves(request));
+        let Some(first) = halves.first(request.signature, now) else { return Ok(Use::First) };
+        let is_own = !request.is_one_try && first.from == now.from && now.at.saturating_sub(first.at) <= OWN;
+        match is_own && halves.is_new_try(request.signature, first, now) {
+            true => Ok(Use::Again),
+            false => Err(s3_error!(
                 RequestTimeTooSkewed,
                 "This very request was taken already: what is meant again is signed again."
             )),
@@ -176,6 +189,7 @@ mod tests {
     use std::time::Duration;
 
     const HERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    const REFUSED: &str = "RequestTimeTooSkewed";
     const TIME: &str = "2026-01-01T00:00:00Z";
 
     fn signed(method: &str, authorization: &str) -> Request<()> {
@@ -194,6 +208,7 @@ mod tests {
             signature: Signature(signature),
             signed_at: TIME.parse().unwrap(),
             is_reading: false,
+            numbers: 0,
             is_one_try: false,
         }
     }
@@ -222,27 +237,28 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_taken_once() {
+    fn what_was_taken_is_refused_once_it_can_not_be_meant_twice() {
         let begin = Instant::now();
         let taken = Taken::new(begin, TIME.parse().unwrap());
         let at = |seconds| begin + Duration::from_secs(seconds);
-        let take = |change, from, seconds| code(taken.take(change, from, at(seconds)));
+        let take = |request, from, seconds| code(taken.take(request, from, at(seconds)));
         let (one, other) = (change(1), change(2));
         assert_eq!(take(one, HERE, 0), "First");
-        assert_eq!(take(one, HERE, 0), "SlowDown", "it may be meant twice");
-        assert_eq!(take(one, HERE, 10), "SlowDown");
-        assert_eq!(take(one, HERE, 11), "RequestTimeTooSkewed");
-        assert_eq!(take(Signed { is_one_try: true, ..one }, HERE, 1), "RequestTimeTooSkewed");
+        assert_eq!((take(one, HERE, 0), take(one, HERE, 10)), ("Again".to_owned(), "Again".to_owned()));
+        // The second does not give a third more time.
+        assert_eq!(take(one, HERE, 11), REFUSED);
+        assert_eq!(take(Signed { is_one_try: true, ..one }, HERE, 1), REFUSED);
         for elsewhere in [None, Some("127.0.0.2".parse().unwrap()), Some("::1".parse().unwrap())] {
-            assert_eq!(take(one, elsewhere, 0), "RequestTimeTooSkewed", "{elsewhere:?} is not who sent it");
+            assert_eq!(take(one, elsewhere, 0), REFUSED, "{elsewhere:?} is not who sent it");
         }
+        assert_eq!(take(Signed { is_reading: true, ..one }, HERE, 11), "First", "readings are known apart");
         // What failed was not done.
         assert_eq!(take(other, HERE, 1), "First");
         taken.forget(other);
         assert_eq!(take(other, HERE, 29 * 60), "First");
         // As long as it may be good by its own time, however many come after it.
         assert_eq!(take(change(3), HERE, 31 * 60), "First");
-        assert_eq!(take(one, HERE, 31 * 60), "RequestTimeTooSkewed");
+        assert_eq!(take(one, HERE, 31 * 60), REFUSED);
         taken.forget(other);
         assert_eq!(take(other, HERE, 31 * 60), "First", "it was in the older half");
         assert_eq!(take(change(4), HERE, 62 * 60), "First");
@@ -250,22 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_is_answered_again_to_who_may_have_meant_it_twice() {
+    fn no_try_is_taken_twice() {
         let begin = Instant::now();
         let taken = Taken::new(begin, TIME.parse().unwrap());
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        let take = |reading, from, seconds| code(taken.take(reading, from, at(seconds)));
-        let reading = Signed { is_reading: true, ..change(1) };
-        assert_eq!(take(change(1), HERE, 0), "First");
-        assert_eq!(take(reading, HERE, 0), "First", "readings are known apart");
-        assert_eq!(
-            (take(reading, HERE, 0), take(reading, HERE, 10)),
-            ("Again".to_owned(), "Again".to_owned())
-        );
-        // The second does not give a third more time.
-        assert_eq!(take(reading, HERE, 11), "RequestTimeTooSkewed");
-        assert_eq!(take(reading, Some("127.0.0.2".parse().unwrap()), 0), "RequestTimeTooSkewed");
-        assert_eq!(take(Signed { is_one_try: true, ..reading }, HERE, 0), "RequestTimeTooSkewed");
+        let take = |numbers| code(taken.take(Signed { numbers, ..change(1) }, HERE, begin));
+        assert_eq!((take(7), take(7)), ("First".to_owned(), REFUSED.to_owned()));
+        assert_eq!((take(8), take(8), take(7)), ("Again".to_owned(), REFUSED.to_owned(), REFUSED.to_owned()));
+        // Whoever can change what is not signed has ten seconds.
+        assert_eq!(take(0), "Again");
     }
 
     #[test]
