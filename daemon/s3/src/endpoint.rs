@@ -9,7 +9,7 @@ use crate::gate::Peer;
 use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
 use crate::linger::waits_with_nothing;
 use crate::pace::Paced;
-use crate::replay::{Signed, Taken, Use};
+use crate::replay::{Signed, Taken};
 use crate::reply::{MAX_DOCUMENT, finished, names_attributes, plain_etag, rendered};
 use crate::request::{add_date, add_hash_of_nothing, is_upload, measured, refusal};
 use crate::support::custom;
@@ -219,7 +219,7 @@ impl Endpoint {
         request.extensions_mut().insert(place.clone());
         let late = Paced::watch(&mut request, self.face.options.patience.body);
         let taken = signed.map(|signed| self.taken.take(signed, peer.address, Instant::now())).transpose();
-        let is_first = matches!(taken, Ok(Some(Use::First)));
+        let was_taken = taken.as_ref().ok().copied().flatten();
         let responded = match taken {
             Ok(_) => self.respond(request, place, bucket.as_deref(), in_host).await,
             Err(error) => Err(error),
@@ -229,8 +229,8 @@ impl Endpoint {
         if let Some(error) = late.and_then(|late| late.error()) {
             response = rendered(error);
         }
-        if let Some(signed) = signed.filter(|_| is_first && !response.status().is_success()) {
-            self.taken.forget(signed);
+        if let (Some(signed), Some(taken), false) = (signed, was_taken, response.status().is_success()) {
+            self.taken.forget(signed, taken);
         }
         if let (Some(headers), false, Some(bucket)) = (origin, method == Method::OPTIONS, bucket) {
             let rules = self.cors_rules(&bucket).await;

@@ -35,6 +35,13 @@ const NAMES_OF_TRIES: [&str; 2] = ["amz-sdk-invocation-id", "amz-sdk-request"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Signature(u64);
 
+impl Signature {
+    /// What a later try with it is known by.
+    fn of_try(self, numbers: u32) -> Self {
+        Self(self.0 ^ u64::from(numbers))
+    }
+}
+
 /// A request that is signed by header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Signed {
@@ -83,6 +90,8 @@ struct First {
     at: u32,
     from: u32,
     numbers: u32,
+    /// Whether another with its signature was taken since.
+    has_followers: bool,
 }
 
 /// The requests that were taken, each by its signature.
@@ -120,15 +129,24 @@ impl Halves {
 
     /// Whether a try was not seen before that has the signature of an earlier one. It is remembered beside that.
     fn is_new_try(&mut self, signature: Signature, first: First, now: First) -> bool {
-        let own = Signature(signature.0 ^ u64::from(now.numbers));
+        let own = signature.of_try(now.numbers);
         now.numbers == 0 || (now.numbers != first.numbers && self.first(own, now).is_none())
+    }
+
+    fn get(&mut self, signature: Signature) -> Option<&mut First> {
+        self.younger.get_mut(&signature).or_else(|| self.older.get_mut(&signature))
+    }
+
+    fn remove(&mut self, signature: Signature) {
+        self.younger.remove(&signature);
+        self.older.remove(&signature);
     }
 }
 
 /// Whether a request is the first with its signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// It is: to be forgotten when it fails.
+    /// It is.
     First,
     /// Its client may have meant the same twice.
     Again,
@@ -149,7 +167,12 @@ impl Taken {
     fn moment(&self, request: Signed, from: Option<IpAddr>, now: Instant) -> First {
         let at = u32::try_from(now.duration_since(self.begin).as_secs()).unwrap_or(u32::MAX);
         // Half of the hash: an address that is taken for another one is only not refused at once.
-        First { at, from: (self.addresses.hash_one(from) >> 32) as u32, numbers: request.numbers }
+        First {
+            at,
+            from: (self.addresses.hash_one(from) >> 32) as u32,
+            numbers: request.numbers,
+            has_followers: false,
+        }
     }
 
     /// Takes a request and remembers it. Refuses what was taken before, unless its client may have meant it twice, and what may have
@@ -164,9 +187,16 @@ impl Taken {
         }
         let (now, mut halves) = (self.moment(request, from, now), self.halves(request));
         let Some(first) = halves.first(request.signature, now) else { return Ok(Use::First) };
-        let is_own = !request.is_one_try && first.from == now.from && now.at.saturating_sub(first.at) <= OWN;
-        match is_own && halves.is_new_try(request.signature, first, now) {
-            true => Ok(Use::Again),
+        // Many machines may read the same with one key in the same second.
+        let is_own = request.is_reading || first.from == now.from;
+        let may_be_meant = !request.is_one_try && is_own && now.at.saturating_sub(first.at) <= OWN;
+        match may_be_meant && halves.is_new_try(request.signature, first, now) {
+            true => {
+                if let Some(first) = halves.get(request.signature) {
+                    first.has_followers = true;
+                }
+                Ok(Use::Again)
+            }
             false => Err(s3_error!(
                 RequestTimeTooSkewed,
                 "This very request was taken already: what is meant again is signed again."
@@ -174,11 +204,15 @@ impl Taken {
         }
     }
 
-    /// Forgets a request that was the first with its signature, and has failed: it may be sent again.
-    pub(crate) fn forget(&self, request: Signed) {
+    /// Forgets a request that has failed: it may be sent again. What another with its signature may have done stays.
+    pub(crate) fn forget(&self, request: Signed, taken: Use) {
         let mut halves = self.halves(request);
-        halves.younger.remove(&request.signature);
-        halves.older.remove(&request.signature);
+        match taken {
+            Use::First if halves.get(request.signature).is_some_and(|first| first.has_followers) => {}
+            Use::First => halves.remove(request.signature),
+            Use::Again if request.numbers == 0 => {}
+            Use::Again => halves.remove(request.signature.of_try(request.numbers)),
+        }
     }
 }
 
@@ -251,15 +285,18 @@ mod tests {
         for elsewhere in [None, Some("127.0.0.2".parse().unwrap()), Some("::1".parse().unwrap())] {
             assert_eq!(take(one, elsewhere, 0), REFUSED, "{elsewhere:?} is not who sent it");
         }
-        assert_eq!(take(Signed { is_reading: true, ..one }, HERE, 11), "First", "readings are known apart");
+        let reading = Signed { is_reading: true, ..one };
+        assert_eq!(take(reading, HERE, 11), "First", "readings are known apart");
+        assert_eq!(take(reading, None, 21), "Again", "many machines may have one key");
+        assert_eq!(take(reading, None, 22), REFUSED);
         // What failed was not done.
         assert_eq!(take(other, HERE, 1), "First");
-        taken.forget(other);
+        taken.forget(other, Use::First);
         assert_eq!(take(other, HERE, 29 * 60), "First");
         // As long as it may be good by its own time, however many come after it.
         assert_eq!(take(change(3), HERE, 31 * 60), "First");
         assert_eq!(take(one, HERE, 31 * 60), REFUSED);
-        taken.forget(other);
+        taken.forget(other, Use::First);
         assert_eq!(take(other, HERE, 31 * 60), "First", "it was in the older half");
         assert_eq!(take(change(4), HERE, 62 * 60), "First");
         assert_eq!(take(one, HERE, 62 * 60), "First", "it is no longer known");
@@ -274,6 +311,26 @@ mod tests {
         assert_eq!((take(8), take(8), take(7)), ("Again".to_owned(), REFUSED.to_owned(), REFUSED.to_owned()));
         // Whoever can change what is not signed has ten seconds.
         assert_eq!(take(0), "Again");
+    }
+
+    #[test]
+    fn what_failed_is_forgotten_alone() {
+        let begin = Instant::now();
+        let taken = Taken::new(begin, TIME.parse().unwrap());
+        let request = |numbers| Signed { numbers, ..change(1) };
+        let take = |numbers| code(taken.take(request(numbers), HERE, begin));
+        assert_eq!((take(7), take(8)), ("First".to_owned(), "Again".to_owned()));
+        // The second may have done what the first could not.
+        taken.forget(request(7), Use::First);
+        assert_eq!((take(7), take(8)), (REFUSED.to_owned(), REFUSED.to_owned()));
+        taken.forget(request(8), Use::Again);
+        assert_eq!(take(8), "Again");
+        // Nobody fills the memory with what fails.
+        for numbers in 9..1000 {
+            assert_eq!(take(numbers), "Again");
+            taken.forget(request(numbers), Use::Again);
+        }
+        assert_eq!(taken.changes.lock().younger.len(), 2);
     }
 
     #[test]

@@ -94,10 +94,10 @@ fn a_signature_is_taken_once() {
     is_refused(&counted(&same, "2"));
     // What got no answer may be sent again, by who sent it.
     assert_eq!((put.send(&served).status, get.send(&served).status), (200, 200));
-    for captured in [&put, &get] {
-        let replayed = captured.send_from(Ipv4Addr::new(127, 0, 0, 2), &served);
-        assert_eq!(outcome(replayed), (403, "RequestTimeTooSkewed".to_owned()));
-    }
+    // From elsewhere a reading alone: many machines may have one key.
+    let elsewhere = Ipv4Addr::new(127, 0, 0, 2);
+    assert_eq!(outcome(put.send_from(elsewhere, &served)), (403, "RequestTimeTooSkewed".to_owned()));
+    assert_eq!(get.send_from(elsewhere, &served).status, 200);
     std::thread::sleep(Duration::from_millis(11_100));
     is_refused(&put);
     is_refused(&get);

@@ -64,4 +64,15 @@ impl Intent {
         };
         std::iter::once(one).chain(other)
     }
+
+    /// What nobody may use meanwhile.
+    pub(crate) fn wants_unused(&self) -> Option<Place> {
+        match self {
+            Self::Move { from, .. } => Some(from.clone()),
+            Self::Restore { volume, .. } => Some(Place::live(volume)),
+            Self::Resize { volume, .. } if volume.has_disk() => Some(Place::live(volume)),
+            Self::Refresh(exchange) => Some(Place::live(exchange.volume())),
+            Self::Publish { .. } | Self::Snapshot { .. } | Self::Resize { .. } => None,
+        }
+    }
 }

@@ -77,7 +77,8 @@ impl Pool {
                 Area::Staging(_) | Area::Trash(_) => {}
             }
         }
-        let standing = match recovered.intents.iter().find_map(|outcome| outcome.as_ref().err()) {
+        let failed = recovered.intents.iter().find_map(|outcome| outcome.as_ref().err());
+        let standing = match failed.or(swept.as_ref().err()) {
             Some(error) => Standing::Degraded(error.chain()),
             None => Standing::Good,
         };
@@ -86,7 +87,7 @@ impl Pool {
     }
 
     /// [`Pool::recover`] of a pool that goes on working. Fails with kind `Cancelled` while somebody works on one of the volumes that
-    /// the intents are of, and with `InUse` while somebody uses one.
+    /// the intents are of, and with `InUse` while somebody uses what would be pulled away from under them.
     pub fn heal(
         &self,
         cx: &Cx<'_>,
@@ -96,7 +97,7 @@ impl Pool {
     ) -> Result<Recovered> {
         let volumes: BTreeSet<VolumeId> = intents.iter().flat_map(Intent::volumes).cloned().collect();
         let _locks = self.lock_now(&volumes)?;
-        volumes.iter().try_for_each(|volume| self.must_be_unused(&Place::live(volume)))?;
+        intents.iter().filter_map(Intent::wants_unused).try_for_each(|place| self.must_be_unused(&place))?;
         self.recover(cx, intents, sizes, running)
     }
 

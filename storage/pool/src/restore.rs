@@ -76,14 +76,9 @@ impl Pool {
     fn fit_again(&self, cx: &Cx<'_>, spec: &VolumeSpec) -> Result<()> {
         let Some(size) = spec.size.filter(|_| spec.id.content != Content::Iso) else { return Ok(()) };
         let live = Place::live(&spec.id);
-        let Some(now) = self.driver.usage(cx, &live)?.total_bytes else { return Ok(()) };
-        let shrinks = now > size.as_bytes();
-        if now == size.as_bytes() || (shrinks && spec.id.has_disk()) {
-            return Ok(());
-        }
         match self.driver.resize(cx, &live, Some(size)) {
-            Err(error) if shrinks && is_too_much(&error) => {
-                tracing::warn!(volume = %spec.id, error = %error.chain(), "what was restored stays larger");
+            Err(error) if is_too_much(&error) => {
+                tracing::warn!(volume = %spec.id, error = %error.chain(), "what was restored keeps its size");
                 Ok(())
             }
             Err(error) => self

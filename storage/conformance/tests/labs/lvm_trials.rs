@@ -25,6 +25,7 @@ pub(crate) fn all() -> Vec<OwnTrial> {
         ("a_volume_group_that_others_use_is_refused_clearly", a_volume_group_of_others),
         ("a_thin_pool_that_is_there_is_used_and_stays", a_thin_pool_that_is_there),
         ("a_pool_in_a_file_grows_and_is_taken_over", a_pool_in_a_file),
+        ("a_pool_beside_another_in_its_group_takes_nothing_with_it", a_pool_beside_another),
         ("ext4_grows_shrinks_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "ext4")),
         ("xfs_grows_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "xfs")),
         ("btrfs_grows_shrinks_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "btrfs")),
@@ -60,8 +61,12 @@ impl Machine {
     }
 
     fn driver(&self, keys: &[(&str, &str)]) -> Result<Lvm> {
+        self.driver_at("pool", keys)
+    }
+
+    fn driver_at(&self, root: &str, keys: &[(&str, &str)]) -> Result<Lvm> {
         let config = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let (root, disks) = (self.folder.path().join("pool"), self.folder.path().join("disks"));
+        let (root, disks) = (self.folder.path().join(root), self.folder.path().join("disks"));
         Lvm::new(PoolSetup { name: "pool0".parse()?, root, disks, ceph_conf: None, config })
     }
 
@@ -192,6 +197,27 @@ fn a_pool_in_a_file(machine: &Machine) -> Outcome {
     ensure(pool.places(&machine.cx())? == [Place::live(&volume("v1")?)], "not what was there")?;
     pool.destroy_pool(&machine.cx())?;
     ensure(fs::read_dir(machine.folder.path().join("disks"))?.next().is_none(), "the pool's file is left")
+}
+
+/// A group that was made for one pool, and is shared by another.
+fn a_pool_beside_another(machine: &Machine) -> Outcome {
+    let pool = machine.create(&[("size", "1GiB"), ("lvm.vg_name", machine.vg.as_str())])?;
+    pool.create_volume(&machine.cx(), &spec("v1", 64, &[])?, &EmptyFill)?;
+    let keys =
+        [("source", machine.vg.as_str()), ("lvm.vg.force_reuse", "true"), ("lvm.thinpool_name", "other")];
+    let create = |keys: &[(&str, &str)]| {
+        let driver = Box::new(machine.driver_at("beside", keys)?);
+        Pool::create(&machine.cx(), "pool1".parse()?, driver, Locks::new())
+    };
+    let too_large = [keys[0], keys[1], keys[2], ("lvm.thinpool_metadata_size", "1GiB")];
+    ensure(create(&too_large).is_err(), "there was room for the metadata")?;
+    create(&keys)?.destroy_pool(&machine.cx())?;
+    ensure(
+        pool.places(&machine.cx())? == [Place::live(&volume("v1")?)],
+        "not what was there before is left",
+    )?;
+    pool.destroy_pool(&machine.cx())?;
+    ensure(!has_group(&machine.vg)?, "the volume group is left")
 }
 
 fn config(keys: &[(&str, &str)]) -> larder_storage_driver::Config {

@@ -158,7 +158,9 @@ impl Ceph {
             self.cluster.get_or_init(|| mark.cluster.clone());
         }
         self.release_where(cx, |_| true)?;
-        let is_made = self.has_made.load(Ordering::Relaxed) || mark.as_ref().is_some_and(|mark| mark.is_made);
+        // The mark goes before the namespace.
+        self.has_made.fetch_or(mark.as_ref().is_some_and(|mark| mark.is_made), Ordering::Relaxed);
+        let is_made = self.has_made.load(Ordering::Relaxed);
         if is_made && commands.namespace.is_none() {
             self.remove_osd_pool(cx)?;
         } else if mark.is_some() || is_made {

@@ -141,8 +141,11 @@ impl Lvm {
         let missing = || StorageError::not_found(format!("the volume group {}", self.names.vg));
         let group = self.group(cx)?.ok_or_else(missing)?;
         let mark = self.mark();
+        // One that is taken over bears the mark of where it was.
         if !group.tags.contains(&mark) {
-            run(cx, &change(VGCHANGE).args(["--addtag", &mark, &self.names.vg]))?;
+            let old = group.tags.iter().filter(|tag| tag.starts_with(POOL_MARK));
+            let removed = old.flat_map(|tag| ["--deltag", tag]);
+            run(cx, &change(VGCHANGE).args(removed).args(["--addtag", &mark, &self.names.vg]))?;
         }
         // What a thin pool holds is known while it is active.
         if let Some(name) = &self.settings.thin_pool {
@@ -176,11 +179,11 @@ impl Lvm {
             self.source.attach(cx)?;
         }
         let group = self.group(cx)?.filter(|group| group.tags.contains(&self.mark()));
-        let was_made = group.as_ref().is_some_and(|group| is_made(&group.tags));
-        if let Some(group) = group {
+        let was_made = group.as_ref().is_some_and(|group| self.is_made_for_us(group));
+        if group.is_some() {
             let found = self.look(cx)?;
             self.release(cx, &found.all())?;
-            if is_made(&group.tags) {
+            if was_made {
                 run(cx, &change(VGREMOVE).args(["--force", &self.names.vg]))?;
                 if let Source::Device(device) = &self.source {
                     run(cx, &change(PVREMOVE).arg(device))?;
@@ -197,6 +200,12 @@ impl Lvm {
             false => self.source.destroy_own(cx, None)?,
         }
         cx.act(&FsAct::remove_tree(&self.root))
+    }
+
+    /// Whether a volume group was made, and no other pool is in it.
+    fn is_made_for_us(&self, group: &Vg) -> bool {
+        let mark = self.mark();
+        is_made(&group.tags) && !group.tags.iter().any(|tag| tag.starts_with(POOL_MARK) && *tag != mark)
     }
 
     /// Whether the pool's file was in a volume group that is gone now.
@@ -217,12 +226,11 @@ impl Lvm {
         if !names.is_empty() {
             run(cx, &change(LVREMOVE).arg("--force").args(names))?;
         }
-        run(cx, &change(VGCHANGE).args(["--deltag", &self.mark(), &self.names.vg]))?;
-        match &self.source {
-            Source::Existing(_) => Ok(()),
-            // Its device is left.
-            _ => run(cx, &change(VGCHANGE).args(["--activate", "n", &self.names.vg])).map(drop),
+        // Its device is left.
+        if !matches!(self.source, Source::Existing(_)) {
+            run(cx, &change(VGCHANGE).args(["--activate", "n", &self.names.vg]))?;
         }
+        run(cx, &change(VGCHANGE).args(["--deltag", &self.mark(), &self.names.vg])).map(drop)
     }
 
     /// Lets what is on the pool's file have all of it, after the file has grown. Repeatable.
