@@ -1,7 +1,7 @@
 //! How a place is spelled as RBD images, and back. Live places are where both peers have them; the other areas begin with
 //! `larder.`, where they do not look.
 
-use super::parse::Row;
+use crate::cluster::parse::Row;
 use crate::filesystem::Filesystem;
 use crate::parts::Part;
 use crate::spelling::{self, DISK, ISO, read_suffix, suffix};

@@ -8,7 +8,6 @@ mod command;
 mod device;
 mod keys;
 mod layout;
-mod parse;
 mod pool;
 mod remove;
 mod resize;

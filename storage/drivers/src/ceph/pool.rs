@@ -2,8 +2,8 @@
 
 use super::Ceph;
 use super::layout::{Spelled, is_out_of_sight, is_own_zombie};
-use super::parse::{Named, Row, Space};
 use super::remove::Fate;
+use crate::cluster::parse::{Named, Row, Space};
 use crate::cluster::{Refusal, ask, ask_if_there, change, change_if_there, run};
 use crate::filesystem::{let_go, mount_points};
 use crate::refusal::Outcome;

@@ -6,8 +6,8 @@
 
 use super::Ceph;
 use super::layout::{Spelled, is_zombie, is_zombie_snapshot, zombie, zombie_snapshot};
-use super::parse::{Info, Parent, Snapshot};
 use crate::bounded::patiently;
+use crate::cluster::parse::{Info, Parent, Snapshot};
 use crate::cluster::{Failure, Refusal, ask_if_there, change, change_if_there};
 use crate::refusal::Outcome;
 use larder_storage_driver::{Cx, Result};

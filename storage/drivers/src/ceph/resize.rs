@@ -1,9 +1,9 @@
 //! Sizes and what is used of them. An image grows before its filesystem and shrinks after it: every prefix is valid.
 
 use super::Ceph;
-use super::parse::{DiskUsage, Row};
 use super::volume::rounded;
 use crate::bounded::within;
+use crate::cluster::parse::{DiskUsage, Row};
 use crate::cluster::{ask, change};
 use crate::filesystem::{await_size, is_mounted, usage};
 use crate::parts::{Part, must_grow};

@@ -7,8 +7,8 @@
 //! Source: `rbd(8)`.
 
 use super::layout::Spelled;
-use super::parse::Snapshot;
 use super::{CONTENTS, Ceph};
+use crate::cluster::parse::Snapshot;
 use crate::cluster::{Refusal, ask, change, run};
 use crate::parts::Part;
 use crate::refusal::Outcome;

@@ -1,8 +1,8 @@
 //! Volumes: made, cloned, moved.
 
 use super::layout::Spelled;
-use super::parse::{Info, Row, Snapshot};
 use super::{Ceph, device};
+use crate::cluster::parse::{Info, Row, Snapshot};
 use crate::cluster::{Refusal, ask, ask_if_there, change, change_if_there};
 use crate::filesystem::{Filesystem, held_still};
 use crate::parts::Part;

@@ -1,5 +1,6 @@
 //! What the drivers over a Ceph cluster have alike: what every command says to it and why it is refused, and the keys that name it.
 
+pub(crate) mod parse;
 mod refusal;
 mod run;
 

@@ -44,10 +44,8 @@ pub(super) fn wait_for(cx: &Cx<'_>, dataset: &str) -> Result<PathBuf> {
 /// Writes back what this machine still has in memory for a disk. Closing does that only for the last who has it open, and
 /// udev may look at it just then: a node that is taken away with such pages loses them.
 pub(super) fn write_back(dataset: &str) -> Result<()> {
-    match node_of(dataset)? {
-        Some(node) => Ok(File::open(node)?.sync_all()?),
-        None => Ok(()),
-    }
+    let Some(node) = node_of(dataset)? else { return Ok(()) };
+    Ok(File::open(node)?.sync_all()?)
 }
 
 /// The node of a disk, when it has one.

@@ -78,9 +78,8 @@ impl Zfs {
         for (name, deferred) in &rows {
             let tag = name.split_once('@').map(|(_, tag)| tag);
             if tag.is_none() && self.layout.is_view(name) {
-                if let Some(node) = disk::node_of(name)? {
-                    unmount_where(cx, |mounted| Path::new(&mounted.source) == node)?;
-                }
+                let node = disk::node_of(name)?;
+                unmount_where(cx, |mounted| node.as_deref() == Some(Path::new(&mounted.source)))?;
                 run_if_there(cx, &command::destroy(name))?;
             }
             if tag.is_some_and(|tag| tag.starts_with("copy-") || tag.starts_with("gone-"))

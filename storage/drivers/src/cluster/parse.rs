@@ -6,48 +6,48 @@ use std::collections::HashMap;
 
 /// An image, or one of its snapshots, in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Row {
-    pub(super) image: String,
-    pub(super) snapshot: Option<String>,
+pub(crate) struct Row {
+    pub(crate) image: String,
+    pub(crate) snapshot: Option<String>,
     /// Bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
 }
 
 /// A namespace in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Named {
-    pub(super) name: String,
+pub(crate) struct Named {
+    pub(crate) name: String,
 }
 
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Info {
+pub(crate) struct Info {
     /// What no other image of the OSD pool is called.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// Bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Of every kind: those that users see, and those that only clones see.
     #[serde(rename = "snapshot_count")]
-    pub(super) snapshots: u64,
-    pub(super) parent: Option<Parent>,
+    pub(crate) snapshots: u64,
+    pub(crate) parent: Option<Parent>,
 }
 
 /// What an image was cloned from.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Parent {
-    pub(super) pool: String,
+pub(crate) struct Parent {
+    pub(crate) pool: String,
     #[serde(default)]
-    pub(super) pool_namespace: String,
-    pub(super) image: String,
-    pub(super) snapshot: String,
+    pub(crate) pool_namespace: String,
+    pub(crate) image: String,
+    pub(crate) snapshot: String,
 }
 
 /// A snapshot in the list of an image's.
 #[derive(Debug, Deserialize)]
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     /// What no other snapshot of the OSD pool is called.
-    pub(super) id: u64,
-    pub(super) name: String,
+    pub(crate) id: u64,
+    pub(crate) name: String,
     protected: String,
     namespace: Namespace,
 }
@@ -60,19 +60,19 @@ struct Namespace {
 
 impl Snapshot {
     /// Whether it must be unprotected before it can go: somebody may have cloned it.
-    pub(super) fn is_protected(&self) -> bool {
+    pub(crate) fn is_protected(&self) -> bool {
         self.protected == "true"
     }
 
     /// Whether it is there for users, and not for clones alone.
-    pub(super) fn is_for_users(&self) -> bool {
+    pub(crate) fn is_for_users(&self) -> bool {
         self.namespace.kind == "user"
     }
 }
 
 /// What images with their snapshots, or one of these, occupy.
 #[derive(Debug, Deserialize)]
-pub(super) struct DiskUsage {
+pub(crate) struct DiskUsage {
     images: Vec<DiskUsageRow>,
 }
 
@@ -85,7 +85,7 @@ struct DiskUsageRow {
 
 impl DiskUsage {
     /// By the names of the images. An image comes after its snapshots.
-    pub(super) fn by_image(self) -> HashMap<String, VolumeUsage> {
+    pub(crate) fn by_image(self) -> HashMap<String, VolumeUsage> {
         let mut found = HashMap::new();
         for row in self.images {
             let usage: &mut VolumeUsage = found.entry(row.name).or_default();
@@ -104,7 +104,7 @@ impl From<DiskUsage> for VolumeUsage {
 
 /// Space of all OSD pools.
 #[derive(Debug, Deserialize)]
-pub(super) struct Space {
+pub(crate) struct Space {
     pools: Vec<PoolRow>,
 }
 
@@ -116,17 +116,17 @@ struct PoolRow {
 
 /// Space of an OSD pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(super) struct PoolSpace {
+pub(crate) struct PoolSpace {
     /// Bytes stored, without their replicas.
-    pub(super) stored: u64,
+    pub(crate) stored: u64,
     /// Bytes that can still be stored.
     #[serde(rename = "max_avail")]
-    pub(super) available: u64,
+    pub(crate) available: u64,
 }
 
 impl Space {
     /// That of one.
-    pub(super) fn of(&self, name: &str) -> Result<PoolSpace> {
+    pub(crate) fn of(&self, name: &str) -> Result<PoolSpace> {
         let own = self.pools.iter().find(|pool| pool.name == name);
         own.map(|pool| pool.stats).ok_or_else(|| StorageError::not_found(format!("the OSD pool {name}")))
     }
