@@ -9,7 +9,7 @@ use crate::gate::Peer;
 use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
 use crate::linger::waits_with_nothing;
 use crate::pace::Paced;
-use crate::replay::{Signed, Taken};
+use crate::replay::{Signed, Taken, Use};
 use crate::reply::{MAX_DOCUMENT, finished, names_attributes, plain_etag, rendered};
 use crate::request::{add_date, add_hash_of_nothing, is_upload, measured, refusal};
 use crate::support::custom;
@@ -229,8 +229,12 @@ impl Endpoint {
         if let Some(error) = late.and_then(|late| late.error()) {
             response = rendered(error);
         }
-        if let (Some(signed), Some(taken), false) = (signed, was_taken, response.status().is_success()) {
-            self.taken.forget(signed, taken);
+        match (signed, was_taken, response.status().is_success()) {
+            (Some(signed), Some(taken), false) => self.taken.has_failed(signed, taken),
+            (Some(signed), Some(Use::Again), true) => {
+                self.taken.is_done(signed, peer.address, Instant::now());
+            }
+            _ => {}
         }
         if let (Some(headers), false, Some(bucket)) = (origin, method == Method::OPTIONS, bucket) {
             let rules = self.cors_rules(&bucket).await;

@@ -1,8 +1,8 @@
 //! Signatures that were taken: what somebody has captured is not done again.
 //!
 //! A request is remembered when it comes, and forgotten when it fails. The time in a signature has whole seconds, so a client that
-//! means the same twice within one sends the same signature twice, and is right to: it is taken for some seconds more from the
-//! same address. Where clients number their tries, the same try is not taken again; where they sign the numbers, no signature is.
+//! means the same twice within one sends the same signature twice, and is right to: it is taken for some seconds more, a change
+//! from the same address alone. Where clients number their tries, the same try is not taken again; where they sign the numbers, no signature is.
 //! What was signed before this server began may have been answered by the one before it, and is refused. Only signatures by header
 //! are remembered: a presigned link is made to be used again.
 
@@ -18,7 +18,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// For so long the same signature from the same address may be what its client meant twice within a second (seconds).
+/// For so long the same signature may be what its client meant twice within a second (seconds).
 const OWN: u32 = 10;
 /// For so long a signature can be good: signed a quarter of an hour ahead of this clock, to a quarter of an hour behind it
 /// (seconds).
@@ -58,6 +58,10 @@ pub(crate) struct Signed {
 impl Signed {
     /// `None` for what is not signed by header, or in a way that nobody will find right.
     pub(crate) fn of<B>(request: &Request<B>) -> Option<Self> {
+        // What asks for leave is answered whatever its signature is.
+        if request.method() == Method::OPTIONS {
+            return None;
+        }
         let text = |name: &str| request.headers().get(name)?.to_str().ok();
         let header = text(AUTHORIZATION.as_str())?;
         let digits = header.split("Signature=").nth(1)?.get(..DIGITS)?;
@@ -67,7 +71,7 @@ impl Signed {
         Some(Self {
             signature: Signature(u64::from_str_radix(digits, 16).ok()?),
             signed_at: signed_at.to_zoned(TimeZone::UTC).ok()?.timestamp(),
-            is_reading: [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method()),
+            is_reading: [Method::GET, Method::HEAD].contains(request.method()),
             numbers: numbers(request),
             is_one_try: NAMES_OF_TRIES.iter().all(is_signed),
         })
@@ -90,8 +94,8 @@ struct First {
     at: u32,
     from: u32,
     numbers: u32,
-    /// Whether another with its signature was taken since.
-    has_followers: bool,
+    /// Whether a later try with its signature was done.
+    is_done: bool,
 }
 
 /// The requests that were taken, each by its signature.
@@ -171,7 +175,7 @@ impl Taken {
             at,
             from: (self.addresses.hash_one(from) >> 32) as u32,
             numbers: request.numbers,
-            has_followers: false,
+            is_done: false,
         }
     }
 
@@ -191,12 +195,7 @@ impl Taken {
         let is_own = request.is_reading || first.from == now.from;
         let may_be_meant = !request.is_one_try && is_own && now.at.saturating_sub(first.at) <= OWN;
         match may_be_meant && halves.is_new_try(request.signature, first, now) {
-            true => {
-                if let Some(first) = halves.get(request.signature) {
-                    first.has_followers = true;
-                }
-                Ok(Use::Again)
-            }
+            true => Ok(Use::Again),
             false => Err(s3_error!(
                 RequestTimeTooSkewed,
                 "This very request was taken already: what is meant again is signed again."
@@ -204,14 +203,23 @@ impl Taken {
         }
     }
 
-    /// Forgets a request that has failed: it may be sent again. What another with its signature may have done stays.
-    pub(crate) fn forget(&self, request: Signed, taken: Use) {
+    /// Forgets a request that has failed: it may be sent again. What a later try with its signature has done stays.
+    pub(crate) fn has_failed(&self, request: Signed, taken: Use) {
         let mut halves = self.halves(request);
         match taken {
-            Use::First if halves.get(request.signature).is_some_and(|first| first.has_followers) => {}
+            Use::First if halves.get(request.signature).is_some_and(|first| first.is_done) => {}
             Use::First => halves.remove(request.signature),
             Use::Again if request.numbers == 0 => {}
             Use::Again => halves.remove(request.signature.of_try(request.numbers)),
+        }
+    }
+
+    /// Keeps what a later try has done, though the first with its signature fails or has failed.
+    pub(crate) fn is_done(&self, request: Signed, from: Option<IpAddr>, now: Instant) {
+        let (now, mut halves) = (self.moment(request, from, now), self.halves(request));
+        halves.first(request.signature, now);
+        if let Some(first) = halves.get(request.signature) {
+            first.is_done = true;
         }
     }
 }
@@ -252,6 +260,7 @@ mod tests {
         let whole = by("host", &format!("00000000000000ff{}", "0".repeat(48)));
         assert_eq!(Signed::of(&signed("PUT", &whole)), Some(change(255)));
         assert_eq!(Signed::of(&signed("GET", &whole)), Some(Signed { is_reading: true, ..change(255) }));
+        assert_eq!(Signed::of(&signed("OPTIONS", &whole)), None);
         for authorization in [by("host", ""), "Basic x".to_owned(), by("host", "zz")] {
             assert_eq!(Signed::of(&signed("PUT", &authorization)), None, "{authorization}");
         }
@@ -291,12 +300,12 @@ mod tests {
         assert_eq!(take(reading, None, 22), REFUSED);
         // What failed was not done.
         assert_eq!(take(other, HERE, 1), "First");
-        taken.forget(other, Use::First);
+        taken.has_failed(other, Use::First);
         assert_eq!(take(other, HERE, 29 * 60), "First");
         // As long as it may be good by its own time, however many come after it.
         assert_eq!(take(change(3), HERE, 31 * 60), "First");
         assert_eq!(take(one, HERE, 31 * 60), REFUSED);
-        taken.forget(other, Use::First);
+        taken.has_failed(other, Use::First);
         assert_eq!(take(other, HERE, 31 * 60), "First", "it was in the older half");
         assert_eq!(take(change(4), HERE, 62 * 60), "First");
         assert_eq!(take(one, HERE, 62 * 60), "First", "it is no longer known");
@@ -320,15 +329,22 @@ mod tests {
         let request = |numbers| Signed { numbers, ..change(1) };
         let take = |numbers| code(taken.take(request(numbers), HERE, begin));
         assert_eq!((take(7), take(8)), ("First".to_owned(), "Again".to_owned()));
-        // The second may have done what the first could not.
-        taken.forget(request(7), Use::First);
-        assert_eq!((take(7), take(8)), (REFUSED.to_owned(), REFUSED.to_owned()));
-        taken.forget(request(8), Use::Again);
+        taken.has_failed(request(8), Use::Again);
         assert_eq!(take(8), "Again");
+        // The second has done what the first could not, whichever ends first.
+        for is_first_to_end in [true, false] {
+            if is_first_to_end {
+                taken.has_failed(request(7), Use::First);
+            }
+            taken.is_done(request(8), HERE, begin);
+            taken.has_failed(request(7), Use::First);
+            let elsewhere = taken.take(request(9), None, begin);
+            assert_eq!(code(elsewhere), REFUSED);
+        }
         // Nobody fills the memory with what fails.
-        for numbers in 9..1000 {
+        for numbers in 10..1000 {
             assert_eq!(take(numbers), "Again");
-            taken.forget(request(numbers), Use::Again);
+            taken.has_failed(request(numbers), Use::Again);
         }
         assert_eq!(taken.changes.lock().younger.len(), 2);
     }

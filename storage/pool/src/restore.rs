@@ -153,7 +153,7 @@ impl Pool {
 }
 
 fn is_too_much(error: &StorageError) -> bool {
-    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NoSpace | ErrorKind::Unsupported(_))
+    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unsupported(_))
 }
 
 fn is_worth_repeating(volume: &VolumeId, error: &StorageError) -> bool {

@@ -51,10 +51,13 @@ impl CephFs {
         self.unmount(cx)?;
         cx.act(&FsAct::MakeDirectory { path: root.to_owned(), mode: 0o711 })?;
         // Who may see this folder alone can't mount the one above.
-        if settings.path != "/" && cx.run(&settings.mount(&settings.path, root)).is_err() {
-            self.make_folder(cx, &settings)?;
+        match self.mount(cx) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make_folder(cx, &settings)?;
+                self.mount(cx)?;
+            }
+            mounted => mounted?,
         }
-        self.mount(cx)?;
         match text(&self.layout.mark())? {
             Some(identity) if identity == settings.identity => return Ok(()),
             Some(_) => return Err(self.is_somebodys()),

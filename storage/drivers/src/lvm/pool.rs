@@ -70,8 +70,8 @@ impl Lvm {
             return self.must_hold_no_volume(cx);
         }
         if let Err(refusal) = claim(cx, &device, None, self.settings.may_wipe) {
-            self.source.detach(&cx.uncancellable())?;
-            return Err(refusal);
+            let detached = self.source.detach(&cx.uncancellable());
+            return Err(refusal.with_undo_failures(detached.err().into_iter().collect()));
         }
         let mut cmd = change(VGCREATE).args(["--addtag", mark, "--addtag", MADE_MARK]);
         if let Some(size) = self.settings.metadata {
