@@ -194,7 +194,7 @@ impl Operations {
             running.report(&report, operations.clock.now());
             operations.events.operation(&running.wire(), &running.project);
         });
-        Task { id: operation.id, requestor: operation.requestor.clone(), progress, cancel }
+        Task::new(operation.id, operation.requestor.clone(), progress, cancel)
     }
 
     fn change(&self, operation: &Arc<Operation>, status: Status) -> bool {

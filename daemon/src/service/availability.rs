@@ -79,6 +79,9 @@ impl Service {
     /// Whether a pool that refused changes takes them again.
     fn is_healed(&self, document: &PoolDocument, pool: &Pool) -> bool {
         if pool.standing() == Standing::Good {
+            self.tidy(document, pool).unwrap_or_else(|error| {
+                tracing::warn!(pool = document.name, %error, "what was deleted still takes up room");
+            });
             return false;
         }
         self.heal(document, pool).unwrap_or_else(|error| {
@@ -106,13 +109,15 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::instances::{InstanceTarget, NewInstance};
     use crate::service::trial::{World, new_volume, task, volumes_in};
-    use crate::service::{Kind, NewSnapshot};
+    use crate::service::{Kind, NewSnapshot, OpenPool};
     use larder_base::Cancel;
     use larder_base::host::{Act, Cmd, Host, HostError, Output, SystemHost};
     use larder_catalog::documents::{VolumeState, WarningStatus};
-    use larder_storage_driver::Place;
-    use larder_storage_pool::Standing;
+    use larder_runtime::Devices;
+    use larder_storage_driver::{Attached, Config, Cx, Place, VolumeSpec};
+    use larder_storage_pool::{EmptyFill, Fill, Standing};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     impl World {
@@ -186,13 +191,31 @@ mod tests {
         assert_eq!(warnings(&service), [(WarningStatus::Resolved, 1)]);
     }
 
-    #[test]
-    fn a_change_that_an_absence_cut_off_is_finished_when_the_pool_is_back() {
-        let world = World::new();
+    /// A service on a pool that goes away after as many steps as are stored.
+    fn on_silent(world: &World) -> (Service, OpenPool, Arc<AtomicUsize>) {
         drop(world.with_pools(&["p1"]));
         let steps = Arc::new(AtomicUsize::new(usize::MAX));
         let service = world.start_on(Arc::new(Silent(Arc::clone(&steps))));
         let pool = service.open_pool("p1").unwrap();
+        (service, pool, steps)
+    }
+
+    fn must_be_degraded<T: std::fmt::Debug>(pool: &OpenPool, outcome: Result<T>) {
+        let error = outcome.unwrap_err();
+        assert!(matches!(pool.pool.standing(), Standing::Degraded(_)), "{error}");
+    }
+
+    fn must_be_whole(service: &Service, pool: &OpenPool) {
+        assert_eq!(pool.pool.standing(), Standing::Good);
+        assert!(service.store.intents_in(&pool.document).unwrap().is_empty());
+        let places = service.with_cx(&task(), |cx| pool.pool.places(cx)).unwrap();
+        assert!(places.iter().all(Place::is_live), "{places:?}");
+    }
+
+    #[test]
+    fn a_change_that_an_absence_cut_off_is_finished_when_the_pool_is_back() {
+        let world = World::new();
+        let (service, pool, steps) = on_silent(&world);
         service.create_volume(&task(), &pool, new_volume("v1", &[])).unwrap();
         let record = || volumes_in(&service, &pool).pop().unwrap();
         let new = NewSnapshot { name: "s1".parse().unwrap(), description: String::new(), expires_at: None };
@@ -202,17 +225,102 @@ mod tests {
         let restore = || service.restore_volume(&task(), &pool, &record(), "s1");
         // What it stages can't be taken away again.
         steps.store(1, Ordering::Relaxed);
-        let error = restore().unwrap_err();
-        assert!(matches!(pool.pool.standing(), Standing::Degraded(_)), "{error}");
+        must_be_degraded(&pool, restore());
         assert_eq!(service.look_after_pools().unwrap().pools, 0);
         steps.store(usize::MAX, Ordering::Relaxed);
         assert!(file.exists() && restore().is_err(), "nobody has looked yet");
         assert_eq!(service.look_after_pools().unwrap().pools, 1);
-        assert_eq!(pool.pool.standing(), Standing::Good);
-        assert!(service.store.intents_in(&pool.document).unwrap().is_empty());
         assert!(!file.exists() && record().volume.state == VolumeState::Ready, "it was finished");
-        let places = service.with_cx(&task(), |cx| pool.pool.places(cx)).unwrap();
-        assert!(places.iter().all(Place::is_live), "{places:?}");
+        must_be_whole(&service, &pool);
         restore().unwrap();
+    }
+
+    #[test]
+    fn a_creation_that_an_absence_cut_off_is_given_up_and_one_under_way_is_left_alone() {
+        let world = World::new();
+        let (service, pool, steps) = on_silent(&world);
+        let create =
+            |name, fill: &dyn Fill| service.create_filled(&task(), &pool, new_volume(name, &[]), fill);
+        let heal_meanwhile = |_: &Cx<'_>, _: &Attached| {
+            steps.store(1, Ordering::Relaxed);
+            must_be_degraded(&pool, create("v1", &EmptyFill));
+            let names: Vec<_> = volumes_in(&service, &pool).iter().map(|of| of.volume.name.clone()).collect();
+            assert_eq!(names.len(), 2, "{names:?}");
+            steps.store(usize::MAX, Ordering::Relaxed);
+            assert_eq!(service.look_after_pools().unwrap().pools, 1);
+            Ok(())
+        };
+        create("v2", &heal_meanwhile).unwrap();
+        let known: Vec<_> =
+            volumes_in(&service, &pool).into_iter().map(|of| (of.volume.name, of.volume.state)).collect();
+        assert_eq!(known, [("v2".to_owned(), VolumeState::Ready)]);
+        must_be_whole(&service, &pool);
+        create("v1", &EmptyFill).unwrap();
+    }
+
+    fn new_instance(service: &Service, pool: &OpenPool) -> Instance {
+        let root = [("type", "disk"), ("path", "/"), ("pool", "p1")];
+        let root: Config = root.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let new = NewInstance {
+            project: "default".to_owned(),
+            name: "c1".to_owned(),
+            description: String::new(),
+            config: Config::new(),
+            devices: Devices::new(),
+            profiles: None,
+            ephemeral: false,
+        };
+        let devices = [("root".to_owned(), root)].into();
+        let project = larder_base::ProjectName::default_project();
+        let planned = service.planned(project, &new, Config::new(), devices, Vec::new()).unwrap();
+        let fill = |spec: &VolumeSpec| {
+            Ok(service.with_cx(&task(), |cx| pool.pool.create_volume(cx, spec, &EmptyFill))?)
+        };
+        service.create_root(&task(), pool, planned, None, &[], fill).unwrap()
+    }
+
+    #[test]
+    fn an_instance_follows_its_root_whose_rename_an_absence_cut_off() {
+        let world = World::new();
+        let (service, pool, steps) = on_silent(&world);
+        let instance = new_instance(&service, &pool);
+        service.snapshot_instance(&task(), &instance, &"s1".parse().unwrap(), None).unwrap();
+        let target = InstanceTarget {
+            project: "default".to_owned(),
+            name: "c2".to_owned(),
+            pool: None,
+            config: None,
+            devices: None,
+            profiles: None,
+        };
+        steps.store(1, Ordering::Relaxed);
+        must_be_degraded(&pool, service.move_instance(&task(), &instance, &target));
+        let known = || service.store.instance_by_id(instance.id).unwrap().unwrap();
+        assert_eq!(known().name, "c1");
+        steps.store(usize::MAX, Ordering::Relaxed);
+        assert_eq!(service.look_after_pools().unwrap().pools, 1);
+        assert_eq!(known().name, "c2");
+        assert_eq!(service.store.root_of(&known()).unwrap().unwrap().volume.name, "c2");
+        must_be_whole(&service, &pool);
+    }
+
+    #[test]
+    fn what_an_absence_kept_in_the_trash_is_removed_when_the_pool_is_back() {
+        let world = World::new();
+        let (service, pool, steps) = on_silent(&world);
+        let instance = new_instance(&service, &pool);
+        steps.store(1, Ordering::Relaxed);
+        service.delete_instance(&task(), &instance).unwrap_err();
+        assert!(service.store.instance_by_id(instance.id).unwrap().is_none(), "it is gone");
+        let in_trash = || {
+            let places = service.with_cx(&task(), |cx| pool.pool.places(cx)).unwrap();
+            places.iter().filter(|place| !place.is_live()).count()
+        };
+        service.look_after_pools().unwrap();
+        assert_eq!(in_trash(), 1);
+        steps.store(usize::MAX, Ordering::Relaxed);
+        service.look_after_pools().unwrap();
+        must_be_whole(&service, &pool);
+        assert!(!pool.pool.is_littered());
     }
 }

@@ -264,7 +264,7 @@ mod tests {
         let world = World::new();
         let service = world.with_pools(&["p1", "p2"]);
         let (_, _, source) = half_moved(&service);
-        let claim = service.claim_volume(&task(), &source.record).unwrap();
+        let claim = service.claim_volume(&task(), &source.record.volume).unwrap();
         service.finish_moves().unwrap();
         assert_eq!(states(&service, "p1"), [VolumeState::Ready]);
         assert_eq!(states(&service, "p2"), [VolumeState::Creating]);
@@ -281,7 +281,7 @@ mod tests {
         let (to, volume, source) = half_moved(&service);
         service.take_over(&task(), &to.document.name, &volume, &source, &[]).unwrap();
         assert_eq!(states(&service, "p1"), [VolumeState::Deleting]);
-        let claim = service.claim_volume(&task(), &source.record).unwrap();
+        let claim = service.claim_volume(&task(), &source.record.volume).unwrap();
         assert_eq!(service.bury_sentenced().unwrap(), 0);
         drop(claim);
         assert_eq!(service.bury_sentenced().unwrap(), 1);

@@ -83,6 +83,7 @@ pub struct Service {
     host: Arc<dyn Host>,
     clock: Arc<dyn Clock>,
     identity: Identity,
+    at_work: work::AtWork,
     directories: Directories,
     launcher: larder_images::JailLauncher,
     images: images::Images,
@@ -126,6 +127,7 @@ impl Service {
             host,
             clock,
             identity: Identity::alone(),
+            at_work: work::AtWork::default(),
             directories,
             launcher,
             images,
@@ -170,7 +172,14 @@ impl Service {
     }
 
     fn ticket(&self, task: &Task) -> Ticket {
-        self.identity.ticket(task.id)
+        let ticket = self.identity.ticket(task.id);
+        self.at_work.note(ticket.clone(), task);
+        ticket
+    }
+
+    /// Whether the work under a ticket may still go on: another member's, or of a task that is there.
+    fn is_running(&self, ticket: &Ticket) -> bool {
+        ticket.member() != self.identity.member || self.at_work.has(ticket)
     }
 
     /// The URL of a volume, with its project where that is not the default.

@@ -1,12 +1,15 @@
 //! The start: pools are opened, what a crash interrupted is finished, and what catalog and pool disagree about is told.
 
+use super::claim::{Claim, all};
 use super::store::VolumeRecord;
 use super::warnings::WarningType;
 use super::work::{Plan, Then};
 use super::{Result, Service, Task, VolumeSource};
 use larder_base::{PoolName, SnapshotName, Ticket};
+use larder_catalog::VolumeId as VolumeRecordId;
 use larder_catalog::documents::{
-    Intent as IntentDocument, Pool as PoolDocument, PoolStatus, Snapshot, Volume, VolumeState,
+    Instance, InstanceState, Intent as IntentDocument, Pool as PoolDocument, PoolStatus, Snapshot, Volume,
+    VolumeState,
 };
 use larder_storage_driver::{Cx, Place, VolumeId, VolumeKind, VolumeSpec};
 use larder_storage_pool::{Intent, Pool, Recovered, Settled, Standing};
@@ -79,6 +82,8 @@ impl Service {
             let task = Task::quiet(super::work::Requestor::default());
             if let Err(error) = self.bury(&task, &pool, &record) {
                 tracing::warn!(volume = record.volume.name, %error, "a volume that was moved away is not removed");
+            }
+            if self.store.volume_by_id(id)?.is_some() {
                 continue;
             }
             for intent in self.store.intents_in(&document)?.iter().filter(|intent| intent.volume == id) {
@@ -125,7 +130,7 @@ impl Service {
         let documents = self.store.intents_in(document)?;
         let recovered =
             self.finish_intents(task, document, pool, &records, &documents, |cx, intents, sizes| {
-                pool.recover(cx, intents, sizes, &|ticket| self.identity.is_running(ticket))
+                pool.recover(cx, intents, sizes, &|ticket| self.is_running(ticket))
             })?;
         // A clean stop leaves nothing to finish, and what was read stays true: reading it anew is most of a quick start.
         if !documents.is_empty() {
@@ -138,28 +143,102 @@ impl Service {
     }
 
     /// Lets an open pool take changes again whose rollback had failed, as while its cluster did not answer: finishes what nobody
-    /// works on any more. While somebody works on one of these volumes, or uses it, nothing is done. Tells whether it takes changes now.
+    /// works on any more, gives up what nobody goes on making, and settles the instances concerned. While somebody works on one of
+    /// these volumes or instances, or uses them, nothing is done. Tells whether it takes changes now.
     pub(super) fn heal(&self, document: &PoolDocument, pool: &Pool) -> Result<bool> {
-        let task = Task::quiet(super::work::Requestor::default());
-        let volumes: BTreeSet<_> =
-            self.store.intents_in(document)?.iter().map(|intent| intent.volume).collect();
-        let claims: Vec<_> = volumes.iter().map_while(|id| self.volume_claims.try_take(*id)).collect();
-        if pool.objects().is_some() || claims.len() < volumes.len() {
+        if pool.objects().is_some() {
             return Ok(false);
         }
-        let mut documents = Vec::new();
-        for intent in self.store.intents_in(document)? {
-            // Whoever makes a volume has no claim on it: its plan is for the next start.
-            if volumes.contains(&intent.volume) && plan_of(&intent)?.then != Then::VolumeIsMade {
-                documents.push(intent);
+        let intents = self.store.intents_in(document)?;
+        let planned: BTreeSet<_> = intents.iter().map(|intent| intent.volume).collect();
+        let Some(mut claims) = all(planned.iter().map(|id| self.volume_claims.try_take(*id))) else {
+            return Ok(false);
+        };
+        let instances = self.store.all_instances()?;
+        let abandoned = self.claim_abandoned(document, &instances, &planned, &mut claims)?;
+        let concerned: BTreeSet<_> = planned.union(&abandoned).copied().collect();
+        let is_concerned = |instance: &&Instance| instance.root.is_some_and(|root| concerned.contains(&root));
+        let settled: Vec<_> = instances.iter().filter(is_concerned).map(|instance| instance.id).collect();
+        let Some(_instances) = all(settled.iter().map(|id| self.try_claim_instance(*id))) else {
+            return Ok(false);
+        };
+        self.finish_abandoned(document, pool, &planned, &concerned).inspect_err(|error| {
+            pool.degrade(format!("what was under way is not settled ({error})"));
+        })?;
+        self.settle_left(&settled, |instance| instance.state != InstanceState::Deleting);
+        // Who deletes a root claims it.
+        drop(claims);
+        self.settle_left(&settled, |instance| instance.state == InstanceState::Deleting);
+        Ok(pool.standing() == Standing::Good)
+    }
+
+    /// Claims the volumes that are being created, and the roots of instances that are being made or deleted, as far as nobody has
+    /// them: whoever makes one has it from before it is recorded. Returns which these are.
+    fn claim_abandoned<'a>(
+        &'a self,
+        document: &PoolDocument,
+        instances: &[Instance],
+        planned: &BTreeSet<VolumeRecordId>,
+        claims: &mut Vec<Claim<'a, VolumeRecordId>>,
+    ) -> Result<BTreeSet<VolumeRecordId>> {
+        let unfinished = instances.iter().filter(|instance| instance.state != InstanceState::Ready);
+        let roots: BTreeSet<_> = unfinished.filter_map(|instance| instance.root).collect();
+        let mut abandoned = BTreeSet::new();
+        for record in self.store.volumes_in(document)? {
+            let id = record.volume.id;
+            let is_unfinished = record.volume.state == VolumeState::Creating || roots.contains(&id);
+            if !is_unfinished || planned.contains(&id) {
+                continue;
+            }
+            // Whoever moves one has the old one.
+            let ids = [Some(id), record.volume.takes_over].into_iter().flatten();
+            let ids = ids.filter(|id| !planned.contains(id));
+            if let Some(taken) = all(ids.map(|id| self.volume_claims.try_take(id))) {
+                claims.extend(taken);
+                abandoned.insert(id);
             }
         }
-        let records = self.store.volumes_in(document)?;
+        Ok(abandoned)
+    }
+
+    /// Finishes the plans of volumes, and gives up those of the volumes concerned that were being created and are not there.
+    fn finish_abandoned(
+        &self,
+        document: &PoolDocument,
+        pool: &Pool,
+        planned: &BTreeSet<VolumeRecordId>,
+        concerned: &BTreeSet<VolumeRecordId>,
+    ) -> Result<()> {
+        let task = Task::quiet(super::work::Requestor::default());
+        let mut documents = self.store.intents_in(document)?;
+        documents.retain(|intent| planned.contains(&intent.volume));
         let is_over = |ticket: &Ticket| documents.iter().any(|intent| intent.ticket == *ticket);
-        self.finish_intents(&task, document, pool, &records, &documents, |cx, intents, sizes| {
-            pool.heal(cx, intents, sizes, &|ticket| self.identity.is_running(ticket) && !is_over(ticket))
-        })?;
-        Ok(pool.standing() == Standing::Good)
+        let records = self.store.volumes_in(document)?;
+        let recovered =
+            self.finish_intents(&task, document, pool, &records, &documents, |cx, intents, sizes| {
+                let goes_on = |ticket: &Ticket| !is_over(ticket) && self.goes_on(document, ticket);
+                pool.heal(cx, intents, sizes, &goes_on)
+            })?;
+        let mut records = self.store.volumes_in(document)?;
+        records.retain(|record| concerned.contains(&record.volume.id));
+        self.finish_creations(&records, &recovered).map(drop)
+    }
+
+    /// Removes what was to be removed and could not be then.
+    pub(super) fn tidy(&self, document: &PoolDocument, pool: &Pool) -> Result<()> {
+        if !pool.is_littered() {
+            return Ok(());
+        }
+        let task = Task::quiet(super::work::Requestor::default());
+        Ok(self.with_cx(&task, |cx| pool.tidy(cx, &|ticket| self.goes_on(document, ticket)))?)
+    }
+
+    /// Whether what is of a ticket is still of use: somebody works on, or a plan tells by it what was done.
+    fn goes_on(&self, document: &PoolDocument, ticket: &Ticket) -> bool {
+        let is_of = |intent: &IntentDocument| intent.ticket == *ticket;
+        // In this order: who is gone plans nothing more.
+        self.is_running(ticket)
+            || self.store.intents_in(document).map_or(true, |intents| intents.iter().any(is_of))
     }
 
     fn finish_intents(
@@ -186,8 +265,10 @@ impl Service {
             match outcome {
                 Ok(settled) => {
                     self.conclude(intent, plan, *settled, &recovered)?;
-                    if let Intent::Refresh(exchange) = &plan.storage {
-                        self.with_cx(task, |cx| pool.destroy(cx, &exchange.old()))?;
+                    if let Intent::Refresh(exchange) = &plan.storage
+                        && let Err(error) = self.with_cx(task, |cx| pool.destroy(cx, &exchange.old()))
+                    {
+                        tracing::warn!(pool = document.name, error = %error.chain(), "what was replaced stays");
                     }
                 }
                 Err(error) => {
@@ -225,7 +306,11 @@ impl Service {
             }
             // Whether it is there is looked at for every volume that was being created.
             Then::VolumeIsMade => self.store.drop_intent(ticket),
-            Then::VolumeIsGone => self.store.volume_is_gone(ticket, record.volume.id, None),
+            Then::VolumeIsGone => {
+                let backups = self.store.backups_of(&record.volume)?;
+                self.store.volume_is_gone(ticket, record.volume.id, None)?;
+                self.forget_backup_files(&backups)
+            }
             Then::VolumeIsReady => {
                 let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
                 self.store.end_change(ticket, &record, &ready, None)

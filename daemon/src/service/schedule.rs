@@ -285,7 +285,7 @@ mod tests {
         }
         let busy = volumes_in(&service, &pool).remove(0);
         let in_time = |length: SignedDuration| world.clock.advance(length);
-        let claim = service.claim_volume(&task(), &busy).unwrap();
+        let claim = service.claim_volume(&task(), &busy.volume).unwrap();
         in_time(SignedDuration::from_mins(2));
         assert_eq!(service.make_scheduled_snapshots().unwrap(), 1);
         drop(claim);
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(service.make_scheduled_snapshots().unwrap(), 0);
         in_time(SignedDuration::from_hours(30));
         let busy = service.store.volume_by_id(busy.volume.id).unwrap().unwrap();
-        let claim = service.claim_volume(&task(), &busy).unwrap();
+        let claim = service.claim_volume(&task(), &busy.volume).unwrap();
         assert_eq!(service.delete_expired_snapshots().unwrap(), 1);
         drop(claim);
         assert_eq!(service.delete_expired_snapshots().unwrap(), 1);

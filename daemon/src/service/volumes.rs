@@ -44,6 +44,7 @@ impl Service {
     /// Makes an empty custom volume.
     pub fn create_volume(&self, task: &Task, pool: &OpenPool, new: NewVolume) -> Result<()> {
         let (volume, spec) = self.plan_volume(pool, new)?;
+        let _claim = self.claim_volume(task, &volume)?;
         self.store.must_be_free(&volume)?;
         let plan = Plan {
             storage: Intent::Publish { staged: Place::live(&spec.id).staged(&self.ticket(task)) },
@@ -127,6 +128,7 @@ impl Service {
         snapshots: &[Snapshot],
         work: impl FnOnce(&larder_storage_driver::Cx<'_>) -> larder_storage_driver::Result<()>,
     ) -> Result<()> {
+        let _claim = self.claim_volume(task, volume)?;
         self.store.begin_volume(&pool.document, volume)?;
         point(Point::Intent);
         self.make_begun(task, pool, volume, snapshots, work)
@@ -142,7 +144,7 @@ impl Service {
         work: impl FnOnce(&larder_storage_driver::Cx<'_>) -> larder_storage_driver::Result<()>,
     ) -> Result<()> {
         if let Err(error) = self.with_cx(task, work) {
-            // What could not be undone either is settled by the next start.
+            // What could not be undone either is settled once the pool takes changes again, or by the next start.
             if error.undo_failures().is_empty() {
                 self.store.forget_volume(volume.id)?;
             }
@@ -179,7 +181,7 @@ impl Service {
         record: &VolumeRecord,
         change: VolumeChange,
     ) -> Result<()> {
-        let _claim = self.claim_volume(task, record)?;
+        let _claim = self.claim_volume(task, &record.volume)?;
         let driver = pool.pool.driver();
         let mut config = change.config;
         config.retain(|_, value| !value.is_empty());
@@ -300,7 +302,7 @@ impl Service {
         task: &Task,
         known: &VolumeRecord,
     ) -> Result<(Claim<'_, larder_catalog::VolumeId>, VolumeRecord)> {
-        let claim = self.claim_volume(task, known)?;
+        let claim = self.claim_volume(task, &known.volume)?;
         let was = &known.volume;
         let record = self.store.volume_by_id(was.id)?;
         let record = record
@@ -312,13 +314,14 @@ impl Service {
         }
     }
 
-    /// Waits until nobody else changes a volume.
+    /// Waits until nobody else changes a volume. Whoever makes one has its claim from before it is recorded on, or that of the one
+    /// that it takes over: one that is being created and that nobody has was given up.
     pub(super) fn claim_volume(
         &self,
         task: &Task,
-        record: &VolumeRecord,
+        volume: &Volume,
     ) -> Result<Claim<'_, larder_catalog::VolumeId>> {
-        let claim = self.volume_claims.take_unless(record.volume.id, &task.cancel);
+        let claim = self.volume_claims.take_unless(volume.id, &task.cancel);
         Ok(claim.map_err(StorageError::from)?)
     }
 

@@ -4,7 +4,10 @@ use larder_base::{Cancel, Progress, Ticket};
 use larder_catalog::InstanceId;
 use larder_catalog::documents::{InstanceSnapshot, Snapshot};
 use larder_storage_pool::Intent;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 use uuid::Uuid;
 
 /// Who asked, for the event that tells of it.
@@ -29,12 +32,46 @@ pub struct Task {
     pub progress: Progress,
     /// Whether it shall stop.
     pub cancel: Cancel,
+    /// Gone with the last copy of the task.
+    presence: Arc<()>,
 }
 
 impl Task {
+    /// Work under the id of its operation.
+    pub fn new(id: Uuid, requestor: Requestor, progress: Progress, cancel: Cancel) -> Self {
+        Self { id, requestor, progress, cancel, presence: Arc::default() }
+    }
+
     /// Work that nobody watches and nobody can stop.
     pub fn quiet(requestor: Requestor) -> Self {
-        Self { id: Uuid::new_v4(), requestor, progress: Progress::silent(), cancel: Cancel::never() }
+        Self::new(Uuid::new_v4(), requestor, Progress::silent(), Cancel::never())
+    }
+
+    /// Work of our own until it is asked to stop.
+    pub(super) fn until(cancel: Cancel) -> Self {
+        Self { cancel, ..Self::quiet(Requestor::default()) }
+    }
+}
+
+/// Which tasks of this run that had a ticket still go on.
+#[derive(Debug, Default)]
+pub(super) struct AtWork {
+    tasks: Mutex<HashMap<Ticket, Weak<()>>>,
+}
+
+impl AtWork {
+    /// Notes that a task works under a ticket, until it is dropped.
+    pub(super) fn note(&self, ticket: Ticket, task: &Task) {
+        let mut tasks = self.tasks.lock();
+        if tasks.len() == tasks.capacity() {
+            tasks.retain(|_, presence| presence.strong_count() > 0);
+        }
+        tasks.insert(ticket, Arc::downgrade(&task.presence));
+    }
+
+    /// Whether a task works under a ticket.
+    pub(super) fn has(&self, ticket: &Ticket) -> bool {
+        self.tasks.lock().get(ticket).is_some_and(|presence| presence.strong_count() > 0)
     }
 }
 
@@ -56,11 +93,6 @@ impl Identity {
     /// The ticket of some work of this run.
     pub fn ticket(&self, work: Uuid) -> Ticket {
         Ticket::new(&self.member, self.boot, work)
-    }
-
-    /// Whether the work under `ticket` may still go on: another member's, or this run's.
-    pub fn is_running(&self, ticket: &Ticket) -> bool {
-        ticket.member() != self.member || ticket.boot() == self.boot
     }
 }
 

@@ -10,6 +10,7 @@ use larder_storage_driver::{
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a pool takes changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,16 @@ pub struct Pool {
     pub(crate) driver: Box<dyn Driver>,
     pub(crate) attachments: Attachments,
     locks: Arc<Locks>,
-    standing: Mutex<Standing>,
+    judgement: Mutex<Judgement>,
+    /// Whether something could not be destroyed.
+    littered: AtomicBool,
+}
+
+/// How a pool stands, and how often it was degraded.
+#[derive(Debug)]
+struct Judgement {
+    standing: Standing,
+    degradations: u64,
 }
 
 impl Pool {
@@ -74,7 +84,8 @@ impl Pool {
             driver,
             attachments: Attachments::default(),
             locks,
-            standing: Mutex::new(Standing::Good),
+            judgement: Mutex::new(Judgement { standing: Standing::Good, degradations: 0 }),
+            littered: AtomicBool::new(false),
         }
     }
 
@@ -118,7 +129,16 @@ impl Pool {
 
     /// Whether changes are allowed.
     pub fn standing(&self) -> Standing {
-        self.standing.lock().clone()
+        self.judgement.lock().standing.clone()
+    }
+
+    /// Whether something that was to be destroyed may still be there, out of sight: [`Pool::tidy`] tries again.
+    pub fn is_littered(&self) -> bool {
+        self.littered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_littered(&self, littered: bool) {
+        self.littered.store(littered, Ordering::Relaxed);
     }
 
     /// What is really there.
@@ -199,7 +219,7 @@ impl Pool {
 
     /// Refuses changes while a rollback has failed.
     pub(crate) fn must_be_good(&self) -> Result<()> {
-        match &*self.standing.lock() {
+        match &self.judgement.lock().standing {
             Standing::Good => Ok(()),
             Standing::Degraded(why) => Err(StorageError::new(
                 ErrorKind::Degraded,
@@ -224,13 +244,28 @@ impl Pool {
             && !error.undo_failures().is_empty()
         {
             tracing::error!(pool = %self.name, error = %error.chain(), "degraded: a rollback failed");
-            *self.standing.lock() = Standing::Degraded(format!("a rollback failed ({})", error.chain()));
+            self.degrade(format!("a rollback failed ({})", error.chain()));
         }
         outcome
     }
 
-    pub(crate) fn set_standing(&self, standing: Standing) {
-        *self.standing.lock() = standing;
+    /// Refuses changes from now on until [`Pool::recover`](crate::Pool::recover) succeeds, for the reason given.
+    pub fn degrade(&self, why: String) {
+        let mut judgement = self.judgement.lock();
+        judgement.standing = Standing::Degraded(why);
+        judgement.degradations += 1;
+    }
+
+    pub(crate) fn degradations(&self) -> u64 {
+        self.judgement.lock().degradations
+    }
+
+    /// Takes changes again, unless the pool was degraded once more than `degradations` times.
+    pub(crate) fn is_good_again(&self, degradations: u64) {
+        let mut judgement = self.judgement.lock();
+        if judgement.degradations == degradations {
+            judgement.standing = Standing::Good;
+        }
     }
 
     /// Runs `work` on an attached place and detaches it whatever comes.
@@ -255,6 +290,7 @@ impl Pool {
         debug_assert!(!at.is_live(), "nothing live is destroyed: {at}");
         self.attachments.forget(at);
         let cx = cx.uncancellable();
-        self.driver.destroy(&cx, at).or_else(|_| self.driver.destroy(&cx, at))
+        let destroyed = self.driver.destroy(&cx, at).or_else(|_| self.driver.destroy(&cx, at));
+        destroyed.inspect_err(|_| self.set_littered(true))
     }
 }

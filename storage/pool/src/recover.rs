@@ -1,6 +1,6 @@
 //! What the next start does with what a crash left.
 
-use crate::{Intent, Pool, Standing};
+use crate::{Intent, Pool};
 use larder_base::{SnapshotName, Ticket};
 use larder_storage_driver::{Area, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeId, VolumeSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +46,7 @@ impl Pool {
         sizes: &BTreeMap<VolumeId, VolumeSpec>,
         running: Running<'_>,
     ) -> Result<Recovered> {
-        let mut recovered = Recovered::default();
+        let (mut recovered, degradations) = (Recovered::default(), self.degradations());
         for intent in intents {
             let finished = self.finish(cx, intent, sizes);
             recovered
@@ -78,11 +78,10 @@ impl Pool {
             }
         }
         let failed = recovered.intents.iter().find_map(|outcome| outcome.as_ref().err());
-        let standing = match failed.or(swept.as_ref().err()) {
-            Some(error) => Standing::Degraded(error.chain()),
-            None => Standing::Good,
-        };
-        self.set_standing(standing);
+        match failed.or(swept.as_ref().err()) {
+            Some(error) => self.degrade(error.chain()),
+            None => self.is_good_again(degradations),
+        }
         swept.map(|()| recovered)
     }
 
@@ -99,6 +98,17 @@ impl Pool {
         let _locks = self.lock_now(&volumes)?;
         intents.iter().filter_map(Intent::wants_unused).try_for_each(|place| self.must_be_unused(&place))?;
         self.recover(cx, intents, sizes, running)
+    }
+
+    /// Destroys what is out of sight and of work that is over: it could not be destroyed then. `running` also holds what a plan is
+    /// there of. Fails like the first that still can't be.
+    pub fn tidy(&self, cx: &Cx<'_>, running: Running<'_>) -> Result<()> {
+        let places = self.driver.list(cx)?;
+        // What is of work that goes on may have to be looked at again.
+        self.set_littered(places.iter().any(|place| place.area.ticket().is_some_and(running)));
+        let outcomes: Vec<_> =
+            leftovers(&places, running).iter().map(|place| self.destroy(cx, place)).collect();
+        outcomes.into_iter().collect()
     }
 
     fn sweep(&self, cx: &Cx<'_>, place: &Place) -> Result<()> {

@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn a_reader_that_does_not_read_keeps_no_cancelled_work() {
         let (reader, writer) = io::pipe().unwrap();
-        let task = Task { cancel: Cancel::new(), ..Task::quiet(Requestor::default()) };
+        let task = Task::until(Cancel::new());
         let pipe = PatientPipe::new(writer, &task.cancel).unwrap();
         let cancel = task.cancel.clone();
         let work = |output: Arc<File>| {

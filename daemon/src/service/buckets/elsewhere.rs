@@ -289,7 +289,7 @@ impl Service {
                 continue;
             };
             let Ok(open) = self.open_pool(&self.store.pool_by_id(record.volume.pool)?.name) else { continue };
-            let _claim = self.claim_volume(&task, &record)?;
+            let _claim = self.claim_volume(&task, &record.volume)?;
             // It may have been settled by a later change.
             if let Some(record) = self.store.volume_by_id(id)?
                 && let Err(error) = self.settle_wholly(&task, &open.pool, &record)

@@ -210,6 +210,7 @@ impl Service {
         planned: &Planned,
         work: impl FnOnce(&Cx<'_>) -> larder_storage_driver::Result<()>,
     ) -> Result<()> {
+        let _claim = self.claim_volume(task, &planned.volume)?;
         self.begin_bucket(pool, planned)?;
         self.make_begun(task, pool, &planned.volume, &[], work)
     }

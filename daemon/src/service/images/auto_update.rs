@@ -1,6 +1,6 @@
 //! Images that follow their server: every `images.auto_update_interval` hours each that is marked so is asked for anew.
 
-use crate::service::{Requestor, Result, Service, Task};
+use crate::service::{Result, Service, Task};
 use jiff::{SignedDuration, Timestamp};
 use larder_base::{Fingerprint, ProjectName};
 use larder_catalog::documents::Image;
@@ -70,7 +70,7 @@ impl Service {
             if self.stopping.is_cancelled() {
                 break;
             }
-            let task = Task { cancel: self.stopping.clone(), ..Task::quiet(Requestor::default()) };
+            let task = Task::until(self.stopping.clone());
             self.images.asked.note(&image, self.clock.now());
             match self.refresh_image(&task, &image) {
                 Ok(true) => updated += 1,

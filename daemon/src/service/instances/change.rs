@@ -148,7 +148,7 @@ impl Service {
         self.delete_volume(task, &pool, &root)
     }
 
-    fn forget_traces(&self, instance: &Instance) -> Result<()> {
+    pub(super) fn forget_traces(&self, instance: &Instance) -> Result<()> {
         self.instances.containers.forget(&runtime_name(instance))?;
         match std::fs::remove_dir_all(self.log_folder(instance)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),

@@ -318,6 +318,7 @@ impl Service {
             takes_over: None,
         };
         let instance = Instance { root: Some(volume.id), ..instance };
+        let _claim = self.claim_volume(task, &volume)?;
         self.store.begin_instance(&pool.document, &instance, &volume)?;
         point(Point::Intent);
         let spec = VolumeSpec { id, size, config };

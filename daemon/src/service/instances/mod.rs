@@ -152,6 +152,11 @@ impl Service {
         Ok(self.instances.claims.take_unless(id, &task.cancel).map_err(StorageError::from)?)
     }
 
+    /// The claim on an instance, unless somebody changes it.
+    pub(super) fn try_claim_instance(&self, id: InstanceId) -> Option<Claim<'_, InstanceId>> {
+        self.instances.claims.try_take(id)
+    }
+
     /// Waits until nobody else changes an instance, and reads it anew: with the claim it stays what it is. Fails when it went,
     /// moved, or got another name meanwhile.
     pub(super) fn alone_with_instance(
@@ -263,6 +268,27 @@ impl Service {
         Ok(())
     }
 
+    /// Settles those of some instances, which the caller has claimed, that `is_meant` picks as they are now.
+    pub(super) fn settle_left(&self, instances: &[InstanceId], is_meant: impl Fn(&Instance) -> bool) {
+        for id in instances {
+            let settled = match self.store.instance_by_id(*id) {
+                Ok(Some(instance)) if is_meant(&instance) => self.settle_one(instance),
+                other => other.map(drop),
+            };
+            if let Err(error) = settled {
+                tracing::error!(%error, "an instance could not be settled");
+            }
+        }
+    }
+
+    fn settle_one(&self, instance: Instance) -> Result<()> {
+        match self.store.root_of(&instance)? {
+            // It has what it needs already.
+            Some(root) if self.runs(&instance)? => self.settle_instance_snapshots(&instance, &root),
+            _ => self.settle_instances(&[instance]),
+        }
+    }
+
     /// What an instance uses is what applies to it: a profile may have changed when the run ended.
     fn settle_uses(&self, instance: &Instance, noted: &BTreeSet<String>) -> Result<()> {
         match self.store.instance_by_id(instance.id)? {
@@ -294,7 +320,8 @@ impl Service {
             (InstanceState::Creating, None) => self.store.forget_instance(instance, &[], None),
             (InstanceState::Deleting, None) => {
                 let uses = self.uses_of(instance).unwrap_or_default();
-                self.store.forget_instance(instance, &uses, None)
+                self.store.forget_instance(instance, &uses, None)?;
+                self.forget_traces(instance)
             }
             (InstanceState::Creating, Some(root)) => self.finish_creation(instance, &root),
             (InstanceState::Deleting, Some(_)) => self.finish_deletion(instance),
