@@ -1,6 +1,6 @@
 //! The keys of a btrfs pool and its volumes.
 
-use crate::keys::{COMMON, SOURCE, joined, pool, pool_fixed, volume};
+use crate::keys::{COMMON, SOURCE, joined, pool, pool_fixed, volume_fixed};
 use larder_storage_driver::{ConfigKey, KeyType};
 
 /// What a mount has when nobody says otherwise: who owns a subvolume may remove it, which is what nested containers need.
@@ -18,11 +18,11 @@ const OWN: [ConfigKey; 3] = [
         KeyType::Text,
         "Further words for mkfs.btrfs, with spaces between them",
     ),
-    volume(
+    volume_fixed(
         "btrfs.compression",
         KeyType::OneOf(&["none", "lzo", "zlib", "zstd"]),
         "",
-        "How new files of the volume are compressed",
+        "How the files of the volume are compressed",
     ),
 ];
 
