@@ -77,8 +77,9 @@ pub fn suite(lab: &Arc<dyn Lab>, journal: &Arc<Journal>) -> Vec<Trial> {
         let lab = Arc::clone(lab);
         OwnTrial::new(format!("{}::{name}", lab.name()), move || failed(run(lab.as_ref())))
     });
+    share::begin();
     let stories = stories::all(lab.as_ref()).into_iter().filter(|story| is_of_use(story.name));
-    let stories = stories.map(|story| {
+    let stories = in_order(stories.collect()).into_iter().map(|story| {
         let (lab, journal) = (Arc::clone(lab), Arc::clone(journal));
         let name = format!("{}::every_fault_leaves_all_or_nothing::{}", lab.name(), story.name);
         Trial::test(name.clone(), move || {
@@ -87,6 +88,16 @@ pub fn suite(lab: &Arc<dyn Lab>, journal: &Arc<Journal>) -> Vec<Trial> {
     });
     let whole = behaviours.chain(lab.own_trials()).filter_map(|trial| trial.once(journal));
     whole.chain(stories).collect()
+}
+
+/// The stories in the order in which this run tells them.
+fn in_order(mut stories: Vec<stories::Story>) -> Vec<stories::Story> {
+    // A share that can't be read fails each story.
+    if let Ok(share) = share::Share::of_this_run() {
+        let first = share.first_of(stories.len());
+        stories.rotate_left(first);
+    }
+    stories
 }
 
 fn failed(outcome: Outcome) -> Result<(), Failed> {

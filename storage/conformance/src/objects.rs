@@ -304,7 +304,7 @@ fn every_fault_leaves_all_or_nothing(lab: &dyn ObjectLab, story: &Story) -> Outc
         for mode in [FaultMode::Refuse, FaultMode::ActThenFail, FaultMode::StopDead] {
             let fault = Fault { step, mode };
             if share.has(name, &fault) {
-                share::count(lab.name(), 1);
+                share::injected(lab.name(), 1);
                 one_fault(lab, story, (&before, &goal), fault)
                     .map_err(|error| format!("step {step} of {} ({told}), {mode:?}: {error}", words.len()))?;
             }

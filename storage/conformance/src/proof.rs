@@ -1,6 +1,7 @@
 //! What a run of a suite found, as a file that people and CI read.
 
-use crate::{Journal, share};
+use crate::Journal;
+use crate::share::{self, Tally};
 use libtest_mimic::Conclusion;
 use std::fmt;
 use std::io;
@@ -16,7 +17,7 @@ pub struct Proof {
     run: u64,
     failed: u64,
     skipped: Vec<String>,
-    steps_broken: usize,
+    faults: Tally,
     parts: usize,
     seconds: u64,
 }
@@ -39,7 +40,7 @@ impl Proof {
             run: conclusion.num_passed + conclusion.num_failed,
             failed: conclusion.num_failed,
             skipped: Vec::new(),
-            steps_broken: share::injected(lab),
+            faults: share::tally(lab),
             parts,
             seconds: took.as_secs(),
         }
@@ -54,7 +55,7 @@ impl Proof {
             run: 0,
             failed: 0,
             skipped: vec![reason.to_owned()],
-            steps_broken: 0,
+            faults: Tally::default(),
             parts: 0,
             seconds: 0,
         }
@@ -94,7 +95,8 @@ impl Proof {
             "failed": self.failed,
             "skipped": self.skipped,
             "fault_share_percent": share::percent(),
-            "steps_broken": self.steps_broken,
+            "steps_broken": self.faults.injected,
+            "left_out": self.faults.left_out,
             "parts": self.parts,
             "sources": std::env::var("LARDER_SOURCES").ok(),
             "seconds": self.seconds,
@@ -107,11 +109,17 @@ impl fmt::Display for Proof {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.skipped.first() {
             Some(reason) => write!(formatter, "skipped: {}: {reason}", self.lab),
-            None => write!(
-                formatter,
-                "{}: {} of {} trials run, {} failed, {} steps broken, {} s",
-                self.lab, self.run, self.trials, self.failed, self.steps_broken, self.seconds
-            ),
+            None => {
+                write!(
+                    formatter,
+                    "{}: {} of {} trials run, {} failed, {} steps broken, {} s",
+                    self.lab, self.run, self.trials, self.failed, self.faults.injected, self.seconds
+                )?;
+                match self.faults.left_out {
+                    0 => Ok(()),
+                    left_out => write!(formatter, "; skipped: {left_out} faults, for want of time"),
+                }
+            }
         }
     }
 }
