@@ -1,10 +1,10 @@
 # What the scripts agree on that run programs of ours in guests. Sourced after settings.sh, never run.
 
 # The guest of a lab. That of Ceph, alone or between others, is a larger one, with other packages. ZFS is only for trixie's
-# kernel; with SUITE=sid LVM has a guest of its own with sid's, where one can be built.
+# kernel; with SUITE=sid LVM has a guest of its own with sid's. Where that can't be built now, trixie's is taken.
 guest_of() {
   case $SUITE:$1:${LARDER_BETWEEN:-} in
-    *:ceph* | *:between:*ceph*) PARTS=ceph "$LAB/build" ;;
+    *:ceph* | *:between:*ceph*) PARTS=ceph "$LAB/build" || SUITE=trixie PARTS=ceph "$LAB/build" ;;
     sid:lvm*) SUITE=sid PARTS=lvm "$LAB/build" || SUITE=trixie PARTS="lvm zfs" "$LAB/build" ;;
     sid:*) SUITE=trixie PARTS="lvm zfs" "$LAB/build" ;;
     *) "$LAB/build" ;;
