@@ -8,7 +8,7 @@ use larder_base::ByteSize;
 use larder_storage_conformance::{Outcome, OwnTrial};
 use larder_storage_driver::{Attached, Content, Cx, Driver, ErrorKind, Mode, Result, VolumeId, VolumeSpec};
 use larder_storage_drivers::{PoolSetup, load};
-use larder_storage_pool::{Locks, Pool};
+use larder_storage_pool::{EmptyFill, Locks, Pool};
 use libtest_mimic::Failed;
 use std::fs;
 use std::path::PathBuf;
@@ -17,9 +17,10 @@ type Run = fn(&Machine) -> Outcome;
 
 /// All trials, in folders of the CephFS `home`.
 pub(crate) fn all(home: &str) -> Vec<OwnTrial> {
-    let trials: [(&str, Run); 2] = [
+    let trials: [(&str, Run); 3] = [
         ("what_has_no_mark_of_ours_stays", what_has_no_mark),
         ("a_restore_is_not_stopped_by_a_quota", a_restore_under_a_quota),
+        ("a_snapshot_has_what_was_just_written", what_was_just_written),
     ];
     let trial = |(name, run): (&str, Run)| {
         let home = home.to_owned();
@@ -73,6 +74,23 @@ fn what_has_no_mark(machine: &Machine) -> Outcome {
     recovering.open_pool(&cx())?;
     same(&fs::read_to_string(theirs.join("file"))?, &"text".to_owned(), "what was there")?;
     Ok(recovering.destroy_pool(&cx())?)
+}
+
+/// A kernel may lose what it has still to write when a file is truncated right after a snapshot of it.
+fn what_was_just_written(machine: &Machine) -> Outcome {
+    let pool = Pool::create(&cx(), "pool0".parse()?, machine.driver(&[])?, Locks::new())?;
+    let id = VolumeId::custom(Content::Filesystem, "default".parse()?, "v1".parse()?);
+    pool.create_volume(&cx(), &VolumeSpec::new(id.clone()), &EmptyFill)?;
+    let folder = pool.attach(&cx(), &id, Mode::ReadWrite)?.directory()?.to_owned();
+    let file = folder.join("file");
+    for name in (0..40).map(|number| format!("s{number}")) {
+        fs::write(&file, &name)?;
+        pool.snapshot(&cx(), &id, &name.parse()?)?;
+        fs::write(&file, "now")?;
+        same(&fs::read_to_string(folder.join(".snap").join(&name).join("file"))?, &name, "the snapshot")?;
+    }
+    pool.detach(&cx(), &id)?;
+    Ok(pool.destroy_pool(&cx())?)
 }
 
 /// Both the files of the snapshot and those of now are there for a moment: more than the quota allows.

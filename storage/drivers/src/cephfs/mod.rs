@@ -24,7 +24,7 @@ pub(crate) use mount::MOUNT;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use step::{Step, act, copy_tree, is_there, names, number, remove_tree, space};
+use step::{Step, act, copy_tree, is_there, names, number, remove_tree, space, write_back};
 
 /// Nobody but root passes: what is below belongs to whoever a volume is given to.
 const PRIVATE: u32 = 0o700;
@@ -231,10 +231,11 @@ impl Driver for CephFs {
         }
         let path = self.layout.path(&at);
         if is_there(&path)? {
-            Err(StorageError::already_exists(at))
-        } else {
-            act(cx, Step::Snapshot { path })
+            return Err(StorageError::already_exists(at));
         }
+        // Else what the kernel (7.2) has still to write is in no snapshot once its file is truncated.
+        write_back(&self.layout.path(of))?;
+        act(cx, Step::Snapshot { path })
     }
 
     fn restore(&self, cx: &Cx<'_>, at: &Place, name: &SnapshotName) -> Result<()> {

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// What the metadata server answers from memory.
 const QUICK: Duration = Duration::from_secs(60);
+/// What was written and is still on its way.
+const WRITING: Duration = Duration::from_secs(600);
 /// What walks through a tree.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
@@ -74,6 +76,12 @@ pub(super) fn is_there(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     })?)
+}
+
+/// Waits until all is at the cluster that was written to the filesystem of a folder.
+pub(super) fn write_back(folder: &Path) -> Result<()> {
+    let folder = folder.to_owned();
+    Ok(within(WRITING, move || Ok(rustix::fs::syncfs(fs::File::open(&folder)?)?))?)
 }
 
 /// The names in a folder; none when it is absent.
