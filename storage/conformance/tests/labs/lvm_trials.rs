@@ -30,6 +30,7 @@ pub(crate) fn all() -> Vec<OwnTrial> {
         ("xfs_grows_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "xfs")),
         ("btrfs_grows_shrinks_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "btrfs")),
         ("what_lvm_cannot_spell_is_refused", what_lvm_cannot_spell),
+        ("what_cannot_be_mounted_is_not_left_active", what_cannot_be_mounted),
     ];
     let trial = |(name, run): (&str, Run)| {
         OwnTrial::new(format!("lvm::own::{name}"), move || {
@@ -285,6 +286,35 @@ fn a_filesystem(machine: &Machine, kind: &str) -> Outcome {
     let attached = pool.attach(&cx, &copy, Mode::ReadOnly)?;
     ensure(fs::read_to_string(attached.directory()?.join("file"))? == "now", "resizing lost the content")?;
     pool.detach(&cx, &copy)?;
+    Ok(pool.destroy_pool(&cx)?)
+}
+
+fn what_cannot_be_mounted(machine: &Machine) -> Outcome {
+    let pool = machine.create(&[
+        ("source", &machine.device),
+        ("lvm.vg_name", &machine.vg),
+        ("lvm.thinpool_name", "thin"),
+    ])?;
+    let cx = machine.cx();
+    pool.create_volume(&cx, &spec("v1", 32, &[])?, &EmptyFill)?;
+    let active = || -> std::io::Result<Vec<String>> {
+        let lvs = output("lvs", &["--noheadings", "--options", "lv_name,lv_active", &machine.vg])?;
+        let active = lvs.lines().filter(|line| line.contains("active"));
+        Ok(active.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+    };
+    let idle = active()?;
+    let volume = volume("v1")?;
+    pool.attach(&cx, &volume, Mode::ReadWrite)?;
+    let in_use = active()?;
+    pool.detach(&cx, &volume)?;
+    ensure(in_use.len() == idle.len() + 1, format!("idle {idle:?}, in use {in_use:?}"))?;
+    let lv = in_use.iter().find(|lv| !idle.contains(lv)).ok_or("nothing was active")?;
+    let lv = format!("{}/{lv}", machine.vg);
+    output("lvchange", &["--activate", "y", "--ignoreactivationskip", &lv])?;
+    output("wipefs", &["--all", &format!("/dev/{lv}")])?;
+    output("lvchange", &["--activate", "n", &lv])?;
+    ensure(pool.attach(&cx, &volume, Mode::ReadWrite).is_err(), "no filesystem was mounted")?;
+    ensure(active()? == idle, format!("{:?} are active, {idle:?} were", active()?))?;
     Ok(pool.destroy_pool(&cx)?)
 }
 

@@ -237,7 +237,12 @@ impl Lvm {
         }
     }
 
+    /// Makes a place usable. What can't be taken back when that fails is no harm: the next user finds it.
     pub(super) fn attach_volume(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
+        self.attach_all(cx, at, mode).inspect_err(|_| drop(self.detach_volume(&cx.uncancellable(), at)))
+    }
+
+    fn attach_all(&self, cx: &Cx<'_>, at: &Place, mode: Mode) -> Result<Attached> {
         let look = self.look(cx)?;
         let main = look.main(at).ok_or_else(|| StorageError::not_found(at))?;
         let parts: Vec<&Found> = look.parts.iter().filter(|found| found.place == *at).collect();
