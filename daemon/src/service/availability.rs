@@ -22,8 +22,8 @@ impl Service {
     /// stays away is asked again the next time.
     pub fn look_after_pools(&self) -> Result<Back> {
         let (mut back, mut opened) = (0, BTreeSet::new());
-        // Those of before: what is made on a pool from the moment it is open is whoever's who makes it.
-        let instances = self.store.all_instances()?;
+        // Those of before: what is made on a pool from the moment it is open is whoever's who makes it, and a root may go then.
+        let mut instances = self.instances_out_of_reach()?;
         for document in self.store.pools()? {
             if document.status != PoolStatus::Created {
                 continue;
@@ -35,21 +35,29 @@ impl Service {
             };
             back += usize::from(has_come_back);
         }
-        if back > 0 {
-            self.finish_moves()?;
-        }
-        Ok(Back { pools: back, instances: self.rooted_in(instances, &opened)? })
+        instances.retain(|(_, pool)| opened.contains(pool));
+        Ok(Back { pools: back, instances: instances.into_iter().map(|(instance, _)| instance).collect() })
     }
 
-    fn rooted_in(&self, instances: Vec<Instance>, pools: &BTreeSet<PoolId>) -> Result<Vec<Instance>> {
-        let mut rooted = Vec::new();
-        for instance in instances {
-            let root = self.store.root_of(&instance)?;
-            if root.is_some_and(|root| pools.contains(&root.volume.pool)) {
-                rooted.push(instance);
-            }
+    /// The instances whose roots are on pools that are not open, each with that pool.
+    fn instances_out_of_reach(&self) -> Result<Vec<(Instance, PoolId)>> {
+        let closed: BTreeSet<PoolId> = {
+            let open = self.pools.read();
+            let known = self.store.pools()?.into_iter();
+            known.filter(|document| !open.contains_key(&document.name)).map(|document| document.id).collect()
+        };
+        if closed.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(rooted)
+        let mut found = Vec::new();
+        for instance in self.store.all_instances()? {
+            let root = self.store.root_of(&instance)?;
+            found.extend(
+                root.filter(|root| closed.contains(&root.volume.pool))
+                    .map(|root| (instance, root.volume.pool)),
+            );
+        }
+        Ok(found)
     }
 
     /// Whether an open pool answers again that did not before.

@@ -8,7 +8,7 @@ use super::work::{Plan, Then};
 use super::{Result, Service, ServiceError, Task, instance_url};
 use larder_base::{ProjectName, SnapshotName, VolumeName};
 use larder_catalog::documents::{Snapshot, Volume, VolumeState};
-use larder_storage_driver::{Config, KeyScope, Place, VolumeSpec};
+use larder_storage_driver::{Config, ErrorKind, KeyScope, Place, VolumeSpec};
 use larder_storage_pool::{CopyPlan, CopySource, Intent};
 
 /// What a copy is made of.
@@ -115,6 +115,7 @@ impl Service {
         spec: &VolumeSpec,
     ) -> Result<()> {
         let (_claim, record) = self.alone_with(task, &source.record)?;
+        record.must_be_whole()?;
         let source = &VolumeSource { record, ..source.clone() };
         self.must_be_free(&source.record)?;
         let backups = self.store.backups_of(&source.record.volume)?.len();
@@ -135,7 +136,10 @@ impl Service {
             target.pool.copy_volume(cx, source, &CopyPlan { spec, snapshots: &names })
         });
         if let Err(error) = copied {
-            self.store.forget_volume(volume.id)?;
+            // What could not be undone either is settled once the pool takes changes again, or by the next start.
+            if error.undo_failures().is_empty() {
+                self.store.forget_volume(volume.id)?;
+            }
             return Err(error.into());
         }
         point(Point::Act);
@@ -144,17 +148,24 @@ impl Service {
             .must_be_free(&source.record)
             .and_then(|()| self.take_over(task, &target.document.name, volume, source, &companions));
         if let Err(error) = taken_over {
-            // The copy has no name yet that anybody could know: it goes, and the volume stays what it was.
-            let copy = Place::live(&spec.id);
-            let trashed = self.with_cx(task, |cx| target.pool.trash(&cx.uncancellable(), &copy))?;
-            self.store.forget_volume(volume.id)?;
-            self.with_cx(task, |cx| target.pool.destroy(&cx.uncancellable(), &trashed))?;
+            self.give_up_copy(task, target, volume)?;
             return Err(error);
         }
         point(Point::Commit);
         // It is moved; what can't be removed now goes when the house is kept.
         if let Err(error) = self.bury(task, &source.pool, &source.record) {
             tracing::warn!(volume = source.record.volume.name, %error, "what was moved is still where it was, too");
+        }
+        Ok(())
+    }
+
+    /// Removes a copy that was to take over: it has no name yet that anybody could know. What can't be removed now goes when the
+    /// house is kept.
+    fn give_up_copy(&self, task: &Task, target: &OpenPool, copy: &Volume) -> Result<()> {
+        let Some(record) = self.store.volume_by_id(copy.id)? else { return Ok(()) };
+        self.store.sentence(&record)?;
+        if let Err(error) = self.bury(task, target, &record) {
+            tracing::warn!(volume = copy.name, %error, "the copy that was to take over is not removed yet");
         }
         Ok(())
     }
@@ -208,11 +219,18 @@ impl Service {
     /// Removes a sentenced volume from its pool, and then from the catalog.
     pub(super) fn bury(&self, task: &Task, pool: &OpenPool, record: &VolumeRecord) -> Result<()> {
         let live = Place::live(&record.storage_id()?);
-        let trashed = self.with_cx(task, |cx| pool.pool.trash(cx, &live))?;
+        let trashed = match self.with_cx(task, |cx| pool.pool.trash(&cx.uncancellable(), &live)) {
+            // A copy that did not come so far.
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            trashed => Some(trashed?),
+        };
         let backups = self.store.backups_of(&record.volume)?;
         self.store.volume_is_gone(&self.ticket(task), record.volume.id, None)?;
         self.forget_backup_files(&backups)?;
-        Ok(self.with_cx(task, |cx| pool.pool.destroy(cx, &trashed))?)
+        match trashed {
+            Some(trashed) => Ok(self.with_cx(task, |cx| pool.pool.destroy(&cx.uncancellable(), &trashed))?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -272,6 +290,30 @@ mod tests {
         service.finish_moves().unwrap();
         assert_eq!(states(&service, "p1"), []);
         assert_eq!(states(&service, "p2"), [VolumeState::Ready]);
+    }
+
+    #[test]
+    fn a_move_that_a_start_could_not_finish_is_given_up() {
+        let world = World::new();
+        let service = world.with_pools(&["p1", "p2"]);
+        half_moved(&service);
+        drop(service);
+        let (pool, away) = (world.pool("p2"), world.pool("away"));
+        std::fs::rename(&pool, &away).unwrap();
+        let service = world.start();
+        std::fs::write(world.pool("p1").join("custom/default_v/since"), "written since").unwrap();
+        std::fs::rename(&away, &pool).unwrap();
+        assert_eq!(service.look_after_pools().unwrap().pools, 1);
+        assert_eq!(service.bury_sentenced().unwrap(), 1);
+        assert_eq!((states(&service, "p1"), states(&service, "p2")), (vec![VolumeState::Ready], vec![]));
+        let places = |pool: &str| {
+            let pool = service.open_pool(pool).unwrap();
+            service.with_cx(&task(), |cx| pool.pool.places(cx)).unwrap().len()
+        };
+        assert_eq!((places("p1"), places("p2")), (1, 0));
+        assert!(world.pool("p1").join("custom/default_v/since").exists());
+        let to = service.open_pool("p2").unwrap();
+        service.create_volume(&task(), &to, new_volume("v", &[])).unwrap();
     }
 
     #[test]

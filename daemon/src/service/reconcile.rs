@@ -1,5 +1,6 @@
 //! The start: pools are opened, what a crash interrupted is finished, and what catalog and pool disagree about is told.
 
+use super::buckets::Closed;
 use super::claim::{Claim, all};
 use super::store::VolumeRecord;
 use super::warnings::WarningType;
@@ -35,12 +36,16 @@ impl Service {
                 }
             }
         }
-        self.finish_moves()
+        self.finish_moves()?;
+        // From now on the volumes are used again: what is copied of them is of the past.
+        for record in self.store.volumes()?.iter().filter(|record| is_copy_to_take_over(record)) {
+            self.store.sentence(record)?;
+        }
+        Ok(())
     }
 
     /// A volume that was moved to another pool when the run ended, and whose copy is complete, is moved. The copy is
-    /// there for nobody before that; when the other pool is not available now, it is gone on with once that is back. A move that
-    /// is under way is left to who moves.
+    /// there for nobody before that.
     pub(super) fn finish_moves(&self) -> Result<()> {
         for known in self.store.volumes()? {
             let Some(old) = known.volume.takes_over else { continue };
@@ -162,8 +167,11 @@ impl Service {
         let Some(_instances) = all(settled.iter().map(|id| self.try_claim_instance(*id))) else {
             return Ok(false);
         };
+        let Ok(_closed) = self.close_planned_buckets(document, &planned) else { return Ok(false) };
         self.finish_abandoned(document, pool, &planned, &concerned).inspect_err(|error| {
-            pool.degrade(format!("what was under way is not settled ({error})"));
+            if pool.standing() == Standing::Good {
+                pool.degrade(format!("what was under way is not settled ({error})"));
+            }
         })?;
         self.settle_left(&settled, |instance| instance.state != InstanceState::Deleting);
         // Who deletes a root claims it.
@@ -201,6 +209,19 @@ impl Service {
         Ok(abandoned)
     }
 
+    /// Closes the buckets that something is planned for: their clients would keep it from being done.
+    fn close_planned_buckets(
+        &self,
+        document: &PoolDocument,
+        planned: &BTreeSet<VolumeRecordId>,
+    ) -> Result<Vec<Closed<'_>>> {
+        let (task, pool) = (Task::quiet(super::work::Requestor::default()), self.open_pool(&document.name)?);
+        let records = self.store.volumes_in(document)?;
+        let buckets =
+            records.iter().filter(|record| record.is_bucket() && planned.contains(&record.volume.id));
+        buckets.map(|record| self.close_bucket(&task, &pool, record)).collect()
+    }
+
     /// Finishes the plans of volumes, and gives up those of the volumes concerned that were being created and are not there.
     fn finish_abandoned(
         &self,
@@ -221,7 +242,11 @@ impl Service {
             })?;
         let mut records = self.store.volumes_in(document)?;
         records.retain(|record| concerned.contains(&record.volume.id));
-        self.finish_creations(&records, &recovered).map(drop)
+        self.finish_creations(&records, &recovered)?;
+        let copies = self.store.volumes_in(document)?;
+        let is_meant =
+            |record: &&VolumeRecord| concerned.contains(&record.volume.id) && is_copy_to_take_over(record);
+        copies.iter().filter(is_meant).try_for_each(|record| self.store.sentence(record))
     }
 
     /// Removes what was to be removed and could not be then.
@@ -309,7 +334,10 @@ impl Service {
             Then::VolumeIsGone => {
                 let backups = self.store.backups_of(&record.volume)?;
                 self.store.volume_is_gone(ticket, record.volume.id, None)?;
-                self.forget_backup_files(&backups)
+                self.forget_backup_files(&backups).unwrap_or_else(|error| {
+                    tracing::warn!(volume = record.volume.name, %error, "the files of its backups stay for now");
+                });
+                Ok(())
             }
             Then::VolumeIsReady => {
                 let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
@@ -375,10 +403,7 @@ impl Service {
         for record in begun() {
             let live = Place::live(&record.storage_id()?);
             if recovered.live.contains(&live) && record.volume.takes_over.is_some() {
-                tracing::info!(
-                    volume = record.volume.name,
-                    "an interrupted move is finished once both pools are open"
-                );
+                tracing::info!(volume = record.volume.name, "a copy is there of an interrupted move");
             } else if recovered.live.contains(&live) {
                 let snapshots = snapshots_at(&recovered.live, &live.volume);
                 let adopted: Vec<_> =
@@ -451,6 +476,11 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// Whether it is a copy that was to take the place of a volume on another pool, and has not.
+fn is_copy_to_take_over(record: &VolumeRecord) -> bool {
+    record.volume.state == VolumeState::Creating && record.volume.takes_over.is_some()
 }
 
 /// What an intent document says.

@@ -148,6 +148,8 @@ impl Service {
 }
 
 fn check(record: &VolumeRecord, source: &VolumeSource) -> Result<()> {
+    record.must_be_whole()?;
+    source.record.must_be_whole()?;
     let name = &record.volume.name;
     if let Some(snapshot) = &source.snapshot {
         return Err(ServiceError::bad(format!(

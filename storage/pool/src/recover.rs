@@ -103,9 +103,12 @@ impl Pool {
     /// Destroys what is out of sight and of work that is over: it could not be destroyed then. `running` also holds what a plan is
     /// there of. Fails like the first that still can't be.
     pub fn tidy(&self, cx: &Cx<'_>, running: Running<'_>) -> Result<()> {
-        let places = self.driver.list(cx)?;
+        self.set_littered(false);
+        let places = self.driver.list(cx).inspect_err(|_| self.set_littered(true))?;
         // What is of work that goes on may have to be looked at again.
-        self.set_littered(places.iter().any(|place| place.area.ticket().is_some_and(running)));
+        if places.iter().any(|place| place.area.ticket().is_some_and(running)) {
+            self.set_littered(true);
+        }
         let outcomes: Vec<_> =
             leftovers(&places, running).iter().map(|place| self.destroy(cx, place)).collect();
         outcomes.into_iter().collect()

@@ -11,7 +11,7 @@ mod snapshots;
 pub use elsewhere::Elsewhere;
 pub(super) use elsewhere::Opened;
 pub use keys::{BucketKeyChange, NewBucketKey};
-use open::Closed;
+pub(super) use open::Closed;
 pub(super) use open::OpenBuckets;
 pub use pair::KeyPair;
 pub(super) use pair::check_access_key;

@@ -49,6 +49,7 @@ impl Service {
         };
         let snapshot = source.snapshot.as_deref().map(str::parse::<SnapshotName>).transpose()?;
         let (root, pool) = self.root_and_pool(&instance)?;
+        root.must_be_whole()?;
         let metadata = self.published_metadata(task, (&pool, &root), snapshot.as_ref(), &then, new)?;
         let (path, file) = self.images.store.new_part()?;
         let upload = ImageUpload { files: ImageFiles { main: path, rootfs: None }, expected: None };

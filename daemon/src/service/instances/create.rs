@@ -12,7 +12,7 @@ use larder_catalog::documents::{
 use larder_images::{ImageMetadata, InstanceFacts, TemplateRun, TemplateValues, Trigger, local_architecture};
 use larder_runtime::{Config, Devices};
 use larder_storage_driver::{Content, Mode, VolumeId, VolumeKind, VolumeSpec};
-use larder_storage_pool::{CopyPlan, CopySource};
+use larder_storage_pool::{CopyPlan, CopySource, Standing};
 use std::path::Path;
 
 /// What an instance is made of.
@@ -216,6 +216,7 @@ impl Service {
         self.check_settings(&instance, &expanded)?;
         let pool = self.open_pool(root_device(&expanded)?.0)?;
         let record = self.root_volume(other)?;
+        record.must_be_whole()?;
         let source_pool = self.open_pool(&self.store.pool_by_id(record.volume.pool)?.name)?;
         let snapshot = snapshot.map(str::parse::<SnapshotName>).transpose()?;
         let companions = if instance_only || snapshot.is_some() {
@@ -323,8 +324,11 @@ impl Service {
         point(Point::Intent);
         let spec = VolumeSpec { id, size, config };
         if let Err(error) = fill(&spec) {
-            self.store.forget_volume(volume.id)?;
-            self.store.forget_instance(&instance, &[], None)?;
+            // What could not be undone either is settled once the pool takes changes again, or by the next start.
+            if pool.pool.standing() == Standing::Good {
+                self.store.forget_volume(volume.id)?;
+                self.store.forget_instance(&instance, &[], None)?;
+            }
             return Err(error);
         }
         point(Point::Act);

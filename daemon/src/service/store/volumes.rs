@@ -299,6 +299,16 @@ impl Store {
         self.commit(self.forget_bucket(volume, transaction)?, cause)
     }
 
+    /// Sentences a copy that was to take over and does not: it has no name any more, and goes.
+    pub(in crate::service) fn sentence(&self, record: &VolumeRecord) -> Result<()> {
+        let sentenced = Volume { state: VolumeState::Deleting, takes_over: None, ..record.volume.clone() };
+        let transaction = Transaction::new()
+            .guard_at(keys::volume(sentenced.id), record.revision)
+            .delete(name_key(&record.volume))
+            .put_document(&sentenced)?;
+        self.commit(transaction, None)
+    }
+
     /// One volume takes the place of another: the new one is ready, the old one sentenced and without a name.
     pub(in crate::service) fn volume_takes_over(
         &self,
