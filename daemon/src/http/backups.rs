@@ -48,6 +48,7 @@ impl Subject {
             Self::Volume(pool, kind, name) => find_custom(service, pool, kind, name, &query.project),
             Self::Instance(name) => {
                 let (record, pool) = service.root_and_pool(&service.instance(&query.project, name)?)?;
+                record.must_be_whole()?;
                 Ok(Found { pool, record })
             }
         }

@@ -281,9 +281,8 @@ mod tests {
         let devices = [("root".to_owned(), root)].into();
         let project = larder_base::ProjectName::default_project();
         let planned = service.planned(project, &new, Config::new(), devices, Vec::new()).unwrap();
-        let fill = |spec: &VolumeSpec| {
-            Ok(service.with_cx(&task(), |cx| pool.pool.create_volume(cx, spec, &EmptyFill))?)
-        };
+        let fill =
+            |spec: &VolumeSpec| service.with_cx(&task(), |cx| pool.pool.create_volume(cx, spec, &EmptyFill));
         service.create_root(&task(), pool, planned, None, &[], fill).unwrap()
     }
 

@@ -136,9 +136,9 @@ impl Service {
             target.pool.copy_volume(cx, source, &CopyPlan { spec, snapshots: &names })
         });
         if let Err(error) = copied {
-            // What could not be undone either is settled once the pool takes changes again, or by the next start.
-            if error.undo_failures().is_empty() {
-                self.store.forget_volume(volume.id)?;
+            match error.undo_failures() {
+                [] => self.store.forget_volume(volume.id)?,
+                _ => self.give_up_copy(task, target, volume),
             }
             return Err(error.into());
         }
@@ -146,9 +146,9 @@ impl Service {
         // Who began to use it meanwhile keeps it.
         let taken_over = self
             .must_be_free(&source.record)
-            .and_then(|()| self.take_over(task, &target.document.name, volume, source, &companions));
+            .and_then(|()| self.take_over(task, &target.document.name, volume, &source.record, &companions));
         if let Err(error) = taken_over {
-            self.give_up_copy(task, target, volume)?;
+            self.give_up_copy(task, target, volume);
             return Err(error);
         }
         point(Point::Commit);
@@ -161,16 +161,18 @@ impl Service {
 
     /// Removes a copy that was to take over: it has no name yet that anybody could know. What can't be removed now goes when the
     /// house is kept.
-    fn give_up_copy(&self, task: &Task, target: &OpenPool, copy: &Volume) -> Result<()> {
-        let Some(record) = self.store.volume_by_id(copy.id)? else { return Ok(()) };
-        self.store.sentence(&record)?;
-        if let Err(error) = self.bury(task, target, &record) {
+    fn give_up_copy(&self, task: &Task, target: &OpenPool, copy: &Volume) {
+        let given_up = self.store.volume_by_id(copy.id).and_then(|record| {
+            let Some(record) = record else { return Ok(()) };
+            self.store.sentence(&record)?;
+            self.bury(task, target, &record)
+        });
+        if let Err(error) = given_up {
             tracing::warn!(volume = copy.name, %error, "the copy that was to take over is not removed yet");
         }
-        Ok(())
     }
 
-    fn must_be_free(&self, record: &VolumeRecord) -> Result<()> {
+    pub(super) fn must_be_free(&self, record: &VolumeRecord) -> Result<()> {
         self.must_be_unused(record).and_then(|()| self.must_not_be_browsed(record))
     }
 
@@ -181,11 +183,12 @@ impl Service {
         task: &Task,
         target_pool: &str,
         copy: &Volume,
-        source: &VolumeSource,
+        from: &VolumeRecord,
         companions: &[Snapshot],
     ) -> Result<()> {
-        let old = &source.record.volume;
-        let live = Place::live(&source.record.storage_id()?);
+        let old = &from.volume;
+        let old_pool = self.store.pool_by_id(old.pool)?.name;
+        let live = Place::live(&from.storage_id()?);
         let plan = Plan {
             storage: Intent::Move { from: live.clone(), to: live.trashed(&self.ticket(task)) },
             then: Then::VolumeIsGone,
@@ -196,21 +199,15 @@ impl Service {
         let snapshots: Vec<_> = companions.iter().map(own).collect();
         let url = self.volume_url(target_pool, &ready);
         let mut cause = cause_of(task, "storage-volume-renamed", &url, &ready.project);
-        cause.context = serde_json::json!({ "old_name": old.name, "old_pool": source.pool.document.name });
+        cause.context = serde_json::json!({ "old_name": old.name, "old_pool": old_pool });
         let backups = self.store.backups_of(old)?;
-        let mut change = TakeOver {
-            new: &ready,
-            snapshots: &snapshots,
-            backups: &backups,
-            old: &source.record,
-            instance: None,
-        };
+        let mut change =
+            TakeOver { new: &ready, snapshots: &snapshots, backups: &backups, old: from, instance: None };
         if let Some(instance) = self.store.instance_by_root(old.id)? {
             let moved = self.instance_on(&instance, &ready, target_pool)?;
             let url = instance_url(&moved);
             cause = cause_of(task, "instance-renamed", &url, &moved.project);
-            cause.context =
-                serde_json::json!({ "old_name": instance.name, "old_pool": source.pool.document.name });
+            cause.context = serde_json::json!({ "old_name": instance.name, "old_pool": old_pool });
             change.instance = Some(self.changed_instance(&instance, moved)?);
         }
         self.store.volume_takes_over(&self.ticket(task), &change, &plan, Some(cause))
@@ -226,7 +223,7 @@ impl Service {
         };
         let backups = self.store.backups_of(&record.volume)?;
         self.store.volume_is_gone(&self.ticket(task), record.volume.id, None)?;
-        self.forget_backup_files(&backups)?;
+        self.forget_backup_files(&backups);
         match trashed {
             Some(trashed) => Ok(self.with_cx(task, |cx| pool.pool.destroy(&cx.uncancellable(), &trashed))?),
             None => Ok(()),
@@ -304,16 +301,39 @@ mod tests {
         std::fs::write(world.pool("p1").join("custom/default_v/since"), "written since").unwrap();
         std::fs::rename(&away, &pool).unwrap();
         assert_eq!(service.look_after_pools().unwrap().pools, 1);
+        let to = service.open_pool("p2").unwrap();
+        let again = service.create_volume(&task(), &to, new_volume("v", &[]));
+        assert!(again.is_err(), "who made one now would lose it");
         assert_eq!(service.bury_sentenced().unwrap(), 1);
         assert_eq!((states(&service, "p1"), states(&service, "p2")), (vec![VolumeState::Ready], vec![]));
+        let warnings = service.store.warnings().unwrap();
+        let kinds: Vec<_> = warnings.into_iter().map(|warning| warning.kind).collect();
+        assert_eq!(kinds, [crate::service::WarningType::PoolUnavailable.as_str()]);
         let places = |pool: &str| {
             let pool = service.open_pool(pool).unwrap();
             service.with_cx(&task(), |cx| pool.pool.places(cx)).unwrap().len()
         };
         assert_eq!((places("p1"), places("p2")), (1, 0));
         assert!(world.pool("p1").join("custom/default_v/since").exists());
-        let to = service.open_pool("p2").unwrap();
         service.create_volume(&task(), &to, new_volume("v", &[])).unwrap();
+    }
+
+    #[test]
+    fn a_start_finishes_a_move_from_a_pool_that_is_away() {
+        let world = World::new();
+        let service = world.with_pools(&["p1", "p2"]);
+        half_moved(&service);
+        drop(service);
+        let (pool, away) = (world.pool("p1"), world.pool("away"));
+        std::fs::rename(&pool, &away).unwrap();
+        let service = world.start();
+        assert_eq!(states(&service, "p2"), [VolumeState::Ready]);
+        std::fs::rename(&away, &pool).unwrap();
+        assert_eq!(service.look_after_pools().unwrap().pools, 1);
+        service.bury_sentenced().unwrap();
+        assert_eq!((states(&service, "p1"), states(&service, "p2")), (vec![], vec![VolumeState::Ready]));
+        let pool = service.open_pool("p1").unwrap();
+        assert_eq!(service.with_cx(&task(), |cx| pool.pool.places(cx)).unwrap(), []);
     }
 
     #[test]
@@ -321,7 +341,7 @@ mod tests {
         let world = World::new();
         let service = world.with_pools(&["p1", "p2"]);
         let (to, volume, source) = half_moved(&service);
-        service.take_over(&task(), &to.document.name, &volume, &source, &[]).unwrap();
+        service.take_over(&task(), &to.document.name, &volume, &source.record, &[]).unwrap();
         assert_eq!(states(&service, "p1"), [VolumeState::Deleting]);
         let claim = service.claim_volume(&task(), &source.record.volume).unwrap();
         assert_eq!(service.bury_sentenced().unwrap(), 0);
@@ -349,7 +369,7 @@ mod tests {
         let file = service.directories.backups().join(backup.id.to_string());
         std::fs::write(&file, "content").unwrap();
         service.store.add_backup(&backup, None).unwrap();
-        service.take_over(&task(), &to.document.name, &volume, &source, &[]).unwrap();
+        service.take_over(&task(), &to.document.name, &volume, &source.record, &[]).unwrap();
         assert_eq!(service.bury_sentenced().unwrap(), 1);
         let moved = volumes_in(&service, &to).remove(0).volume;
         let own = Backup { volume: moved.id, ..backup.clone() };

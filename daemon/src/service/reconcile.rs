@@ -5,7 +5,7 @@ use super::claim::{Claim, all};
 use super::store::VolumeRecord;
 use super::warnings::WarningType;
 use super::work::{Plan, Then};
-use super::{Result, Service, Task, VolumeSource};
+use super::{Result, Service, Task};
 use larder_base::{PoolName, SnapshotName, Ticket};
 use larder_catalog::VolumeId as VolumeRecordId;
 use larder_catalog::documents::{
@@ -56,13 +56,19 @@ impl Service {
                 continue;
             }
             let pool_of = |volume: &Volume| self.open_pool(&self.store.pool_by_id(volume.pool)?.name);
-            let (Ok(target), Ok(pool)) = (pool_of(&record.volume), pool_of(&old.volume)) else { continue };
+            let Ok(target) = pool_of(&record.volume) else { continue };
             let task = Task::quiet(super::work::Requestor::default());
             let companions = self.store.snapshots_of(&old.volume)?;
-            let source = VolumeSource { pool, record: old, snapshot: None, with_snapshots: true };
             let finished = self
-                .take_over(&task, &target.document.name, &record.volume, &source, &companions)
-                .and_then(|()| self.bury(&task, &source.pool, &source.record));
+                .must_be_free(&old)
+                .and_then(|()| {
+                    self.take_over(&task, &target.document.name, &record.volume, &old, &companions)
+                })
+                .and_then(|()| match pool_of(&old.volume) {
+                    Ok(pool) => self.bury(&task, &pool, &old),
+                    // It goes when its pool is back.
+                    Err(_) => Ok(()),
+                });
             if let Err(error) = finished {
                 tracing::error!(volume = record.volume.name, %error, "an interrupted move is not finished");
             }
@@ -167,7 +173,13 @@ impl Service {
         let Some(_instances) = all(settled.iter().map(|id| self.try_claim_instance(*id))) else {
             return Ok(false);
         };
-        let Ok(_closed) = self.close_planned_buckets(document, &planned) else { return Ok(false) };
+        let _closed = match self.close_planned_buckets(document) {
+            Ok(closed) => closed,
+            Err(error) => {
+                tracing::info!(pool = document.name, %error, "a bucket that waits for its pool is in use");
+                return Ok(false);
+            }
+        };
         self.finish_abandoned(document, pool, &planned, &concerned).inspect_err(|error| {
             if pool.standing() == Standing::Good {
                 pool.degrade(format!("what was under way is not settled ({error})"));
@@ -209,17 +221,19 @@ impl Service {
         Ok(abandoned)
     }
 
-    /// Closes the buckets that something is planned for: their clients would keep it from being done.
-    fn close_planned_buckets(
-        &self,
-        document: &PoolDocument,
-        planned: &BTreeSet<VolumeRecordId>,
-    ) -> Result<Vec<Closed<'_>>> {
+    /// Closes the buckets that nobody may use while what is planned is done: their clients would keep it from being done.
+    fn close_planned_buckets(&self, document: &PoolDocument) -> Result<Vec<Closed<'_>>> {
         let (task, pool) = (Task::quiet(super::work::Requestor::default()), self.open_pool(&document.name)?);
-        let records = self.store.volumes_in(document)?;
-        let buckets =
-            records.iter().filter(|record| record.is_bucket() && planned.contains(&record.volume.id));
-        buckets.map(|record| self.close_bucket(&task, &pool, record)).collect()
+        let mut closed = Vec::new();
+        for intent in self.store.intents_in(document)? {
+            let record = self.store.volume_by_id(intent.volume)?.filter(VolumeRecord::is_bucket);
+            if let Some(record) = record
+                && plan_of(&intent)?.storage.wants_unused().is_some()
+            {
+                closed.push(self.close_bucket(&task, &pool, &record)?);
+            }
+        }
+        Ok(closed)
     }
 
     /// Finishes the plans of volumes, and gives up those of the volumes concerned that were being created and are not there.
@@ -334,9 +348,7 @@ impl Service {
             Then::VolumeIsGone => {
                 let backups = self.store.backups_of(&record.volume)?;
                 self.store.volume_is_gone(ticket, record.volume.id, None)?;
-                self.forget_backup_files(&backups).unwrap_or_else(|error| {
-                    tracing::warn!(volume = record.volume.name, %error, "the files of its backups stay for now");
-                });
+                self.forget_backup_files(&backups);
                 Ok(())
             }
             Then::VolumeIsReady => {
@@ -443,10 +455,13 @@ impl Service {
             for snapshot in snapshots.remove(&record.volume.id).unwrap_or_default() {
                 known.insert(live.at_snapshot(&snapshot.name.parse()?));
             }
-            if record.volume.takes_over.is_some() {
+            let is_leaving = record.volume.state == VolumeState::Deleting && !record.is_bucket();
+            if record.volume.takes_over.is_some() || is_leaving {
                 known.extend(recovered.live.iter().filter(|place| place.volume == live.volume).cloned());
             }
-            known.insert(live);
+            if !is_leaving {
+                known.insert(live);
+            }
         }
         let live: BTreeSet<Place> = recovered.live.iter().cloned().collect();
         let url = |place: &Place| {

@@ -288,7 +288,7 @@ impl Service {
         let backups = self.store.backups_of(&record.volume)?;
         self.store.volume_is_gone(&self.ticket(task), record.volume.id, Some(cause))?;
         point(Point::Commit);
-        self.forget_backup_files(&backups)?;
+        self.forget_backup_files(&backups);
         if let Some(trashed) = trashed {
             self.with_cx(task, |cx| pool.pool.destroy(cx, &trashed))?;
         }

@@ -66,7 +66,7 @@ impl Intent {
     }
 
     /// What nobody may use meanwhile.
-    pub(crate) fn wants_unused(&self) -> Option<Place> {
+    pub fn wants_unused(&self) -> Option<Place> {
         match self {
             Self::Move { from, .. } => Some(from.clone()),
             Self::Restore { volume, .. } => Some(Place::live(volume)),

@@ -206,11 +206,11 @@ impl Service {
         spec: &VolumeSpec,
         snapshots: &[(SnapshotName, DescribedInstance)],
         fills: &[RootFill<'_>],
-    ) -> Result<()> {
+    ) -> larder_storage_driver::Result<()> {
         let Some((own, fills)) = fills.split_last() else { return Ok(()) };
         let snapshots: Vec<(SnapshotName, &dyn Fill)> =
             snapshots.iter().zip(fills).map(|((name, _), fill)| (name.clone(), fill as &dyn Fill)).collect();
-        Ok(self.with_cx(task, |cx| pool.pool.create_with_snapshots(cx, spec, &snapshots, own))?)
+        self.with_cx(task, |cx| pool.pool.create_with_snapshots(cx, spec, &snapshots, own))
     }
 
     fn root_fill<'a>(&'a self, file: &'a Path, limits: Limits, member: String) -> RootFill<'a> {

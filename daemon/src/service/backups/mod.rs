@@ -312,8 +312,12 @@ impl Service {
     }
 
     /// Removes the files of backups whose documents went with their volume.
-    pub(super) fn forget_backup_files(&self, backups: &[Backup]) -> Result<()> {
-        backups.iter().try_for_each(|backup| remove_file(&self.backup_path(backup)))
+    pub(super) fn forget_backup_files(&self, backups: &[Backup]) {
+        for backup in backups {
+            if let Err(error) = remove_file(&self.backup_path(backup)) {
+                tracing::warn!(backup = backup.name, %error, "the file of a backup stays until the next start");
+            }
+        }
     }
 
     fn backup_path(&self, backup: &Backup) -> PathBuf {

@@ -12,7 +12,7 @@ use larder_catalog::documents::{
 use larder_images::{ImageMetadata, InstanceFacts, TemplateRun, TemplateValues, Trigger, local_architecture};
 use larder_runtime::{Config, Devices};
 use larder_storage_driver::{Content, Mode, VolumeId, VolumeKind, VolumeSpec};
-use larder_storage_pool::{CopyPlan, CopySource, Standing};
+use larder_storage_pool::{CopyPlan, CopySource};
 use std::path::Path;
 
 /// What an instance is made of.
@@ -292,7 +292,7 @@ impl Service {
         instance: Instance,
         trigger: Option<Trigger>,
         companions: &[Snapshot],
-        fill: impl FnOnce(&VolumeSpec) -> Result<()>,
+        fill: impl FnOnce(&VolumeSpec) -> larder_storage_driver::Result<()>,
     ) -> Result<Instance> {
         let expanded = self.expanded(&instance)?;
         let size =
@@ -325,11 +325,11 @@ impl Service {
         let spec = VolumeSpec { id, size, config };
         if let Err(error) = fill(&spec) {
             // What could not be undone either is settled once the pool takes changes again, or by the next start.
-            if pool.pool.standing() == Standing::Good {
+            if error.undo_failures().is_empty() {
                 self.store.forget_volume(volume.id)?;
                 self.store.forget_instance(&instance, &[], None)?;
             }
-            return Err(error);
+            return Err(error.into());
         }
         point(Point::Act);
         let finished = self.finish_root(task, pool, &instance, &volume, trigger, companions);
@@ -339,18 +339,24 @@ impl Service {
         finished
     }
 
-    fn fill_root(&self, task: &Task, pool: &OpenPool, spec: &VolumeSpec, origin: &Origin) -> Result<()> {
+    fn fill_root(
+        &self,
+        task: &Task,
+        pool: &OpenPool,
+        spec: &VolumeSpec,
+        origin: &Origin,
+    ) -> larder_storage_driver::Result<()> {
         let from = origin.record.storage_id()?;
         let names: Vec<SnapshotName> = origin
             .companions
             .iter()
             .map(|snapshot| snapshot.name.parse())
             .collect::<std::result::Result<_, _>>()?;
-        Ok(self.with_cx(task, |cx| {
+        self.with_cx(task, |cx| {
             let source =
                 CopySource { pool: &origin.pool.pool, volume: &from, snapshot: origin.snapshot.as_ref() };
             pool.pool.copy_volume(cx, source, &CopyPlan { spec, snapshots: &names })
-        })?)
+        })
     }
 
     fn finish_root(

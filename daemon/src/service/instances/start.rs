@@ -343,6 +343,8 @@ impl Service {
 
     /// Takes up instances whose pool was away when the run began: settles them, and starts what should have started then.
     pub(in crate::service) fn take_up_instances(self: &Arc<Self>, instances: Vec<Instance>) {
+        let now = |instance: Instance| self.store.instance_by_id(instance.id).ok()?;
+        let instances: Vec<_> = instances.into_iter().filter_map(now).collect();
         if instances.is_empty() {
             return;
         }

@@ -19,7 +19,7 @@ fn taken(volume: &Volume) -> ServiceError {
 }
 
 impl Store {
-    /// A volume by name. One that is still being created is not there yet.
+    /// A volume by name. One that is still being created is not there yet, and one that was moved away no more.
     pub fn volume(
         &self,
         pool: &Pool,
@@ -32,7 +32,12 @@ impl Store {
         };
         let record = self.volume_by_id(super::pointer(&entry.value)?)?;
         // While a rename is under way both names point to the volume; it answers to the one it has.
-        Ok(record.filter(|record| record.volume.state != VolumeState::Creating && record.volume.name == name))
+        let is_there = |record: &VolumeRecord| match record.volume.state {
+            VolumeState::Creating => false,
+            VolumeState::Deleting => record.is_bucket(),
+            _ => true,
+        };
+        Ok(record.filter(|record| is_there(record) && record.volume.name == name))
     }
 
     /// A volume by id.
@@ -299,12 +304,11 @@ impl Store {
         self.commit(self.forget_bucket(volume, transaction)?, cause)
     }
 
-    /// Sentences a copy that was to take over and does not: it has no name any more, and goes.
+    /// Sentences a copy that was to take over and does not: it goes, and nobody gets its name before that.
     pub(in crate::service) fn sentence(&self, record: &VolumeRecord) -> Result<()> {
         let sentenced = Volume { state: VolumeState::Deleting, takes_over: None, ..record.volume.clone() };
         let transaction = Transaction::new()
             .guard_at(keys::volume(sentenced.id), record.revision)
-            .delete(name_key(&record.volume))
             .put_document(&sentenced)?;
         self.commit(transaction, None)
     }
