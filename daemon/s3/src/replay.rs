@@ -1,8 +1,9 @@
 //! Signatures that were taken: what somebody has captured is not done again.
 //!
 //! A request is remembered when it comes, and forgotten when it fails. The time in a signature has whole seconds, so a client that
-//! means the same twice within one sends the same signature twice, and is right to: it is taken for some seconds more, a change
-//! from the same address alone. Where clients number their tries, the same try is not taken again; where they sign the numbers, no signature is.
+//! means the same twice within one sends the same signature twice, and is right to: for some seconds a reading is taken again, and
+//! another try of a change where clients number their tries, from the same address. Where they sign the numbers, nothing is; where they
+//! have none, a change is told to come again later, with a new signature.
 //! What was signed before this server began may have been answered by the one before it, and is refused. Only signatures by header
 //! are remembered: a presigned link is made to be used again.
 
@@ -194,6 +195,13 @@ impl Taken {
         // Many machines may read the same with one key in the same second.
         let is_own = request.is_reading || first.from == now.from;
         let may_be_meant = !request.is_one_try && is_own && now.at.saturating_sub(first.at) <= OWN;
+        let are_numbered = now.numbers != 0 && first.numbers != 0;
+        if may_be_meant && !request.is_reading && !are_numbered {
+            return Err(s3_error!(
+                SlowDown,
+                "This very request was taken just now: sign it again, a second later."
+            ));
+        }
         match may_be_meant && halves.is_new_try(request.signature, first, now) {
             true => Ok(Use::Again),
             false => Err(s3_error!(
@@ -232,6 +240,7 @@ mod tests {
 
     const HERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     const REFUSED: &str = "RequestTimeTooSkewed";
+    const LATER: &str = "SlowDown";
     const TIME: &str = "2026-01-01T00:00:00Z";
 
     fn signed(method: &str, authorization: &str) -> Request<()> {
@@ -287,8 +296,8 @@ mod tests {
         let take = |request, from, seconds| code(taken.take(request, from, at(seconds)));
         let (one, other) = (change(1), change(2));
         assert_eq!(take(one, HERE, 0), "First");
-        assert_eq!((take(one, HERE, 0), take(one, HERE, 10)), ("Again".to_owned(), "Again".to_owned()));
-        // The second does not give a third more time.
+        // Its client signs it anew when it means it again.
+        assert_eq!((take(one, HERE, 0), take(one, HERE, 10)), (LATER.to_owned(), LATER.to_owned()));
         assert_eq!(take(one, HERE, 11), REFUSED);
         assert_eq!(take(Signed { is_one_try: true, ..one }, HERE, 1), REFUSED);
         for elsewhere in [None, Some("127.0.0.2".parse().unwrap()), Some("::1".parse().unwrap())] {
@@ -296,6 +305,8 @@ mod tests {
         }
         let reading = Signed { is_reading: true, ..one };
         assert_eq!(take(reading, HERE, 11), "First", "readings are known apart");
+        assert_eq!(take(reading, HERE, 21), "Again");
+        // The second does not give a third more time.
         assert_eq!(take(reading, None, 21), "Again", "many machines may have one key");
         assert_eq!(take(reading, None, 22), REFUSED);
         // What failed was not done.
@@ -318,8 +329,11 @@ mod tests {
         let take = |numbers| code(taken.take(Signed { numbers, ..change(1) }, HERE, begin));
         assert_eq!((take(7), take(7)), ("First".to_owned(), REFUSED.to_owned()));
         assert_eq!((take(8), take(8), take(7)), ("Again".to_owned(), REFUSED.to_owned(), REFUSED.to_owned()));
-        // Whoever can change what is not signed has ten seconds.
-        assert_eq!(take(0), "Again");
+        // Whoever can change what is not signed has ten seconds, where the client numbers its tries.
+        assert_eq!(take(9), "Again");
+        assert_eq!(take(0), LATER);
+        let plain = |numbers| code(taken.take(Signed { numbers, ..change(2) }, HERE, begin));
+        assert_eq!((plain(0), plain(0), plain(7)), ("First".to_owned(), LATER.to_owned(), LATER.to_owned()));
     }
 
     #[test]
