@@ -7,8 +7,8 @@ use crate::document::Document;
 use crate::face::{Face, Options};
 use crate::gate::Peer;
 use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
-use crate::linger::waits_with_nothing;
-use crate::pace::Paced;
+use crate::linger::is_sent_anyway;
+use crate::pace::{Coming, Paced};
 use crate::replay::{Signed, Taken, Use};
 use crate::reply::{MAX_DOCUMENT, finished, names_attributes, plain_etag, rendered};
 use crate::request::{add_date, add_hash_of_nothing, is_upload, measured, refusal};
@@ -213,11 +213,11 @@ impl Endpoint {
         let (method, resource) = (request.method().clone(), request.uri().path().to_owned());
         let origin = request.headers().contains_key(ORIGIN).then(|| request.headers().clone());
         let is_attributes = method == Method::GET && names_attributes(request.uri().query());
-        let waits_with_nothing = waits_with_nothing(&request);
+        let waits = !is_sent_anyway(request.headers());
         let signed = Signed::of(&request);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(place.clone());
-        let late = Paced::watch(&mut request, self.face.options.patience.body);
+        let coming = Paced::watch(&mut request, self.face.options.patience.body);
         let taken = signed.map(|signed| self.taken.take(signed, peer.address, Instant::now())).transpose();
         let was_taken = taken.as_ref().ok().copied().flatten();
         let responded = match taken {
@@ -226,7 +226,7 @@ impl Endpoint {
         };
         let mut response = responded.unwrap_or_else(rendered);
         // Whatever became of the request then, this is why.
-        if let Some(error) = late.and_then(|late| late.error()) {
+        if let Some(error) = coming.as_ref().and_then(Coming::error) {
             response = rendered(error);
         }
         match (signed, was_taken, response.status().is_success()) {
@@ -245,7 +245,7 @@ impl Endpoint {
             response = plain_etag(response).await;
         }
         let mut response = finished(response, &id, &resource, &method).await;
-        if waits_with_nothing {
+        if waits && !coming.is_some_and(|coming| coming.is_wanted()) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -48,16 +48,29 @@ impl Pace {
     }
 }
 
-/// Told when a body did not come as fast as it must.
+/// What became of a request's body.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Late(Arc<AtomicBool>);
+pub(crate) struct Coming(Arc<Came>);
 
-impl Late {
-    /// What the client is told then, whatever else came of its request.
+#[derive(Debug, Default)]
+struct Came {
+    /// Somebody wanted it.
+    is_wanted: AtomicBool,
+    /// It did not come as fast as it must.
+    is_late: AtomicBool,
+}
+
+impl Coming {
+    /// What the client is told of one that was late, whatever else came of its request.
     pub(crate) fn error(&self) -> Option<S3Error> {
         let told =
             "Your socket connection to the server was not read from or written to within the timeout period.";
-        self.0.load(Ordering::Acquire).then(|| s3_error!(RequestTimeout, "{told}"))
+        self.0.is_late.load(Ordering::Acquire).then(|| s3_error!(RequestTimeout, "{told}"))
+    }
+
+    /// Whether somebody wanted it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.is_wanted.load(Ordering::Acquire)
     }
 }
 
@@ -68,26 +81,26 @@ pub(crate) struct Paced {
     pace: Pace,
     alarm: Pin<Box<Sleep>>,
     is_set: bool,
-    late: Late,
+    coming: Coming,
     is_sent_anyway: bool,
 }
 
 impl Paced {
     /// Watches the body of a request, if it has one.
-    pub(crate) fn watch(request: &mut Request<Body>, patience: Duration) -> Option<Late> {
+    pub(crate) fn watch(request: &mut Request<Body>, patience: Duration) -> Option<Coming> {
         if request.body().is_end_stream() {
             return None;
         }
         let is_sent_anyway = is_sent_anyway(request.headers());
-        let (late, body) = (Late::default(), std::mem::take(request.body_mut()));
+        let (coming, body) = (Coming::default(), std::mem::take(request.body_mut()));
         let (pace, alarm) = (Pace::new(patience), Box::pin(tokio::time::sleep(patience)));
-        let paced = Self { body, pace, alarm, is_set: false, late: late.clone(), is_sent_anyway };
+        let paced = Self { body, pace, alarm, is_set: false, coming: coming.clone(), is_sent_anyway };
         *request.body_mut() = Body::http_body_unsync(paced);
-        Some(late)
+        Some(coming)
     }
 
     fn is_late(&self) -> StdError {
-        self.late.0.store(true, Ordering::Release);
+        self.coming.0.is_late.store(true, Ordering::Release);
         std::io::Error::from(std::io::ErrorKind::TimedOut).into()
     }
 }
@@ -100,6 +113,7 @@ impl HttpBody for Paced {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        self.coming.0.is_wanted.store(true, Ordering::Release);
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
             self.pace.waits();
             if !std::mem::replace(&mut self.is_set, true) {
@@ -129,7 +143,7 @@ impl HttpBody for Paced {
 
 impl Drop for Paced {
     fn drop(&mut self) {
-        if self.is_sent_anyway && self.late.error().is_none() {
+        if self.is_sent_anyway && self.coming.error().is_none() {
             read_the_rest(std::mem::take(&mut self.body));
         }
     }
