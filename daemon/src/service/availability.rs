@@ -87,7 +87,7 @@ impl Service {
     /// Whether a pool that refused changes takes them again.
     fn is_healed(&self, document: &PoolDocument, pool: &Pool) -> bool {
         if pool.standing() == Standing::Good {
-            self.tidy(document, pool).unwrap_or_else(|error| {
+            self.tidy(pool).unwrap_or_else(|error| {
                 tracing::warn!(pool = document.name, %error, "what was deleted still takes up room");
             });
             return false;

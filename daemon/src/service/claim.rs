@@ -52,13 +52,6 @@ impl<Id: Clone + Eq + Hash> Claims<Id> {
     }
 }
 
-/// All of some claims, or none.
-pub(super) fn all<'a, Id: Clone + Eq + Hash>(
-    claims: impl Iterator<Item = Option<Claim<'a, Id>>>,
-) -> Option<Vec<Claim<'a, Id>>> {
-    claims.collect()
-}
-
 impl<Id: Clone + Eq + Hash> Drop for Claim<'_, Id> {
     fn drop(&mut self) {
         self.claims.taken.lock().remove(&self.id);

@@ -289,21 +289,30 @@ mod tests {
         assert_eq!(states(&service, "p2"), [VolumeState::Ready]);
     }
 
+    /// A start while a pool is away.
+    fn start_without(world: &World, pool: &str) -> Service {
+        std::fs::rename(world.pool(pool), world.pool("away")).unwrap();
+        world.start()
+    }
+
+    fn bring_back(world: &World, service: &Service, pool: &str) {
+        std::fs::rename(world.pool("away"), world.pool(pool)).unwrap();
+        assert_eq!(service.look_after_pools().unwrap().pools, 1);
+    }
+
     #[test]
     fn a_move_that_a_start_could_not_finish_is_given_up() {
         let world = World::new();
         let service = world.with_pools(&["p1", "p2"]);
         half_moved(&service);
         drop(service);
-        let (pool, away) = (world.pool("p2"), world.pool("away"));
-        std::fs::rename(&pool, &away).unwrap();
-        let service = world.start();
+        let service = start_without(&world, "p2");
         std::fs::write(world.pool("p1").join("custom/default_v/since"), "written since").unwrap();
-        std::fs::rename(&away, &pool).unwrap();
-        assert_eq!(service.look_after_pools().unwrap().pools, 1);
+        bring_back(&world, &service, "p2");
         let to = service.open_pool("p2").unwrap();
-        let again = service.create_volume(&task(), &to, new_volume("v", &[]));
-        assert!(again.is_err(), "who made one now would lose it");
+        // Who made one now would lose it.
+        let again = service.create_volume(&task(), &to, new_volume("v", &[])).unwrap_err();
+        assert!(again.message.contains("still being removed"), "{again}");
         assert_eq!(service.bury_sentenced().unwrap(), 1);
         assert_eq!((states(&service, "p1"), states(&service, "p2")), (vec![VolumeState::Ready], vec![]));
         let warnings = service.store.warnings().unwrap();
@@ -324,12 +333,9 @@ mod tests {
         let service = world.with_pools(&["p1", "p2"]);
         half_moved(&service);
         drop(service);
-        let (pool, away) = (world.pool("p1"), world.pool("away"));
-        std::fs::rename(&pool, &away).unwrap();
-        let service = world.start();
+        let service = start_without(&world, "p1");
         assert_eq!(states(&service, "p2"), [VolumeState::Ready]);
-        std::fs::rename(&away, &pool).unwrap();
-        assert_eq!(service.look_after_pools().unwrap().pools, 1);
+        bring_back(&world, &service, "p1");
         service.bury_sentenced().unwrap();
         assert_eq!((states(&service, "p1"), states(&service, "p2")), (vec![], vec![VolumeState::Ready]));
         let pool = service.open_pool("p1").unwrap();

@@ -1,7 +1,7 @@
 //! The start: pools are opened, what a crash interrupted is finished, and what catalog and pool disagree about is told.
 
 use super::buckets::Closed;
-use super::claim::{Claim, all};
+use super::claim::Claim;
 use super::store::VolumeRecord;
 use super::warnings::WarningType;
 use super::work::{Plan, Then};
@@ -162,17 +162,15 @@ impl Service {
         }
         let intents = self.store.intents_in(document)?;
         let planned: BTreeSet<_> = intents.iter().map(|intent| intent.volume).collect();
-        let Some(mut claims) = all(planned.iter().map(|id| self.volume_claims.try_take(*id))) else {
-            return Ok(false);
-        };
+        let claims: Option<Vec<_>> = planned.iter().map(|id| self.volume_claims.try_take(*id)).collect();
+        let Some(mut claims) = claims else { return Ok(false) };
         let instances = self.store.all_instances()?;
         let abandoned = self.claim_abandoned(document, &instances, &planned, &mut claims)?;
         let concerned: BTreeSet<_> = planned.union(&abandoned).copied().collect();
         let is_concerned = |instance: &&Instance| instance.root.is_some_and(|root| concerned.contains(&root));
         let settled: Vec<_> = instances.iter().filter(is_concerned).map(|instance| instance.id).collect();
-        let Some(_instances) = all(settled.iter().map(|id| self.try_claim_instance(*id))) else {
-            return Ok(false);
-        };
+        let of_instances: Option<Vec<_>> = settled.iter().map(|id| self.try_claim_instance(*id)).collect();
+        let Some(_of_instances) = of_instances else { return Ok(false) };
         let _closed = match self.close_planned_buckets(document) {
             Ok(closed) => closed,
             Err(error) => {
@@ -213,7 +211,8 @@ impl Service {
             // Whoever moves one has the old one.
             let ids = [Some(id), record.volume.takes_over].into_iter().flatten();
             let ids = ids.filter(|id| !planned.contains(id));
-            if let Some(taken) = all(ids.map(|id| self.volume_claims.try_take(id))) {
+            let taken: Option<Vec<_>> = ids.map(|id| self.volume_claims.try_take(id)).collect();
+            if let Some(taken) = taken {
                 claims.extend(taken);
                 abandoned.insert(id);
             }
@@ -251,7 +250,7 @@ impl Service {
         let records = self.store.volumes_in(document)?;
         let recovered =
             self.finish_intents(&task, document, pool, &records, &documents, |cx, intents, sizes| {
-                let goes_on = |ticket: &Ticket| !is_over(ticket) && self.goes_on(document, ticket);
+                let goes_on = |ticket: &Ticket| !is_over(ticket) && self.goes_on(ticket);
                 pool.heal(cx, intents, sizes, &goes_on)
             })?;
         let mut records = self.store.volumes_in(document)?;
@@ -264,20 +263,18 @@ impl Service {
     }
 
     /// Removes what was to be removed and could not be then.
-    pub(super) fn tidy(&self, document: &PoolDocument, pool: &Pool) -> Result<()> {
+    pub(super) fn tidy(&self, pool: &Pool) -> Result<()> {
         if !pool.is_littered() {
             return Ok(());
         }
         let task = Task::quiet(super::work::Requestor::default());
-        Ok(self.with_cx(&task, |cx| pool.tidy(cx, &|ticket| self.goes_on(document, ticket)))?)
+        Ok(self.with_cx(&task, |cx| pool.tidy(cx, &|ticket| self.goes_on(ticket)))?)
     }
 
     /// Whether what is of a ticket is still of use: somebody works on, or a plan tells by it what was done.
-    fn goes_on(&self, document: &PoolDocument, ticket: &Ticket) -> bool {
-        let is_of = |intent: &IntentDocument| intent.ticket == *ticket;
+    fn goes_on(&self, ticket: &Ticket) -> bool {
         // In this order: who is gone plans nothing more.
-        self.is_running(ticket)
-            || self.store.intents_in(document).map_or(true, |intents| intents.iter().any(is_of))
+        self.is_running(ticket) || self.store.has_intent(ticket).unwrap_or(true)
     }
 
     fn finish_intents(

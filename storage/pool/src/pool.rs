@@ -261,7 +261,7 @@ impl Pool {
     }
 
     /// Takes changes again, unless the pool was degraded once more than `degradations` times.
-    pub(crate) fn is_good_again(&self, degradations: u64) {
+    pub(crate) fn take_changes_again(&self, degradations: u64) {
         let mut judgement = self.judgement.lock();
         if judgement.degradations == degradations {
             judgement.standing = Standing::Good;

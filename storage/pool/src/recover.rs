@@ -80,7 +80,7 @@ impl Pool {
         let failed = recovered.intents.iter().find_map(|outcome| outcome.as_ref().err());
         match failed.or(swept.as_ref().err()) {
             Some(error) => self.degrade(error.chain()),
-            None => self.is_good_again(degradations),
+            None => self.take_changes_again(degradations),
         }
         swept.map(|()| recovered)
     }

@@ -276,7 +276,7 @@ impl Service {
                 other => other.map(drop),
             };
             if let Err(error) = settled {
-                tracing::error!(%error, "an instance could not be settled");
+                tracing::error!(instance = %id, %error, "an instance could not be settled");
             }
         }
     }

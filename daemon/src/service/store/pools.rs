@@ -2,6 +2,7 @@
 
 use super::{Store, VolumeRecord};
 use crate::service::{Result, ServiceError};
+use larder_base::Ticket;
 use larder_catalog::documents::{Intent, Pool, Volume};
 use larder_catalog::{CatalogError, Cause, PoolId, Transaction, keys};
 
@@ -63,6 +64,11 @@ impl Store {
     pub fn volumes(&self) -> Result<Vec<VolumeRecord>> {
         let stored = larder_catalog::list_documents::<Volume>(self.catalog.as_ref(), &keys::volumes())?;
         Ok(stored.into_iter().map(VolumeRecord::new).collect())
+    }
+
+    /// Whether something is planned under a ticket.
+    pub(in crate::service) fn has_intent(&self, ticket: &Ticket) -> Result<bool> {
+        Ok(self.catalog.get(&keys::intent(ticket))?.is_some())
     }
 
     pub(in crate::service) fn intents_in(&self, pool: &Pool) -> Result<Vec<Intent>> {

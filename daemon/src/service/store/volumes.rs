@@ -2,7 +2,7 @@
 
 use super::{Store, VolumeRecord};
 use crate::service::work::Plan;
-use crate::service::{Result, ServiceError};
+use crate::service::{Kind, Result, ServiceError};
 use larder_base::Ticket;
 use larder_catalog::documents::{Backup, Pool, PoolStatus, Snapshot, Volume, VolumeState};
 use larder_catalog::{CatalogError, Cause, Key, Transaction, VolumeId, keys};
@@ -12,10 +12,6 @@ const BATCH: usize = 30;
 
 pub(super) fn name_key(volume: &Volume) -> Key {
     keys::volume_name(volume.pool, &volume.project, &volume.kind, &volume.name)
-}
-
-fn taken(volume: &Volume) -> ServiceError {
-    ServiceError::taken(format!("the {} volume {:?}", volume.kind, volume.name))
 }
 
 impl Store {
@@ -49,8 +45,23 @@ impl Store {
     /// Refuses a name that is taken, before anything is done for it.
     pub(in crate::service) fn must_be_free(&self, volume: &Volume) -> Result<()> {
         match self.catalog.get(&name_key(volume))? {
-            Some(_) => Err(taken(volume)),
+            Some(_) => Err(self.taken(volume)),
             None => Ok(()),
+        }
+    }
+
+    /// What is said of a name that is taken: by one that is listed, or by one that is on its way out.
+    fn taken(&self, volume: &Volume) -> ServiceError {
+        let what = format!("the {} volume {:?}", volume.kind, volume.name);
+        let owner = self.catalog.get(&name_key(volume)).ok().flatten();
+        let owner = owner.and_then(|entry| super::pointer(&entry.value).ok());
+        let owner = owner.and_then(|id| self.volume_by_id(id).ok().flatten());
+        match owner.is_some_and(|owner| owner.volume.state == VolumeState::Deleting) {
+            true => ServiceError {
+                kind: Kind::Unavailable,
+                message: format!("{what} of before is still being removed: try again in a minute"),
+            },
+            false => ServiceError::taken(what),
         }
     }
 
@@ -100,7 +111,7 @@ impl Store {
             .put(name.clone(), super::pointer_to(&volume.id)?)
             .put_document(volume)?;
         match self.commit_into(&volume.project, transaction)? {
-            Err(CatalogError::Conflict { key }) if key == name => Err(taken(volume)),
+            Err(CatalogError::Conflict { key }) if key == name => Err(self.taken(volume)),
             other => Ok(other.map(|_| ())?),
         }
     }
@@ -249,7 +260,7 @@ impl Store {
             .put(name.clone(), super::pointer_to(&renamed.id)?)
             .put_document(&self.intent_of(ticket, renamed, plan)?)?;
         match self.commit_into(&renamed.project, transaction)? {
-            Err(CatalogError::Conflict { key }) if key == name => Err(taken(renamed)),
+            Err(CatalogError::Conflict { key }) if key == name => Err(self.taken(renamed)),
             other => Ok(other.map(|_| ())?),
         }
     }
