@@ -1,7 +1,10 @@
 //! The S3 endpoint with foreign clients: keys, sizes, accounts, snapshots, copies and backups, seen through objects.
 
+use jiff::Timestamp;
+use larder_base::signature::{self, Request, UNSIGNED_PAYLOAD};
 use larder_tests::{Larderd, Pair, S3, request, require};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const BUCKETS: &str = "/1.0/storage-pools/p1/buckets";
@@ -307,6 +310,55 @@ fn wait(mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "it did not become so in time");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Reads an object by what somebody has captured of a request.
+fn captured(s3: &S3, path: &str) -> S3 {
+    let pair = s3.pair.as_ref().unwrap();
+    let host = s3.url.split("://").nth(1).unwrap();
+    let date = signature::date(Timestamp::now());
+    let headers = [
+        ("content-type", "text/plain"),
+        ("host", host),
+        ("x-amz-content-sha256", UNSIGNED_PAYLOAD),
+        ("x-amz-date", &date),
+    ];
+    let mut headers = BTreeMap::from(headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let request = Request { method: "GET", target: &format!("/{path}"), headers: &headers };
+    let authorization = request.authorization(&pair.access, &pair.secret);
+    headers.insert("authorization".to_owned(), authorization);
+    S3 { pair: None, headers, ..s3.clone() }
+}
+
+#[test]
+fn no_signature_is_taken_twice_where_that_is_wanted() {
+    if !require("no_signature_is_taken_twice_where_that_is_wanted", &["curl"]) {
+        return;
+    }
+    let daemon = started();
+    let s3 = S3::open(&daemon, make_bucket(&daemon, &json!({ "name": "bucket" })));
+    s3.put("bucket/key", b"x");
+    s3.put("bucket/other", b"x");
+    let anew = |value: &str| json!({ "config": { "larder.storage_buckets_each_signed_anew": value } });
+    let read = |reading: &S3, key: &str| reading.send("GET", &format!("bucket/{key}"), b"");
+    let (code, error) = daemon.refuse("PATCH", "/1.0", &anew("perhaps"));
+    assert!(code == 400 && error.contains("larder.storage_buckets_each_signed_anew"), "{error}");
+    // What is signed in the second in which the daemon began may be from before.
+    std::thread::sleep(Duration::from_secs(1));
+    let reading = captured(&s3, "bucket/key");
+    // A client may mean the same twice within the second.
+    assert_eq!((read(&reading, "key").status, read(&reading, "key").status), (200, 200));
+    daemon.change("PATCH", "/1.0", &anew("true"));
+    let refused = (503, "SlowDown".to_owned());
+    // What was taken before the change is known, once it has come to the endpoint.
+    let answer =
+        std::iter::repeat_with(|| read(&reading, "key")).find(|answer| answer.status != 200).unwrap();
+    assert_eq!((answer.status, answer.code()), refused);
+    let fresh = captured(&s3, "bucket/other");
+    assert_eq!(read(&fresh, "other").status, 200);
+    let answer = read(&fresh, "other");
+    assert_eq!((answer.status, answer.code()), refused);
+    s3.put("bucket/key", b"y");
 }
 
 #[test]

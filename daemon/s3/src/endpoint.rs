@@ -119,6 +119,18 @@ impl std::fmt::Debug for Endpoint {
 impl Endpoint {
     /// An endpoint over the buckets of a directory.
     pub fn new(directory: Arc<dyn Directory>, options: Options) -> Self {
+        Self::build(directory, options, Arc::new(Taken::new(Instant::now(), jiff::Timestamp::now())))
+    }
+
+    /// The same with other options for the connections to come. Both know which signatures were taken.
+    #[must_use]
+    pub fn with_options(&self, options: Options) -> Self {
+        let watcher = self.watcher.clone();
+        let directory = Arc::clone(&self.face.directory);
+        Self { watcher, ..Self::build(directory, options, Arc::clone(&self.taken)) }
+    }
+
+    fn build(directory: Arc<dyn Directory>, options: Options, taken: Arc<Taken>) -> Self {
         let hosts = Arc::new(Hosts(options.domains.clone()));
         let seats = Seats::new(options.requests_per_key);
         let face = Face::new(Arc::clone(&directory), options);
@@ -132,7 +144,6 @@ impl Endpoint {
         if !hosts.0.is_empty() {
             builder.set_host(Hosts(hosts.0.clone()));
         }
-        let taken = Arc::new(Taken::new(Instant::now(), jiff::Timestamp::now()));
         Self { service: builder.build(), face, hosts, seats, taken, watcher: None }
     }
 
@@ -218,7 +229,9 @@ impl Endpoint {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(place.clone());
         let coming = Paced::watch(&mut request, self.face.options.patience.body);
-        let taken = signed.map(|signed| self.taken.take(signed, peer.address, Instant::now())).transpose();
+        let repeats = self.face.options.repeats;
+        let taken =
+            signed.map(|signed| self.taken.take(repeats, signed, peer.address, Instant::now())).transpose();
         let was_taken = taken.as_ref().ok().copied().flatten();
         let responded = match taken {
             Ok(_) => self.respond(request, place, bucket.as_deref(), in_host).await,

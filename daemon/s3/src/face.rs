@@ -2,6 +2,7 @@
 
 use crate::directory::Directory;
 use crate::limits::Patience;
+use crate::replay::Repeats;
 use crate::settings::SettingsCache;
 use crate::{bucket_access, buckets, config, copy, delete, lists, multipart, objects, properties, read};
 use jiff::SignedDuration;
@@ -24,6 +25,8 @@ pub struct Options {
     pub requests_per_key: usize,
     /// How long a client is waited for.
     pub patience: Patience,
+    /// What becomes of a signature by header that comes again soon.
+    pub repeats: Repeats,
 }
 
 impl Default for Options {
@@ -35,6 +38,7 @@ impl Default for Options {
             buckets_per_account: 1000,
             requests_per_key: 256,
             patience: Patience::default(),
+            repeats: Repeats::default(),
         }
     }
 }

@@ -52,4 +52,5 @@ pub use endpoint::Endpoint;
 pub use face::{Face, Options};
 pub use gate::Peer;
 pub use limits::Patience;
+pub use replay::Repeats;
 pub use traffic::{Answered, Watcher};

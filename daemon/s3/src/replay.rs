@@ -4,14 +4,15 @@
 //! means the same twice within one sends the same signature twice, and is right to: for some seconds a reading is taken again, and
 //! another try of a change where clients number their tries, from the same address. Where they sign the numbers, nothing is; where they
 //! have none, a change is told to come again later, with a new signature.
+//! Where each is to be signed anew, nothing is taken again, and whoever may have meant it twice is told to come later.
 //! What was signed before this server began may have been answered by the one before it, and is refused. Only signatures by header
 //! are remembered: a presigned link is made to be used again.
 
 use http::header::AUTHORIZATION;
 use http::{Method, Request};
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 use s3s::{S3Error, s3_error};
 use std::collections::HashMap;
@@ -31,6 +32,16 @@ const DIGITS: usize = 16;
 
 /// The headers in which SDKs number their requests and the tries of each. Not all sign them (boto3 does not).
 const NAMES_OF_TRIES: [&str; 2] = ["amz-sdk-invocation-id", "amz-sdk-request"];
+
+/// What becomes of a signature that comes again so soon that its client may have meant the same twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Repeats {
+    /// It is taken where its client would not come again with another one.
+    #[default]
+    AreMeant,
+    /// It never is: whoever meant the same twice is told to come later, with a new one.
+    AreRefused,
+}
 
 /// The beginning of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,9 +193,19 @@ impl Taken {
 
     /// Takes a request and remembers it. Refuses what was taken before, unless its client may have meant it twice, and what may have
     /// been answered by an earlier run.
-    pub(crate) fn take(&self, request: Signed, from: Option<IpAddr>, now: Instant) -> Result<Use, S3Error> {
+    pub(crate) fn take(
+        &self,
+        repeats: Repeats,
+        request: Signed,
+        from: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Use, S3Error> {
         // Of all codes the one that clients answer with a new signature and the right time.
-        if self.began_at.duration_since(request.signed_at).as_secs() > i64::from(OWN) {
+        let grace = match repeats {
+            Repeats::AreMeant => SignedDuration::from_secs(OWN.into()),
+            Repeats::AreRefused => SignedDuration::ZERO,
+        };
+        if self.began_at.duration_since(request.signed_at) > grace {
             return Err(s3_error!(
                 RequestTimeTooSkewed,
                 "This request was signed before this server began: sign it again."
@@ -196,7 +217,7 @@ impl Taken {
         let is_own = request.is_reading || first.from == now.from;
         let may_be_meant = !request.is_one_try && is_own && now.at.saturating_sub(first.at) <= OWN;
         let are_numbered = now.numbers != 0 && first.numbers != 0;
-        if may_be_meant && !request.is_reading && !are_numbered {
+        if may_be_meant && (repeats == Repeats::AreRefused || !request.is_reading && !are_numbered) {
             return Err(s3_error!(
                 SlowDown,
                 "This very request was taken just now: sign it again, a second later."
@@ -293,7 +314,7 @@ mod tests {
         let begin = Instant::now();
         let taken = Taken::new(begin, TIME.parse().unwrap());
         let at = |seconds| begin + Duration::from_secs(seconds);
-        let take = |request, from, seconds| code(taken.take(request, from, at(seconds)));
+        let take = |request, from, seconds| code(taken.take(Repeats::AreMeant, request, from, at(seconds)));
         let (one, other) = (change(1), change(2));
         assert_eq!(take(one, HERE, 0), "First");
         // Its client signs it anew when it means it again.
@@ -326,14 +347,37 @@ mod tests {
     fn no_try_is_taken_twice() {
         let begin = Instant::now();
         let taken = Taken::new(begin, TIME.parse().unwrap());
-        let take = |numbers| code(taken.take(Signed { numbers, ..change(1) }, HERE, begin));
+        let take =
+            |numbers| code(taken.take(Repeats::AreMeant, Signed { numbers, ..change(1) }, HERE, begin));
         assert_eq!((take(7), take(7)), ("First".to_owned(), REFUSED.to_owned()));
         assert_eq!((take(8), take(8), take(7)), ("Again".to_owned(), REFUSED.to_owned(), REFUSED.to_owned()));
         // Whoever can change what is not signed has ten seconds, where the client numbers its tries.
         assert_eq!(take(9), "Again");
         assert_eq!(take(0), LATER);
-        let plain = |numbers| code(taken.take(Signed { numbers, ..change(2) }, HERE, begin));
+        let plain =
+            |numbers| code(taken.take(Repeats::AreMeant, Signed { numbers, ..change(2) }, HERE, begin));
         assert_eq!((plain(0), plain(0), plain(7)), ("First".to_owned(), LATER.to_owned(), LATER.to_owned()));
+    }
+
+    #[test]
+    fn where_each_is_signed_anew_nothing_is_taken_again() {
+        let begin = Instant::now();
+        let taken = Taken::new(begin, TIME.parse().unwrap());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let take = |request, from, seconds| code(taken.take(Repeats::AreRefused, request, from, at(seconds)));
+        let reading = Signed { is_reading: true, ..change(1) };
+        let numbered = |numbers| Signed { numbers, ..change(2) };
+        for (first, again) in [(change(1), change(1)), (reading, reading), (numbered(7), numbered(8))] {
+            assert_eq!(take(first, HERE, 0), "First");
+            assert_eq!((take(again, HERE, 0), take(again, HERE, 10)), (LATER.to_owned(), LATER.to_owned()));
+            assert_eq!(take(again, HERE, 11), REFUSED);
+        }
+        // What failed was not done.
+        assert_eq!(take(change(3), HERE, 0), "First");
+        taken.has_failed(change(3), Use::First);
+        assert_eq!(take(change(3), HERE, 1), "First");
+        let early = Signed { signed_at: change(4).signed_at - SignedDuration::from_millis(1), ..change(4) };
+        assert_eq!(take(early, HERE, 0), REFUSED, "an earlier run may have answered it");
     }
 
     #[test]
@@ -341,7 +385,7 @@ mod tests {
         let begin = Instant::now();
         let taken = Taken::new(begin, TIME.parse().unwrap());
         let request = |numbers| Signed { numbers, ..change(1) };
-        let take = |numbers| code(taken.take(request(numbers), HERE, begin));
+        let take = |numbers| code(taken.take(Repeats::AreMeant, request(numbers), HERE, begin));
         assert_eq!((take(7), take(8)), ("First".to_owned(), "Again".to_owned()));
         taken.has_failed(request(8), Use::Again);
         assert_eq!(take(8), "Again");
@@ -352,7 +396,7 @@ mod tests {
             }
             taken.is_done(request(8), HERE, begin);
             taken.has_failed(request(7), Use::First);
-            let elsewhere = taken.take(request(9), None, begin);
+            let elsewhere = taken.take(Repeats::AreMeant, request(9), None, begin);
             assert_eq!(code(elsewhere), REFUSED);
         }
         // Nobody fills the memory with what fails.
@@ -367,9 +411,9 @@ mod tests {
     fn what_an_earlier_run_may_have_answered_is_refused() {
         let begin = Instant::now();
         for (seconds, is_taken) in [(-900, false), (-11, false), (-10, true), (0, true), (900, true)] {
-            let time = TIME.parse::<Timestamp>().unwrap() - jiff::SignedDuration::from_secs(seconds);
+            let time = TIME.parse::<Timestamp>().unwrap() - SignedDuration::from_secs(seconds);
             let taken = Taken::new(begin, time);
-            assert_eq!(taken.take(change(1), HERE, begin).is_ok(), is_taken, "{seconds}");
+            assert_eq!(taken.take(Repeats::AreMeant, change(1), HERE, begin).is_ok(), is_taken, "{seconds}");
         }
     }
 
@@ -378,7 +422,7 @@ mod tests {
         let begin = Instant::now();
         let taken = Taken::new(begin, TIME.parse().unwrap());
         for number in 0..3 * MOST as u64 {
-            assert_eq!(taken.take(change(number), HERE, begin).unwrap(), Use::First);
+            assert_eq!(taken.take(Repeats::AreMeant, change(number), HERE, begin).unwrap(), Use::First);
         }
         let halves = taken.changes.lock();
         assert!(halves.younger.len() + halves.older.len() <= 2 * MOST);

@@ -4,6 +4,7 @@ mod common;
 
 use common::{ann, call, read_reply, serve};
 use jiff::SignedDuration;
+use larder_s3::{Options, Repeats};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -108,6 +109,35 @@ fn a_signature_is_taken_once() {
     assert_eq!(early.send(&served).status, 204);
     assert_eq!(refused.send(&served).code(), "NoSuchBucket");
     assert_eq!(signed(call("PUT", "/first/key").body("x")).send(&served).status, 200);
+}
+
+#[test]
+fn where_each_is_signed_anew_a_signature_is_taken_once_whatever_is_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let mild = common::endpoint(folder.path(), Options::default());
+    let strict = mild.with_options(Options { repeats: Repeats::AreRefused, ..Options::default() });
+    let served = common::serve_endpoint(strict, folder);
+    let before = common::serve_endpoint(mild, tempfile::tempdir().unwrap());
+    // What is signed in the second in which they began may be from before.
+    std::thread::sleep(Duration::from_secs(1));
+    ann(&served, call("PUT", "/first"));
+    ann(&served, call("PUT", "/first/key").body("x"));
+    let signed = |call: common::Call| call.sign_plainly("ANN", "secret of ann/+=");
+    let refused = (503, "SlowDown".to_owned());
+    for again in [signed(call("GET", "/first/key")), signed(call("PUT", "/first/key").body("y"))] {
+        // What was taken with the options before is known.
+        let reply = again.send(&before);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let replies = [again.send(&served), again.send(&served)];
+        assert_eq!(replies.map(|reply| (reply.status, reply.code())), [refused.clone(), refused.clone()]);
+    }
+    let counted = |call: &common::Call, number| {
+        call.clone().header("amz-sdk-invocation-id", number).header("amz-sdk-request", "attempt=1")
+    };
+    let same = signed(call("DELETE", "/first/key"));
+    assert_eq!(counted(&same, "1").send(&served).status, 204);
+    let another = counted(&same, "2").send(&served);
+    assert_eq!((another.status, another.code()), refused);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::service::{Bound, S3Directory, Service};
 use crate::stopping::{LAST_ANSWERS, told_to_stop};
 use anyhow::Result;
 use jiff::SignedDuration;
-use larder_s3::{Endpoint, Options, Peer, lifecycle};
+use larder_s3::{Endpoint, Options, Peer, Repeats, lifecycle};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -43,14 +43,14 @@ pub(crate) async fn serve(service: Arc<Service>, stopping: watch::Receiver<bool>
 async fn serve_everywhere(service: &Arc<Service>, slots: &Arc<Semaphore>, stopping: &watch::Receiver<bool>) {
     let mut bound = service.s3_listener();
     let directory = Arc::new(S3Directory::new(Arc::clone(service)));
+    let mut endpoint = Endpoint::new(directory, Options::default()).watched_by(service.s3_traffic());
     loop {
         // Told of again after each change of the configuration.
         let now = bound.borrow_and_update().clone();
-        let day = day(service).await;
+        let (day, repeats) = configured(service).await;
         let domains = now.as_ref().map(|now| now.domains()).unwrap_or_default();
         let length = SignedDuration::from_secs(day.cast_signed());
-        let options = Options { day: length, domains, ..Options::default() };
-        let endpoint = Endpoint::new(directory.clone(), options).watched_by(service.s3_traffic());
+        endpoint = endpoint.with_options(Options { day: length, domains, repeats, ..Options::default() });
         let work = async {
             match now {
                 Some(now) => {
@@ -66,11 +66,11 @@ async fn serve_everywhere(service: &Arc<Service>, slots: &Arc<Semaphore>, stoppi
     }
 }
 
-/// How many seconds a day of a lifecycle lasts.
-async fn day(service: &Arc<Service>) -> u64 {
+/// How many seconds a day of a lifecycle lasts, and whether a signature may come again.
+async fn configured(service: &Arc<Service>) -> (u64, Repeats) {
     let service = Arc::clone(service);
-    let asked = tokio::task::spawn_blocking(move || service.lifecycle_day_seconds()).await;
-    asked.ok().and_then(Result::ok).unwrap_or(24 * 3600)
+    let asked = tokio::task::spawn_blocking(move || service.s3_behaviour()).await;
+    asked.ok().and_then(Result::ok).unwrap_or((24 * 3600, Repeats::AreRefused))
 }
 
 /// Does what lifecycles ask for, now and then.

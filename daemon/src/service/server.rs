@@ -71,6 +71,12 @@ pub const SERVER_KEYS: &[ConfigKey] = &[
         "Whether requests of the S3 endpoint are written to logs/s3-access.log, one line of JSON each",
     ),
     key(
+        "larder.storage_buckets_each_signed_anew",
+        KeyType::Boolean,
+        "false",
+        "Whether the S3 endpoint takes no signature by header twice, not even within its second",
+    ),
+    key(
         "backups.compression_algorithm",
         KeyType::OneOf(&["none", "gzip", "bzip2", "lzma", "xz", "zstd"]),
         "gzip",

@@ -54,6 +54,11 @@ pub(crate) fn serve() -> Served {
 pub(crate) fn serve_with(options: Options) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = endpoint(folder.path(), options);
+    serve_endpoint(endpoint, folder)
+}
+
+/// Serves an endpoint over a folder, on an address of its own.
+pub(crate) fn serve_endpoint(endpoint: Endpoint, folder: tempfile::TempDir) -> Served {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();

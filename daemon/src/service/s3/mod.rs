@@ -15,6 +15,7 @@ pub(super) use traffic::{LATENCIES, METHODS, Tally};
 
 use super::{Config, Result, Service, ServiceError};
 use address::EndpointAddress;
+use larder_s3::Repeats;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -26,6 +27,8 @@ pub(super) const PLAINTEXT: &str = "core.storage_buckets_plaintext";
 pub(super) const LIFECYCLE_DAY: &str = "storage.buckets_lifecycle_day_seconds";
 /// Whether requests are written to the access log.
 pub(super) const ACCESS_LOG: &str = "larder.storage_buckets_access_log";
+/// Whether no signature is taken twice.
+pub(super) const EACH_SIGNED_ANEW: &str = "larder.storage_buckets_each_signed_anew";
 /// Seconds of a real day.
 const DAY: u64 = 86_400;
 
@@ -97,10 +100,13 @@ impl Service {
         self.traffic.log.switch(is_on)
     }
 
-    /// How many seconds a day of a lifecycle rule lasts.
-    pub fn lifecycle_day_seconds(&self) -> Result<u64> {
+    /// How many seconds a day of a lifecycle rule lasts, and what becomes of a signature that comes again soon.
+    pub fn s3_behaviour(&self) -> Result<(u64, Repeats)> {
         let config = self.server_config()?;
         let seconds = config.get(LIFECYCLE_DAY).and_then(|text| text.parse().ok());
-        Ok(seconds.filter(|seconds| *seconds > 0).unwrap_or(DAY))
+        let is_each_signed_anew =
+            config.get(EACH_SIGNED_ANEW).is_some_and(|value| super::server::is_true(value));
+        let repeats = if is_each_signed_anew { Repeats::AreRefused } else { Repeats::AreMeant };
+        Ok((seconds.filter(|seconds| *seconds > 0).unwrap_or(DAY), repeats))
     }
 }
