@@ -10,12 +10,13 @@ use crate::gate::Gate;
 use crate::limits::MAX_PUT;
 use crate::read::open;
 use crate::support::{blocking, etag, from_bucket, signed, time};
+use http::HeaderValue;
 use larder_storage_buckets::{Checksum, Incoming, Precondition, Put, Staged, Version};
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETagCondition,
     MetadataDirective, ServerSideEncryption, TaggingDirective, UploadPartCopyInput, UploadPartCopyOutput,
 };
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 use std::ops::Range;
 
 /// Bucket, key and version of a source.
@@ -53,7 +54,7 @@ async fn open_source<T>(
     customer: Option<CustomerKey>,
 ) -> S3Result<(Gate, Version, Reading)> {
     let (bucket, key, id) = source_of(source)?;
-    let gate = Gate::enter(face, request, &bucket).await?;
+    let gate = Gate::enter_source(face, request, &bucket).await?;
     let (version, reading) = open(&gate, &key, id, customer).await?;
     Ok((gate, version, reading))
 }
@@ -144,6 +145,7 @@ pub(crate) async fn copy(
             "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120"
         ));
     }
+    let precondition = precondition(&request.headers)?;
     let replaces = replaces(input.metadata_directive.as_ref().map(MetadataDirective::as_str))?;
     let replaces_tags = replaces_tags(input.tagging_directive.as_ref().map(TaggingDirective::as_str))?;
     let is_itself = gate.name() == source_gate.name() && input.key == source.key;
@@ -179,8 +181,7 @@ pub(crate) async fn copy(
         let (algorithm, kind) = (algorithm.as_str().to_owned(), FULL_OBJECT.to_owned());
         record.checksum = Some(Checksum { algorithm, kind, value: value.clone() });
     }
-    let put =
-        Put { key: input.key.clone(), record, etag: None, precondition: precondition(&request.headers) };
+    let put = Put { key: input.key.clone(), record, etag: None, precondition };
     let bucket = gate.bucket();
     let version = blocking(move || bucket.put(staged, put)).await?;
     let mut result = CopyObjectResult {
@@ -202,16 +203,15 @@ pub(crate) async fn copy(
 }
 
 /// The conditions on the target, which stand in headers only.
-fn precondition(headers: &http::HeaderMap) -> Precondition {
+fn precondition(headers: &http::HeaderMap) -> S3Result<Precondition> {
     let condition = |name: &str| {
-        let value = headers.get(name)?;
-        ETagCondition::parse_http_header(value.as_bytes()).ok()
+        let parse = |value: &HeaderValue| ETagCondition::parse_http_header(value.as_bytes());
+        let refuse = |error| s3_error!(error, InvalidArgument, "the header {name} is no entity tag");
+        let parsed = headers.get(name).map(parse).transpose().map_err(refuse)?;
+        Ok::<_, S3Error>(parsed.as_ref().map(crate::objects::etag_match))
     };
-    Precondition {
-        matches: condition("if-match").as_ref().map(crate::objects::etag_match),
-        none_matches: condition("if-none-match").as_ref().map(crate::objects::etag_match),
-        ..Precondition::default()
-    }
+    let (matches, none_matches) = (condition("if-match")?, condition("if-none-match")?);
+    Ok(Precondition { matches, none_matches, ..Precondition::default() })
 }
 
 fn replaces(directive: Option<&str>) -> S3Result<bool> {

@@ -124,8 +124,8 @@ pub trait Directory: Send + Sync + fmt::Debug + 'static {
     /// The buckets of an owner, by name.
     async fn buckets(&self, owner: &Identity) -> Result<Vec<BucketEntry>, DirectoryError>;
 
-    /// All buckets of this endpoint, for the work that lifecycles ask for.
-    async fn all_buckets(&self) -> Result<Vec<FoundBucket>, DirectoryError>;
+    /// The names of all buckets of this endpoint, for the work that lifecycles ask for.
+    async fn all_buckets(&self) -> Result<Vec<String>, DirectoryError>;
 
     /// Makes a bucket for an account.
     async fn create_bucket(&self, owner: &Identity, name: &str) -> Result<FoundBucket, DirectoryError>;

@@ -17,6 +17,8 @@ pub(crate) struct Form {
     pub(crate) fields: BTreeMap<String, String>,
     /// The file's name on the client.
     pub(crate) filename: Option<String>,
+    /// The content type that the file's part names, which no policy has to speak of.
+    pub(crate) file_type: Option<String>,
     reader: Reader,
 }
 
@@ -46,10 +48,7 @@ impl Form {
             let part = reader.headers().await?;
             let name = part.name.to_ascii_lowercase();
             if name == "file" {
-                if let Some(kind) = part.content_type {
-                    fields.entry("content-type".to_owned()).or_insert(kind);
-                }
-                return Ok(Self { fields, filename: part.filename, reader });
+                return Ok(Self { fields, filename: part.filename, file_type: part.content_type, reader });
             }
             let value = reader.until_delimiter().await?;
             let value = String::from_utf8(value.to_vec()).map_err(|_| malformed("a field is not UTF-8"))?;
@@ -209,7 +208,7 @@ mod tests {
                 FORM.as_bytes().chunks(size).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
             let form = Form::read(body(&pieces), "x").await.unwrap();
             assert_eq!(form.fields["key"], "a;\"b");
-            assert_eq!(form.fields["content-type"], "text/plain");
+            assert_eq!(form.file_type.as_deref(), Some("text/plain"));
             assert_eq!(form.filename.as_deref(), Some("c \"d.txt"));
             let file: Vec<Bytes> = form.into_file().map(|piece| piece.unwrap()).collect().await;
             assert_eq!(file.concat(), b"one\r\n--two");

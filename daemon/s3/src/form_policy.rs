@@ -77,13 +77,21 @@ impl FormPolicy {
         least.max().unwrap_or(0)
     }
 
-    /// Compares the fields with the conditions: all hold, and no field is without one.
-    pub(crate) fn check(&self, fields: &Fields, bucket: &str, now: Timestamp) -> S3Result<()> {
+    /// Compares the fields with the conditions: all hold, and no field is without one. A condition on the content type is one on
+    /// that of the file where no field names it.
+    pub(crate) fn check(
+        &self,
+        fields: &Fields,
+        file_type: Option<&str>,
+        bucket: &str,
+        now: Timestamp,
+    ) -> S3Result<()> {
         if self.expiration <= now {
             return Err(failed("Policy expired"));
         }
         let value = |name: &str| match name {
             "bucket" => bucket,
+            "content-type" => fields.get(name).map(String::as_str).or(file_type).unwrap_or_default(),
             name => fields.get(name).map(String::as_str).unwrap_or_default(),
         };
         let mut covered = BTreeSet::new();
@@ -106,9 +114,8 @@ impl FormPolicy {
                 || name.starts_with("x-amz-checksum-")
         };
         match fields.keys().find(|name| !covered.contains(name.as_str()) && !is_free(name)) {
-            // A content type that only the file's part names is no field of the form.
-            Some(name) if name != "content-type" => Err(failed(&format!("Extra input fields: {name}"))),
-            _ => Ok(()),
+            Some(name) => Err(failed(&format!("Extra input fields: {name}"))),
+            None => Ok(()),
         }
     }
 }
@@ -226,4 +233,49 @@ fn mismatch() -> S3Error {
         SignatureDoesNotMatch,
         "The request signature we calculated does not match the signature you provided. Check your key and signing method."
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-01-01T00:00:00Z";
+
+    fn check(conditions: &str, fields: &[(&str, &str)], file_type: Option<&str>) -> Result<(), String> {
+        let text = format!(r#"{{"expiration":"2026-01-01T00:00:01Z","conditions":[{conditions}]}}"#);
+        let policy = FormPolicy::parse(&BASE64_STANDARD.encode(text)).unwrap();
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let checked = policy.check(&fields, file_type, "bucket", NOW.parse().unwrap());
+        checked.map_err(|error| error.message().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn every_field_needs_a_condition() {
+        let conditions = r#"["starts-with","$key","in/"],{"bucket":"bucket"}"#;
+        let key = ("key", "in/a");
+        assert_eq!(
+            check(conditions, &[key, ("policy", "x"), ("x-ignore-me", "x")], Some("text/plain")),
+            Ok(())
+        );
+        for extra in ["content-type", "expires", "tagging", "x-amz-meta-a", "x-amz-object-lock-mode"] {
+            for file_type in [None, Some("text/plain")] {
+                let error = check(conditions, &[key, (extra, "x")], file_type).unwrap_err();
+                assert!(error.contains(extra), "{error}");
+                // Whatever comes before it by its name.
+                let more = [key, ("acl", "private"), ("content-type", "x"), (extra, "x")];
+                assert!(check(conditions, &more, file_type).is_err(), "{extra}");
+            }
+        }
+        let images = r#"["starts-with","$key",""],["starts-with","$Content-Type","image/"]"#;
+        for (fields, file_type, is_taken) in [
+            (&[key, ("content-type", "image/png")][..], Some("text/plain"), true),
+            (&[key], Some("image/png"), true),
+            (&[key], Some("text/plain"), false),
+            (&[key], None, false),
+            (&[key, ("content-type", "text/plain")], Some("image/png"), false),
+        ] {
+            assert_eq!(check(images, fields, file_type).is_ok(), is_taken, "{fields:?} {file_type:?}");
+        }
+        assert!(check(r#"{"bucket":"other"}"#, &[], None).is_err());
+    }
 }

@@ -44,6 +44,24 @@ pub(crate) async fn caller<T>(
 impl Gate {
     /// Comes to a bucket. A key of other buckets doesn't learn whether it exists.
     pub(crate) async fn enter<T>(face: &crate::Face, request: &S3Request<T>, bucket: &str) -> S3Result<Self> {
+        Self::enter_expecting(face, request, bucket, "x-amz-expected-bucket-owner").await
+    }
+
+    /// Comes to the bucket that a copy is made from, whose owner the client may expect to be another.
+    pub(crate) async fn enter_source<T>(
+        face: &crate::Face,
+        request: &S3Request<T>,
+        bucket: &str,
+    ) -> S3Result<Self> {
+        Self::enter_expecting(face, request, bucket, "x-amz-source-expected-bucket-owner").await
+    }
+
+    async fn enter_expecting<T>(
+        face: &crate::Face,
+        request: &S3Request<T>,
+        bucket: &str,
+        owner_header: &str,
+    ) -> S3Result<Self> {
         let key = caller(face.directory.as_ref(), request).await?;
         if let Some(AccessKey { rights: Rights::Buckets(buckets), .. }) = key.as_deref()
             && !buckets.contains_key(bucket)
@@ -52,7 +70,7 @@ impl Gate {
         }
         let found = face.directory.bucket(bucket).await.map_err(unavailable)?;
         let found = found.ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))?;
-        let expected = request.headers.get("x-amz-expected-bucket-owner");
+        let expected = request.headers.get(owner_header);
         if expected.is_some_and(|expected| expected.as_bytes() != found.owner.id.as_bytes()) {
             return Err(denied());
         }
@@ -262,7 +280,8 @@ fn values_of(headers: &HeaderMap, uri: &Uri, peer: Option<&Peer>) -> HashMap<Str
         values.insert(name, vec![value]);
     };
     for (name, value) in headers {
-        let Ok(value) = value.to_str() else { continue };
+        // As the protocol layer reads them.
+        let Ok(value) = std::str::from_utf8(value.as_bytes()) else { continue };
         match name.as_str() {
             "referer" => tell("aws:referer".to_owned(), value.to_owned()),
             "user-agent" => tell("aws:useragent".to_owned(), value.to_owned()),

@@ -3,6 +3,7 @@
 //! [`Endpoint`] answers connections; [`Directory`] is what it asks the daemon. Objects are `larder-storage-buckets`.
 
 mod acl;
+mod authorization;
 pub mod blocking;
 mod bucket_access;
 mod buckets;
@@ -32,6 +33,7 @@ mod multipart;
 mod objects;
 mod pace;
 mod policy;
+mod policy_actions;
 mod policy_condition;
 mod post;
 mod properties;

@@ -76,6 +76,26 @@ fn check_rule(rule: &LifecycleRule) -> S3Result<()> {
     if let Some(abort) = &rule.abort_incomplete_multipart_upload {
         days(abort.days_after_initiation)?;
     }
+    check_filter(rule)
+}
+
+/// Refuses a filter that asks for what uploads or delete markers have not.
+fn check_filter(rule: &LifecycleRule) -> S3Result<()> {
+    let filter = Filter::of(rule);
+    let has_tags = !filter.tags.is_empty();
+    let has_sizes = filter.greater_than.is_some() || filter.less_than.is_some();
+    if rule.abort_incomplete_multipart_upload.is_some() && (has_tags || has_sizes) {
+        let what = if has_tags { "Tags" } else { "Object Size" };
+        return Err(s3_error!(
+            InvalidRequest,
+            "AbortIncompleteMultipartUpload cannot be specified with {what}."
+        ));
+    }
+    let is_for_markers =
+        rule.expiration.as_ref().is_some_and(|expiration| expiration.expired_object_delete_marker.is_some());
+    if is_for_markers && has_tags {
+        return Err(s3_error!(InvalidRequest, "ExpiredObjectDeleteMarker cannot be specified with Tags."));
+    }
     Ok(())
 }
 
@@ -173,8 +193,17 @@ pub struct Expired {
 /// more often.
 pub async fn run(face: &Face) -> S3Result<Expired> {
     let mut expired = Expired::default();
-    for found in face.directory.all_buckets().await.map_err(unavailable)? {
-        let (cache, day, name) = (Arc::clone(&face.settings), face.options.day, found.name.clone());
+    for name in face.directory.all_buckets().await.map_err(unavailable)? {
+        // One after the other: whoever wants to close a bucket waits until nobody has it.
+        let found = match face.directory.bucket(&name).await {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(bucket = name, %error, "a bucket's lifecycle has to wait");
+                continue;
+            }
+        };
+        let (cache, day) = (Arc::clone(&face.settings), face.options.day);
         let work = move || {
             let settings = cache.of_blocking(&found.name, &found.bucket)?;
             run_bucket(&found, &settings, day)
@@ -235,7 +264,9 @@ impl Run<'_> {
                     Entry::Prefix(_) => None,
                 })
                 .collect();
-            for (index, item) in items.iter().enumerate() {
+            // The last of a page is looked at with the next one, which says whether it is the last of its key.
+            let whole = if page.is_truncated { items.len().saturating_sub(1).max(1) } else { items.len() };
+            for (index, item) in items.iter().take(whole).enumerate() {
                 let is_alone = items.get(index + 1).is_none_or(|next| next.key != item.key)
                     && (index + 1 < items.len() || !page.is_truncated);
                 count += u64::from(self.version(item, is_alone, &mut seen)?);
@@ -332,6 +363,10 @@ impl Run<'_> {
     fn uploads(&self) -> Result<u64, BucketError> {
         let abort = self.rule.abort_incomplete_multipart_upload.as_ref();
         let Some(days) = abort.and_then(|abort| abort.days_after_initiation) else { return Ok(0) };
+        // An upload has no tags and no size yet.
+        if check_filter(self.rule).is_err() {
+            return Ok(0);
+        }
         let mut count = 0;
         for upload in self.bucket.uploads_before(self.bucket.now())? {
             if upload.key.starts_with(self.filter.prefix) && self.is_due(upload.created, Some(days)) {

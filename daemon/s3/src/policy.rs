@@ -1,5 +1,6 @@
 //! Bucket policies: the subset that is supported, and refusal of everything else when the policy is set.
 
+use crate::policy_actions::is_known;
 use crate::policy_condition::{Condition, conditions, matches_pattern};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -87,6 +88,22 @@ impl Policy {
         Ok(Self { statements: statements.collect::<Result<_, _>>()? })
     }
 
+    /// What stands for one that is not understood: nobody may do anything, but its owner may set another.
+    pub(crate) fn refusing() -> Self {
+        let anything = || vec!["*".to_owned()];
+        let statement = Statement {
+            effect: Effect::Deny,
+            principals: Principals::Anybody,
+            not_principals: false,
+            actions: anything(),
+            not_actions: false,
+            resources: anything(),
+            not_resources: false,
+            conditions: Vec::new(),
+        };
+        Self { statements: vec![statement] }
+    }
+
     pub(crate) fn judge(&self, asking: &Asking<'_>) -> Verdict {
         let mut verdict = Verdict::Silent;
         for statement in self.statements.iter().filter(|statement| statement.applies(asking)) {
@@ -139,12 +156,13 @@ impl Statement {
         let (actions, not_actions) = either(map, "Action", "NotAction")?;
         let (resources, not_resources) = either(map, "Resource", "NotResource")?;
         let actions = strings(actions, "Action")?;
-        if let Some(other) = actions.iter().find(|action| !action.starts_with("s3:") && *action != "*") {
+        if let Some(other) = actions.iter().find(|action| !is_known(action)) {
             return refuse(format!("{other} is no action of S3"));
         }
         let resources = strings(resources, "Resource")?.into_iter().map(|resource| {
             let path = resource.strip_prefix("arn:aws:s3:::").or_else(|| after_colons(&resource));
             let path = path.ok_or_else(|| PolicyError(format!("{resource} is no resource of S3")))?;
+            has_no_variable(&resource)?;
             let owner = path.split('/').next().unwrap_or_default();
             match matches_pattern(owner, bucket) {
                 true => Ok(path.to_owned()),
@@ -187,6 +205,32 @@ fn after_colons(resource: &str) -> Option<&str> {
     let is_s3 = fields.next() == Some("arn") && fields.next().is_some() && fields.next() == Some("s3");
     let (_, _, path) = (fields.next(), fields.next(), fields.next()?);
     is_s3.then_some(path)
+}
+
+/// Refuses what stands for something else in AWS' policies: taken as it is written it would mean another thing.
+pub(crate) fn has_no_variable(text: &str) -> Result<(), PolicyError> {
+    match text.contains("${") {
+        true => refuse(format!("policy variables are not supported: {text}")),
+        false => Ok(()),
+    }
+}
+
+/// Refuses what names nobody who could ask: neither an id nor the ARN of an account or a user.
+fn check_principal(name: &str) -> Result<(), PolicyError> {
+    let is_id = |text: &str| !text.is_empty() && !text.contains(['*', '?', ':', '/']);
+    let is_name = match name.strip_prefix("arn:aws:iam::") {
+        None => name == "*" || is_id(name),
+        Some(rest) => rest.split_once(':').is_some_and(|(account, user)| {
+            let is_account = is_id(account) && user == "root";
+            is_account || user.strip_prefix("user/").is_some_and(is_id)
+        }),
+    };
+    match is_name {
+        true => has_no_variable(name),
+        false => refuse(format!(
+            "the principal {name} is not supported: name *, an id, arn:aws:iam::ID:root or arn:aws:iam:::user/ID"
+        )),
+    }
 }
 
 /// An account id, a user's ARN, or an account's.
@@ -235,6 +279,7 @@ fn principals_of(value: &Value) -> Result<Principals, PolicyError> {
         }
         _ => return refuse("Principal is \"*\" or an object with AWS or CanonicalUser"),
     };
+    names.iter().try_for_each(|name| check_principal(name))?;
     match names.iter().any(|name| name == "*") {
         true => Ok(Principals::Anybody),
         false => Ok(Principals::These(names)),
@@ -282,6 +327,43 @@ mod tests {
                 .is_err()
         );
         assert!(policy(r#"{"Effect":"Allow","Principal":{"Service":"x"},"Action":"s3:*","Resource":"arn:aws:s3:::b"}"#).is_err());
+        // What would be taken for something else, or apply to nothing.
+        for (condition, named) in [
+            (r#"{"StringLike":{"s3:prefix":"${aws:username}/*"}}"#, "${aws:username}"),
+            (r#"{"IpAddress":{"aws:SourceIp":"10.0.0.0/33"}}"#, "10.0.0.0/33"),
+            (r#"{"NotIpAddress":{"aws:SourceIp":["10.0.0.1","10.0.0"]}}"#, "10.0.0"),
+            (r#"{"NumericLessThan":{"s3:max-keys":"ten"}}"#, "ten"),
+            (r#"{"Bool":{"aws:SecureTransport":"yes"}}"#, "yes"),
+            (r#"{"Null":{"s3:prefix":"1"}}"#, "1"),
+        ] {
+            assert!(with(condition).unwrap_err().0.contains(named), "{condition}");
+        }
+        let of = |principal: &str, action: &str, resource: &str| {
+            let principal = format!(r#"{{"AWS":"{principal}"}}"#);
+            let what = format!(r#""Action":"{action}","Resource":"arn:aws:s3:::b/{resource}""#);
+            policy(&format!(r#"{{"Effect":"Deny","Principal":{principal},{what}}}"#))
+        };
+        for principal in
+            ["*", "eve", "arn:aws:iam::eve:root", "arn:aws:iam:::user/eve", "arn:aws:iam::a:user/eve"]
+        {
+            assert!(of(principal, "s3:Get*", "*").is_ok(), "{principal}");
+        }
+        for principal in [
+            "arn:aws:iam:::role/eve",
+            "arn:aws:sts::1:assumed-role/eve/x",
+            "arn:aws:iam:::user/*",
+            "arn:aws:iam:::root",
+            "arn:aws:iam::eve",
+            "e*",
+            "",
+        ] {
+            assert!(of(principal, "s3:Get*", "*").is_err(), "{principal}");
+        }
+        assert!(of("*", "s3:GetObjet", "*").unwrap_err().0.contains("GetObjet"));
+        assert!(of("*", "s3:GetObject", "${aws:userid}/*").unwrap_err().0.contains("userid"));
+        let all = Policy::refusing();
+        assert_eq!(all.judge(&asking(Some("eve"), "s3:GetObject", "b/x")), Verdict::Deny);
+        assert!(!all.is_public());
     }
 
     #[test]

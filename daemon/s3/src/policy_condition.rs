@@ -1,6 +1,6 @@
 //! The conditions of bucket policies.
 
-use crate::policy::{PolicyError, refuse, strings};
+use crate::policy::{PolicyError, has_no_variable, refuse, strings};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -56,6 +56,7 @@ pub(crate) fn conditions(value: Option<&Value>) -> Result<Vec<Condition>, Policy
         for (key, values) in keys {
             let values = strings(values, key)?;
             let key = known_key(key)?;
+            values.iter().try_for_each(|value| operator.check(value))?;
             conditions.push(Condition { operator, if_exists, set, key, values });
         }
     }
@@ -127,6 +128,26 @@ impl Operator {
             "NumericGreaterThanEquals" => Self::Number(Greater, true),
             other => return refuse(format!("the condition operator {other} is not supported")),
         })
+    }
+
+    /// Refuses a value that can't be compared, and so would hold never or always.
+    fn check(self, value: &str) -> Result<(), PolicyError> {
+        let (is_one, what) = match self {
+            Self::IpAddress | Self::NotIpAddress => {
+                (is_network(value), "an address or a network, such as 192.0.2.0/24")
+            }
+            Self::NumberEquals | Self::NumberNotEquals | Self::Number(..) => {
+                (value.trim().parse::<f64>().is_ok(), "a number")
+            }
+            Self::Bool | Self::Null => {
+                (["true", "false"].contains(&value.to_ascii_lowercase().as_str()), "true or false")
+            }
+            _ => (true, ""),
+        };
+        match is_one {
+            true => has_no_variable(value),
+            false => refuse(format!("{value} is not {what}")),
+        }
     }
 
     fn is_negative(self) -> bool {
@@ -215,6 +236,15 @@ pub(crate) fn matches_pattern(pattern: &str, text: &str) -> bool {
         }
     }
     pattern[at..].iter().all(|rest| *rest == '*')
+}
+
+/// Whether this is an address, or a network of them.
+fn is_network(network: &str) -> bool {
+    let (address, bits) = network.split_once('/').unwrap_or((network, "0"));
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let is_number = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && bits.parse::<u32>().is_ok_and(|bits| bits <= width)
 }
 
 /// Whether a network is not of whole parts of the world, as AWS sees it.

@@ -88,7 +88,10 @@ pub(crate) async fn post(
         gate.tell_field(name, value);
     }
     if let Some(policy) = &policy {
-        policy.check(&form.fields, bucket, gate.found.bucket.now())?;
+        policy.check(&form.fields, form.file_type.as_deref(), bucket, gate.found.bucket.now())?;
+    }
+    if let Some(file_type) = form.file_type.take() {
+        form.fields.entry("content-type".to_owned()).or_insert(file_type);
     }
     let version = store(face, &mut gate, form, &key, policy.as_ref()).await?;
     reply(&gate, &version.0, &version.1)

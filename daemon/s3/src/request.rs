@@ -1,5 +1,6 @@
 //! What a request must be before the protocol layer sees it, and what is put right in it.
 
+use crate::authorization::Authorization;
 use crate::limits::{MAX_HEADERS, Place};
 use crate::support::custom;
 use crate::unsigned;
@@ -77,12 +78,22 @@ pub(crate) async fn measured(
 
 /// Who a request says it comes from, before that is verified.
 pub(crate) fn claimed_key(request: &Request<Body>) -> String {
-    let header =
-        request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let in_header = header.split("Credential=").nth(1);
-    let in_query = request.uri().query().and_then(|query| query.split("X-Amz-Credential=").nth(1));
-    let credential = in_header.or(in_query).unwrap_or_default();
-    credential.split(['/', '%', ',']).next().unwrap_or_default().to_owned()
+    if let Some(authorization) = Authorization::of(request.headers()) {
+        return authorization.key.to_owned();
+    }
+    let credential = in_query(request, "X-Amz-Credential").unwrap_or_default();
+    credential.split('/').next().unwrap_or_default().to_owned()
+}
+
+/// The value of a parameter in the query, both decoded: a name may be encoded, too.
+fn in_query<B>(request: &Request<B>, wanted: &str) -> Option<String> {
+    let decoded = |text: &str| {
+        let bytes = urlencoding::decode_binary(text.as_bytes()).into_owned();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let pairs = request.uri().query().unwrap_or_default().split('&');
+    let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(name, _)| decoded(name) == wanted).map(|(_, value)| decoded(value))
 }
 
 /// What is refused before the protocol layer sees it.
@@ -99,13 +110,17 @@ pub(crate) fn refusal(request: &Request<Body>, in_host: bool) -> Option<S3Error>
     if request.headers().get("content-md5").is_some_and(HeaderValue::is_empty) {
         return Some(s3_error!(InvalidDigest, "The Content-MD5 you specified is not valid."));
     }
-    let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-    let query = request.uri().query().unwrap_or_default();
-    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    if header.starts_with(b"AWS ") || (value("Signature").is_some() && value("AWSAccessKeyId").is_some()) {
+    let value = |name: &str| in_query(request, name);
+    if Authorization::is_malformed(request.headers()) || value("Signature").is_some() {
         return Some(s3_error!(
             InvalidRequest,
-            "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+            "The authorization mechanism you have provided is not supported, or malformed. Please use AWS4-HMAC-SHA256."
+        ));
+    }
+    if has("authorization") && value("X-Amz-Signature").is_some() {
+        return Some(s3_error!(
+            InvalidArgument,
+            "Only one auth mechanism allowed: a signature is in the header Authorization or in the query."
         ));
     }
     if value("allow-unordered").is_some_and(|wanted| wanted == "true")
@@ -114,7 +129,7 @@ pub(crate) fn refusal(request: &Request<Body>, in_host: bool) -> Option<S3Error>
         return Some(s3_error!(InvalidArgument, "a list without order can't have a delimiter"));
     }
     value("X-Amz-Expires")
-        .and_then(too_long)
+        .and_then(|expires| too_long(&expires))
         .or_else(|| unsigned::headers(request))
         .or_else(|| unsigned::chunks(request))
 }

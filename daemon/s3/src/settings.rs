@@ -43,7 +43,12 @@ impl Settings {
     fn load(name: &str, bucket: &Bucket) -> Result<Self, BucketError> {
         let stored = bucket.settings()?;
         let text = |setting: &str| stored.get(setting).map(String::as_str);
-        let policy = text(POLICY).map(|policy| Policy::parse(policy, name));
+        let policy = text(POLICY).map(|policy| {
+            Policy::parse(policy, name).unwrap_or_else(|error| {
+                tracing::error!(bucket = name, %error, "a stored policy is not understood: nobody may do anything, its owner may set another");
+                Policy::refusing()
+            })
+        });
         Ok(Self {
             acl: text(ACL).and_then(Acl::from_json),
             cors: text(CORS).map(from_xml).transpose()?,
@@ -51,7 +56,7 @@ impl Settings {
             object_lock: text(OBJECT_LOCK).map(from_xml).transpose()?,
             ownership: text(OWNERSHIP).map(from_xml).transpose()?,
             policy_text: text(POLICY).map(str::to_owned),
-            policy: policy.transpose().map_err(|error| damaged(&error.to_string()))?,
+            policy,
             public_access: text(PUBLIC_ACCESS).map(from_xml).transpose()?,
             region: text(REGION).map(str::to_owned),
             tags: text(TAGS).map(from_xml).transpose()?,

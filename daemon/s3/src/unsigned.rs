@@ -1,6 +1,7 @@
 //! What came with a request that nobody signed, and is not to count as if somebody had.
 
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderName};
+use crate::authorization::{Authorization, is_among};
+use http::header::{CONTENT_ENCODING, HeaderName};
 use http::{HeaderValue, Request};
 use s3s::{S3Error, S3ErrorCode, s3_error};
 use std::borrow::Cow;
@@ -8,14 +9,7 @@ use std::borrow::Cow;
 /// Headers that a signature covers without naming them: its time and the hash of the body are part of it.
 const COVERED: [&str; 2] = ["x-amz-content-sha256", "x-amz-date"];
 
-/// The headers that are signed by the header `Authorization`, separated by semicolons.
-fn named_by_header<B>(request: &Request<B>) -> Option<String> {
-    let header = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
-    let names = header.split("SignedHeaders=").nth(1)?;
-    names.split(',').next().map(str::to_owned)
-}
-
-/// The same for a presigned request.
+/// The headers that a presigned request signs, separated by semicolons.
 fn named_by_query<B>(request: &Request<B>) -> Option<String> {
     let mut pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
     let (_, names) =
@@ -27,10 +21,10 @@ fn named_by_query<B>(request: &Request<B>) -> Option<String> {
 /// request of it with them, such as a copy of what the signer may read. As AWS does.
 pub(crate) fn headers<B>(request: &Request<B>) -> Option<S3Error> {
     let counts = |name: &&str| name.starts_with("x-amz-") && !COVERED.contains(name);
-    [named_by_header(request), named_by_query(request)].into_iter().flatten().find_map(|names| {
-        let is_signed = |header: &str| names.split(';').any(|name| name.trim().eq_ignore_ascii_case(header));
+    let by_header = Authorization::of(request.headers()).map(|found| found.headers.to_owned());
+    [by_header, named_by_query(request)].into_iter().flatten().find_map(|names| {
         let mut present = request.headers().keys().map(HeaderName::as_str).filter(counts);
-        let unsigned = present.find(|name| !is_signed(name))?;
+        let unsigned = present.find(|name| !is_among(&names, name))?;
         let message = format!("There were headers present in the request which were not signed: {unsigned}");
         Some(S3Error::with_message(S3ErrorCode::AccessDenied, message))
     })
@@ -47,7 +41,7 @@ pub(crate) fn chunks<B>(request: &Request<B>) -> Option<S3Error> {
     let is_in_chunks = hash.starts_with(b"STREAMING-")
         || request.headers().contains_key("x-amz-decoded-content-length")
         || request.headers().get_all(CONTENT_ENCODING).iter().any(is_chunked);
-    (is_in_chunks && named_by_header(request).is_none()).then(|| {
+    (is_in_chunks && Authorization::of(request.headers()).is_none()).then(|| {
         s3_error!(
             NotImplemented,
             "A body in chunks (aws-chunked) is taken only from a request that is signed by header"
@@ -83,6 +77,15 @@ mod tests {
             (link, &[("x-amz-copy-source", "/other/key")], false),
             (odd, &[("X-Amz-Bypass-Governance-Retention", "true")], false),
             (odd, &[("x-amzn-trace-id", "1")], true),
+            // Names that did not come, or in another case, are no part of what is verified.
+            (
+                "/b/k",
+                &[
+                    ("authorization", &SIGNED.replace("x-amz-acl", "X-Amz-Copy-Source")),
+                    ("x-amz-copy-source", "/o/k"),
+                ],
+                false,
+            ),
         ] {
             assert_eq!(super::headers(&request(target, headers)).is_none(), is_taken, "{target} {headers:?}");
         }

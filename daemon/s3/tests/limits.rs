@@ -118,7 +118,8 @@ fn who_is_unknown_takes_no_seat_of_the_key_that_they_name() {
     ann(&served, call("PUT", "/first"));
     // A form that says that it is Ann's, and goes on for ever before its signature.
     let form = "POST /first HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\
-                authorization: AWS4-HMAC-SHA256 Credential=ANN/20260101/us-east-1/s3/aws4_request\r\n\
+                authorization: AWS4-HMAC-SHA256 Credential=ANN/20260101/us-east-1/s3/aws4_request,\
+                SignedHeaders=host,Signature=00\r\n\
                 content-type: multipart/form-data; boundary=b\r\nexpect: 100-continue\r\n\r\n";
     let mut slow = say(&served, form.as_bytes());
     // It sits once it is told to go on, where everybody else does who is unknown.

@@ -146,8 +146,8 @@ impl Directory for Folder {
         Ok(own.map(|found| BucketEntry { name: found.name.clone(), created: found.created }).collect())
     }
 
-    async fn all_buckets(&self) -> Result<Vec<FoundBucket>, DirectoryError> {
-        Ok(self.open.lock().values().cloned().collect())
+    async fn all_buckets(&self) -> Result<Vec<String>, DirectoryError> {
+        Ok(self.open.lock().keys().cloned().collect())
     }
 
     async fn create_bucket(&self, owner: &Identity, name: &str) -> Result<FoundBucket, DirectoryError> {

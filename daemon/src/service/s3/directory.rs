@@ -148,7 +148,7 @@ impl Directory for S3Directory {
         self.ask(move |service| service.s3_buckets_of(&id).map_err(told)).await
     }
 
-    async fn all_buckets(&self) -> Result<Vec<FoundBucket>, DirectoryError> {
+    async fn all_buckets(&self) -> Result<Vec<String>, DirectoryError> {
         self.ask(|service| service.s3_all_buckets().map_err(told)).await
     }
 
@@ -324,22 +324,12 @@ impl Service {
         Ok(ready.map(|volume| BucketEntry { name: volume.name, created: volume.created_at }).collect())
     }
 
-    fn s3_all_buckets(&self) -> Result<Vec<FoundBucket>> {
+    fn s3_all_buckets(&self) -> Result<Vec<String>> {
         let buckets = self.store().buckets()?;
-        let mut found = Vec::new();
-        for record in self.store().volumes()? {
-            let is_ours = |id| buckets.get(&id).is_some_and(|bucket| bucket.elsewhere.is_none());
-            if !is_ours(record.volume.id) || record.volume.state != VolumeState::Ready {
-                continue;
-            }
-            match self.s3_found(&record) {
-                Ok((bucket, _)) => found.push(bucket),
-                Err(error) => {
-                    tracing::warn!(bucket = record.volume.name, %error, "a bucket is not available");
-                }
-            }
-        }
-        Ok(found)
+        let is_ours = |id| buckets.get(&id).is_some_and(|bucket| bucket.elsewhere.is_none());
+        let volumes = self.store().volumes()?.into_iter().map(|record| record.volume);
+        let ours = volumes.filter(|volume| is_ours(volume.id) && volume.state == VolumeState::Ready);
+        Ok(ours.map(|volume| volume.name).collect())
     }
 
     fn s3_create_bucket(&self, owner: &str, name: &str) -> Result<FoundBucket, DirectoryError> {
