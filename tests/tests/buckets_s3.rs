@@ -1,10 +1,14 @@
 //! The S3 endpoint with foreign clients: keys, sizes, accounts, snapshots, copies and backups, seen through objects.
 
+#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+
 use jiff::Timestamp;
 use larder_base::signature::{self, Request, UNSIGNED_PAYLOAD};
 use larder_tests::{Larderd, Pair, S3, request, require};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const BUCKETS: &str = "/1.0/storage-pools/p1/buckets";
@@ -175,6 +179,24 @@ fn a_pool_that_is_away_takes_no_more_of_an_account_than_its_room() {
     S3::open(&daemon, pair).put("ann-2/more", b"y");
 }
 
+/// How many names each file has that is larger than what the index takes.
+fn names_of_large_files(folder: &Path) -> Vec<u64> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let about = entry.metadata().unwrap();
+            if about.is_dir() {
+                folders.push(entry.path());
+            } else if about.len() > 300 << 10 && !entry.file_name().to_string_lossy().contains(".db") {
+                found.insert(about.ino(), about.nlink());
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
 #[test]
 fn a_snapshot_of_a_bucket_is_the_bucket_as_it_was() {
     if !require("a_snapshot_of_a_bucket_is_the_bucket_as_it_was", &["curl"]) {
@@ -191,6 +213,10 @@ fn a_snapshot_of_a_bucket_is_the_bucket_as_it_was() {
     daemon.change("POST", &format!("{path}/snapshots"), &json!({ "expires_at": "2099-01-01T00:00:00Z" }));
     let listed = daemon.read(&format!("{path}/snapshots"));
     assert_eq!(listed, json!([format!("{path}/snapshots/s0"), format!("{path}/snapshots/snap0")]));
+    // Objects in files of their own are shared by all that have them, and stay as they are.
+    let tags = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+    assert_eq!(s3.send("PUT", "bucket/large?tagging=", tags).status, 200);
+    assert_eq!(names_of_large_files(&daemon.directory().join("storage-pools/p1")), [3]);
     s3.put("bucket/small", b"new");
     assert_eq!(s3.send("DELETE", "bucket/large", b"").status, 204);
     s3.put("bucket/later", b"x");
@@ -203,6 +229,7 @@ fn a_snapshot_of_a_bucket_is_the_bucket_as_it_was() {
     assert_eq!(then.get("then/small"), b"old");
     assert_eq!(then.get("then/large"), large);
     assert_eq!(then.send("GET", "then/later", b"").status, 404);
+    assert!(!then.send("GET", "then/large?tagging=", b"").text().contains("<Key>"));
     let now = s3.with(copy("now", "bucket"));
     assert_eq!((now.get("now/small"), now.get("now/later")), (b"new".to_vec(), b"x".to_vec()));
 

@@ -1,5 +1,7 @@
 //! What lifecycles delete, and what they may ask for.
 
+#![expect(clippy::unwrap_used, reason = "a test panics to fail")]
+
 mod common;
 
 use common::{Served, ann, call};

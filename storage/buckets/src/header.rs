@@ -1,5 +1,6 @@
-//! Every blob carries its own header, so that the index can be rebuilt from the blobs alone. In a file it stands behind
-//! the bytes, and a changed header is appended: the last one counts.
+//! Every blob carries its own header, so that the index can be rebuilt without it. In a file it stands behind the bytes; a file is
+//! never changed, so that snapshots can share it, and a header that changes later stands in `small.db`. Files of earlier versions
+//! have such headers appended: the last one counts.
 //!
 //! ```text
 //! bytes of the object | JSON | length of the JSON (u32, little endian) | first 8 bytes of its SHA-256 | LARDEROB

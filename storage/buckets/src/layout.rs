@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! index.db        the index: what exists under which key
-//! small.db        small objects, delete markers and manifests, each with its header
+//! small.db        small objects, delete markers and manifests, each with its header; changed headers of files
 //! settings.json   a copy of the bucket's settings, for rebuilding the index
 //! staging/<id>    written, not yet known to be in the index
-//! data/<xx>/<id>  objects and parts; <xx> are the first two digits of the id
+//! data/<xx>/<id>  objects and parts, which never change; <xx> are the first two digits of the id
 //! ```
 //!
 //! A file is complete and on stable storage in `staging/` before the index names it, and is moved to `data/` afterwards.

@@ -60,6 +60,8 @@ fn set_aside(layout: &Layout) -> Result<()> {
 struct Found {
     versions: BTreeMap<i64, Version>,
     blobs: HashMap<String, Home>,
+    /// The headers of files that have changed since.
+    changed: HashMap<String, Header>,
 }
 
 impl Found {
@@ -77,6 +79,14 @@ impl Found {
             let header: String = row.get(1)?;
             self.take(row.get(0)?, Home::Small, Header::from_json(header.as_bytes()));
         }
+        let mut statement = small.prepare("SELECT id, header FROM headers")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let header: String = row.get(1)?;
+            let header = Header::from_json(header.as_bytes());
+            self.changed
+                .extend(header.map(|header| Ok::<_, BucketError>((row.get(0)?, header))).transpose()?);
+        }
         Ok(())
     }
 
@@ -89,6 +99,7 @@ impl Found {
                 let file = File::open(&path).map_err(BucketError::file(&path))?;
                 let header = Header::read(&file).map_err(BucketError::file(&path))?;
                 let id = entry.file_name().to_string_lossy().into_owned();
+                let header = self.changed.remove(&id).or(header);
                 if folder == layout.staging() {
                     layout.settle(&id)?;
                 }

@@ -45,11 +45,15 @@ const INDEX: &[M<'static>] = &[M::up(
      INSERT INTO usage VALUES (1, 0, 0, 0);",
 )];
 
-/// `pending` names the rows of the last group: only those can be unknown to the index after a crash.
-const SMALL: &[M<'static>] = &[M::up(
-    "CREATE TABLE blobs (id TEXT PRIMARY KEY, header TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
-     CREATE TABLE pending (id TEXT PRIMARY KEY) WITHOUT ROWID, STRICT;",
-)];
+/// `pending` names the rows of the last group: only those can be unknown to the index after a crash. `headers` has those of files
+/// that have changed since the files were written.
+const SMALL: &[M<'static>] = &[
+    M::up(
+        "CREATE TABLE blobs (id TEXT PRIMARY KEY, header TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
+         CREATE TABLE pending (id TEXT PRIMARY KEY) WITHOUT ROWID, STRICT;",
+    ),
+    M::up("CREATE TABLE headers (id TEXT PRIMARY KEY, header TEXT NOT NULL) WITHOUT ROWID, STRICT;"),
+];
 
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 

@@ -13,8 +13,6 @@ use crate::schema::Stores;
 use crate::{BucketError, Result};
 use rusqlite::{Connection, TransactionBehavior, params};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -281,8 +279,8 @@ impl State {
         if !effects.files.is_empty() {
             sync_folder(&self.layout.staging())?;
         }
-        append_headers(&self.layout, &effects.headers)?;
-        let gone = settle_small(&mut self.stores.small, &effects, &self.waste, &self.readers.epochs)?;
+        let waste = Waste { waiting: &self.waste, collected: &self.collected, epochs: &self.readers.epochs };
+        let gone = settle_small(&mut self.stores.small, &effects, waste)?;
         if effects.settings {
             self.layout.write_settings(&settings_text(&whole)?)?;
         }
@@ -329,19 +327,41 @@ impl State {
     }
 }
 
-/// Stores the group's small blobs and removes those nobody reads any more. Returns the removed ones.
-fn settle_small(
-    small: &mut Connection,
-    effects: &Effects,
-    waste: &[(u64, Vec<(String, Home)>)],
-    epochs: &Epochs,
-) -> Result<Vec<String>> {
-    let free = waste.iter().filter(|(epoch, _)| !epochs.is_read_since(*epoch)).flat_map(|(_, blobs)| blobs);
-    let gone: Vec<String> = free.filter(|(_, home)| *home == Home::Small).map(|(id, _)| id.clone()).collect();
-    let headers = effects.headers.iter().filter(|(_, home, _)| *home == Home::Small);
-    let headers: Vec<_> =
-        headers.map(|(id, _, header)| Ok((id, header.to_json()?))).collect::<Result<_>>()?;
-    if effects.small.is_empty() && gone.is_empty() && headers.is_empty() {
+/// Blobs that are given up.
+#[derive(Clone, Copy)]
+struct Waste<'s> {
+    waiting: &'s [(u64, Vec<(String, Home)>)],
+    /// Files that are gone.
+    collected: &'s [String],
+    epochs: &'s Epochs,
+}
+
+impl Waste<'_> {
+    /// The small ones that nobody reads any more.
+    fn small(&self) -> Vec<String> {
+        let free = self.waiting.iter().filter(|(epoch, _)| !self.epochs.is_read_since(*epoch));
+        let small = free.flat_map(|(_, blobs)| blobs).filter(|(_, home)| *home == Home::Small);
+        small.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The changed headers of files that are gone.
+    fn headers(&self, small: &Connection) -> Result<Vec<&String>> {
+        let mut statement = small.prepare_cached("SELECT 1 FROM headers WHERE id = ?1")?;
+        let mut found = Vec::new();
+        for id in self.collected {
+            if statement.exists([id])? {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Stores the group's small blobs and changed headers, and removes those nobody needs any more. Returns the removed blobs. A file
+/// is never written again: snapshots of the bucket may have it too.
+fn settle_small(small: &mut Connection, effects: &Effects, waste: Waste<'_>) -> Result<Vec<String>> {
+    let (gone, stale) = (waste.small(), waste.headers(small)?);
+    if effects.small.is_empty() && gone.is_empty() && effects.headers.is_empty() && stale.is_empty() {
         return Ok(gone);
     }
     let whole = small.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -350,27 +370,21 @@ fn settle_small(
         whole.prepare_cached("INSERT INTO blobs VALUES (?1, ?2, ?3)")?.execute(params![id, header, bytes])?;
         whole.prepare_cached("INSERT INTO pending VALUES (?1)")?.execute([id])?;
     }
-    for (id, header) in headers {
-        whole.prepare_cached("UPDATE blobs SET header = ?2 WHERE id = ?1")?.execute(params![id, header])?;
+    for (id, home, header) in &effects.headers {
+        let sql = match home {
+            Home::Small => "UPDATE blobs SET header = ?2 WHERE id = ?1",
+            Home::File => "INSERT OR REPLACE INTO headers VALUES (?1, ?2)",
+        };
+        whole.prepare_cached(sql)?.execute(params![id, header.to_json()?])?;
+    }
+    for id in stale {
+        whole.prepare_cached("DELETE FROM headers WHERE id = ?1")?.execute([id])?;
     }
     for id in &gone {
         whole.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([id])?;
     }
     whole.commit()?;
     Ok(gone)
-}
-
-fn append_headers(layout: &Layout, headers: &[(String, Home, Header)]) -> Result<()> {
-    for (id, _, header) in headers.iter().filter(|(_, home, _)| *home == Home::File) {
-        let path = layout.blob(id);
-        let append = |trailer: &[u8]| {
-            let mut file = OpenOptions::new().append(true).open(&path)?;
-            file.write_all(trailer)?;
-            file.sync_data()
-        };
-        append(&header.to_trailer()?).map_err(BucketError::file(&path))?;
-    }
-    Ok(())
 }
 
 fn settings_text(index: &Connection) -> Result<String> {

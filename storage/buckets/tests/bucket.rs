@@ -214,6 +214,38 @@ fn the_index_is_rebuilt_from_the_objects_themselves() {
     assert_eq!((scrubbed.versions, scrubbed.damaged.len()), (6, 0));
 }
 
+#[test]
+fn the_file_of_an_object_never_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = open(folder.path());
+    let id = put(&bucket, "key", &vec![1; LARGE]).record.parts[0].id.clone();
+    let path = folder.path().join("data").join(&id[..2]).join(&id);
+    let before = std::fs::read(&path).unwrap();
+    for value in ["first", "second"] {
+        let tag = |version: &mut larder_storage_buckets::Version| {
+            version.record.tags = vec![("a".into(), value.into())];
+            Ok(())
+        };
+        bucket.update("key", None, tag).unwrap();
+    }
+    assert!(std::fs::read(&path).unwrap() == before);
+    drop(bucket);
+    let headers = || {
+        let small = rusqlite::Connection::open(folder.path().join("small.db")).unwrap();
+        let count: i64 = small.query_row("SELECT count(*) FROM headers", [], |row| row.get(0)).unwrap();
+        count
+    };
+    assert_eq!(headers(), 1);
+    let rebuilt = rebuild(folder.path(), Arc::new(SystemClock)).unwrap();
+    assert_eq!((rebuilt.versions, rebuilt.unused), (1, 0));
+    let bucket = open(folder.path());
+    assert_eq!(bucket.find("key", None).unwrap().record.tags, [("a".to_owned(), "second".to_owned())]);
+    // With the object its header goes.
+    delete(&bucket, "key", None);
+    drop(bucket);
+    assert_eq!((files(folder.path()), headers()), (0, 0));
+}
+
 fn snapshot(bucket: &Bucket) -> Vec<larder_storage_buckets::Version> {
     let page = bucket.list_versions(&Query { limit: 1000, ..Query::default() }).unwrap();
     let keys = page.entries.iter().filter_map(|entry| match entry {

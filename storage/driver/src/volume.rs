@@ -131,6 +131,12 @@ impl VolumeId {
         self.content == Content::Block && matches!(self.kind, VolumeKind::VirtualMachine | VolumeKind::Image)
     }
 
+    /// The folder of its tree whose files never change once they are there: a bucket's objects. Trees that are copies of each
+    /// other may share them.
+    pub fn unchanging_folder(&self) -> Option<&'static str> {
+        (self.kind == VolumeKind::Bucket).then_some("data")
+    }
+
     /// The entry's name in the peers' layout: instances and images are `name` in the default project,
     /// everything else is `project_name`.
     pub fn entry(&self) -> String {

@@ -3,21 +3,31 @@
 use larder_storage_driver::{Attached, Cx, Result, VolumeId};
 use larder_storage_tree::{CopyFile, CopyMode, CopyTree};
 
+/// What of a copy may be a second name of a file that is there, instead of a file of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sharing<'a> {
+    /// A tree like the source, to which nobody writes: what is the same in it is shared.
+    pub(crate) alike: Option<&'a Attached>,
+    /// Source and target are trees of one pool and in one filesystem: what never changes is shared.
+    pub(crate) is_together: bool,
+}
+
 /// Copies the tree and the disk of `from` into `to`, which is new and empty ([`CopyMode::Fresh`]) or older
-/// ([`CopyMode::Refresh`]). What is the same in the tree of `alike`, to which nobody writes, is linked from there.
+/// ([`CopyMode::Refresh`]).
 pub(crate) fn copy_content(
     cx: &Cx<'_>,
     volume: &VolumeId,
     from: &Attached,
     to: &Attached,
     mode: CopyMode,
-    alike: Option<&Attached>,
+    sharing: Sharing<'_>,
 ) -> Result<()> {
     if volume.has_filesystem() {
         cx.act(&CopyTree {
             progress: cx.progress().clone(),
             leave_out: disk_file(from),
-            alike: alike.and_then(|alike| alike.directory.clone()),
+            alike: sharing.alike.and_then(|alike| alike.directory.clone()),
+            unchanging: volume.unchanging_folder().filter(|_| sharing.is_together).map(Into::into),
             ..CopyTree::new(from.directory()?, to.directory()?, mode)
         })?;
     }

@@ -1,7 +1,7 @@
 //! Copies: within a pool, between pools, with snapshots. New bytes or shared blocks, the same for the caller.
 
 use crate::Pool;
-use crate::content::copy_content;
+use crate::content::{Sharing, copy_content};
 use crate::locks::LockMode;
 use crate::undo;
 use larder_base::{ByteSize, SnapshotName};
@@ -180,7 +180,9 @@ impl Pool {
     ) -> Result<()> {
         source.pool.with_attached(cx, from, Mode::ReadOnly, |read| {
             self.with_attached(cx, target, Mode::ReadWrite, |write| {
-                copy_content(cx, &target.volume, read, write, mode, None)
+                let is_own = std::ptr::eq(self, source.pool);
+                let sharing = if is_own { self.sharing(None) } else { Sharing::default() };
+                copy_content(cx, &target.volume, read, write, mode, sharing)
             })
         })
     }

@@ -1,7 +1,7 @@
 //! Going back to a snapshot.
 
 use crate::Pool;
-use crate::content::copy_content;
+use crate::content::{Sharing, copy_content};
 use crate::locks::LockMode;
 use crate::undo;
 use larder_base::SnapshotName;
@@ -135,6 +135,11 @@ impl Pool {
         }
     }
 
+    /// What copies within this pool may share.
+    pub(crate) fn sharing<'a>(&self, alike: Option<&'a Attached>) -> Sharing<'a> {
+        Sharing { alike, is_together: self.driver.capabilities().trees == Trees::Together }
+    }
+
     fn stage_beside(
         &self,
         cx: &Cx<'_>,
@@ -146,7 +151,7 @@ impl Pool {
         self.with_attached(cx, from, Mode::ReadOnly, |source| {
             self.driver.create(cx, staged, spec)?;
             self.with_attached(cx, staged, Mode::ReadWrite, |target| {
-                copy_content(cx, &spec.id, source, target, CopyMode::Fresh, alike)
+                copy_content(cx, &spec.id, source, target, CopyMode::Fresh, self.sharing(alike))
             })
         })
     }

@@ -65,7 +65,7 @@ impl Pool {
             self.with_attached(cx, live, Mode::ReadOnly, |from| {
                 self.driver.create(cx, &staged, &spec)?;
                 self.with_attached(cx, &staged, Mode::ReadWrite, |to| {
-                    copy_content(cx, &live.volume, from, to, CopyMode::Fresh, None)
+                    copy_content(cx, &live.volume, from, to, CopyMode::Fresh, self.sharing(None))
                 })
             })?;
             cx.checkpoint()?;

@@ -47,13 +47,16 @@ pub struct CopyTree {
     /// A tree that is much like `from`, to which nobody writes: what is the same in it is given a second name in `to` instead
     /// of being copied, where the filesystem can.
     pub alike: Option<PathBuf>,
+    /// The name of a folder directly below `from` whose files never change: each is given a second name in `to` instead of being
+    /// copied, where the filesystem can.
+    pub unchanging: Option<PathBuf>,
 }
 
 impl CopyTree {
     /// Copies all of a tree.
     pub fn new(from: impl Into<PathBuf>, to: impl Into<PathBuf>, mode: CopyMode) -> Self {
-        let (progress, leave_out, alike) = (Progress::silent(), None, None);
-        Self { from: from.into(), to: to.into(), mode, progress, leave_out, alike }
+        let (progress, leave_out, alike, unchanging) = (Progress::silent(), None, None, None);
+        Self { from: from.into(), to: to.into(), mode, progress, leave_out, alike, unchanging }
     }
 }
 
@@ -96,6 +99,8 @@ struct Folder {
     /// What is made in it gets an ACL by itself.
     gives_acl: bool,
     is_root: bool,
+    /// Its files never change.
+    is_unchanging: bool,
 }
 
 impl Drop for Folder {
@@ -127,7 +132,8 @@ impl Folder {
         attributes::write(to.as_fd(), &own, is_new)?;
         fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
         fchmod(&to, Mode::from_raw_mode(stat.st_mode))?;
-        Ok(Self { from, to, alike, stat, gives_acl: attributes::are_inherited(&own), is_root })
+        let gives_acl = attributes::are_inherited(&own);
+        Ok(Self { from, to, alike, stat, gives_acl, is_root, is_unchanging: false })
     }
 }
 
@@ -179,7 +185,7 @@ impl Work<'_> {
     }
 
     fn is_left_out(&self, name: &[u8]) -> bool {
-        self.copy.leave_out.as_ref().is_some_and(|path| path.as_os_str().as_bytes() == name)
+        is_named(self.copy.leave_out.as_deref(), name)
     }
 
     fn entry(&self, crew: &Crew<Found>, folder: &Arc<Folder>, name: &CStr, path: PathBuf) -> io::Result<()> {
@@ -199,6 +205,9 @@ impl Work<'_> {
             crew.add(Found::Below { parent: Arc::clone(folder), name: name.to_owned(), path });
             return Ok(());
         }
+        if kind == FileType::RegularFile && self.is_shared(folder, name) {
+            return Ok(());
+        }
         if self.is_there(folder, name, &stat) {
             return Ok(());
         }
@@ -214,6 +223,12 @@ impl Work<'_> {
             self.links.first_is_at(&stat, copied.is_ok().then_some(&path));
         }
         copied
+    }
+
+    /// Whether a file that never changes has got a second name in the target. What can't have one, whatever the reason, is copied.
+    fn is_shared(&self, folder: &Folder, name: &CStr) -> bool {
+        let share = || linkat(&folder.from, name, &folder.to, name, AtFlags::empty());
+        folder.is_unchanging && retry_over_old(&folder.to, name, share).is_ok()
     }
 
     /// Whether the target has the same file already, or has been given that of the tree that is alike.
@@ -239,7 +254,10 @@ impl Work<'_> {
         let is_new = make_directory(&parent.to, name)?;
         let to = openat(&parent.to, name, flags, Mode::empty())?;
         let alike = parent.alike.as_ref().and_then(|alike| openat(alike, name, flags, Mode::empty()).ok());
-        Folder::prepared(from, to, alike, is_new && !parent.gives_acl, false).map(Some)
+        let mut folder = Folder::prepared(from, to, alike, is_new && !parent.gives_acl, false)?;
+        folder.is_unchanging = parent.is_unchanging
+            || (parent.is_root && is_named(self.copy.unchanging.as_deref(), name.to_bytes()));
+        Ok(Some(folder))
     }
 
     fn file(&self, folder: &Folder, name: &CStr, stat: &Stat) -> io::Result<()> {
@@ -314,6 +332,10 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+fn is_named(path: Option<&Path>, name: &[u8]) -> bool {
+    path.is_some_and(|path| path.as_os_str().as_bytes() == name)
 }
 
 /// Makes a directory in place of whatever else has its name; `false` when it is there already.

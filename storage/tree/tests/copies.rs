@@ -279,6 +279,36 @@ fn inodes(root: &Path) -> std::collections::BTreeMap<PathBuf, (u64, u64)> {
     found
 }
 
+#[test]
+fn what_never_changes_is_shared_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let [from, to, again] = ["from", "to", "again"].map(|name| folder.path().join(name));
+    for path in [&from, &to, &again] {
+        fs::create_dir(path).unwrap();
+    }
+    for (name, content) in
+        [("data/aa/1", "one"), ("data/ab/2", "two"), ("other/data/3", "three"), ("data.db", "x")]
+    {
+        fs::create_dir_all(from.join(name).parent().unwrap()).unwrap();
+        fs::write(from.join(name), content).unwrap();
+    }
+    symlink("aa", from.join("data/link")).unwrap();
+    for (source, target) in [(&from, &to), (&to, &again)] {
+        let act =
+            CopyTree { unchanging: Some("data".into()), ..CopyTree::new(source, target, CopyMode::Fresh) };
+        act.apply(&Cancel::never()).unwrap();
+        // What a copy that failed has left is no hindrance.
+        act.apply(&Cancel::never()).unwrap();
+        assert_same(source, target);
+        let (ours, theirs) = (inodes(source), inodes(target));
+        for (name, is_shared) in
+            [("data/aa/1", true), ("data/ab/2", true), ("other/data/3", false), ("data.db", false)]
+        {
+            assert_eq!(ours[Path::new(name)] == theirs[Path::new(name)], is_shared, "{name}");
+        }
+    }
+}
+
 fn copy_beside(from: &Path, to: &Path, alike: &Path) {
     fs::create_dir(to).unwrap();
     let alike = Some(alike.to_owned());
