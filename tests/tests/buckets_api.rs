@@ -176,7 +176,9 @@ fn keys_are_made_shown_changed_and_deleted() {
 fn etags_guard_buckets_and_keys() {
     let daemon = started();
     make_bucket(&daemon, "bucket");
+    daemon.change("POST", ACCOUNTS, &json!({ "name": "ann", "pool": "p1", "access-key": "ANNKEY" }));
     for (path, body) in [
+        (format!("{ACCOUNTS}/ann/keys/ANNKEY"), json!({ "restricted": true })),
         (format!("{BUCKETS}/bucket"), json!({ "config": {}, "description": "new" })),
         (format!("{BUCKETS}/bucket/keys/admin"), json!({ "description": "new", "role": "admin" })),
     ] {

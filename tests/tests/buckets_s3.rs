@@ -241,6 +241,12 @@ fn a_snapshot_of_a_bucket_is_the_bucket_as_it_was() {
     assert_eq!(daemon.refuse("PUT", &path, &json!({ "restore": "none" })).0, 404);
     assert_eq!(daemon.refuse("POST", &format!("{path}/snapshots"), &json!({ "name": "s0" })).0, 409);
     daemon.change("POST", &format!("{path}/snapshots/snap0"), &json!({ "name": "s1" }));
+    daemon.change("PATCH", &format!("{path}/snapshots/s1"), &json!({ "description": "kept" }));
+    let patched = daemon.read(&format!("{path}/snapshots/s1"));
+    assert_eq!(
+        (patched["description"].as_str(), patched["expires_at"].as_str()),
+        (Some("kept"), Some("2099-01-01T00:00:00Z"))
+    );
     for snapshot in ["s0", "s1"] {
         daemon.change("DELETE", &format!("{path}/snapshots/{snapshot}"), &Value::Null);
     }

@@ -159,6 +159,8 @@ fn buckets_and_their_keys_are_made_shown_edited_and_deleted() {
     run(&daemon, &["storage", "bucket", "set", "default", "photos", "user.note=kept"]);
     assert_eq!(run(&daemon, &["storage", "bucket", "get", "default", "photos", "user.note"]).trim(), "kept");
     run(&daemon, &["storage", "bucket", "unset", "default", "photos", "user.note"]);
+    let shown = run(&daemon, &["storage", "bucket", "show", "default", "photos"]);
+    assert!(shown.contains("name: photos") && shown.contains("size: 1GiB"), "{shown}");
     let secret = daemon.scratch().join("secret");
     std::fs::write(&secret, "a/b+c=d/e\n").unwrap();
     let secret = secret.display().to_string();
@@ -203,9 +205,12 @@ fn buckets_and_their_keys_are_made_shown_edited_and_deleted() {
     }
     assert!(refuse(&daemon, &["storage", "bucket", "show", "default", "photos"]).contains("not found"));
 
-    let account =
-        ["storage", "account", "create", "ann", "--pool", "default", "--email", "a@b", "--quota", "1GiB"];
-    assert!(run(&daemon, &account).contains("Access key: "));
+    let words = "storage account create ann --pool default --display-name Ann --email a@b --quota 1GiB --access-key FIRST";
+    let account = words.split(' ').chain(["--secret-key-file", secret.as_str()]).collect::<Vec<_>>();
+    let made = run(&daemon, &account);
+    assert!(made.contains("Access key: FIRST") && made.contains("Secret key: a/b+c=d/e"), "{made}");
+    let shown = run(&daemon, &["storage", "account", "show", "ann"]);
+    assert!(shown.contains("display_name: Ann") && shown.contains("email: a@b"), "{shown}");
     assert_eq!(names(&daemon, &["storage", "account", "list"]), ["ann"]);
     run(&daemon, &["storage", "account", "quota", "ann", "none"]);
     run(&daemon, &["storage", "bucket", "create", "default", "shared"]);

@@ -133,6 +133,43 @@ fn the_real_aws_cli_syncs_a_tree() {
 }
 
 #[test]
+fn the_real_curl_signs_by_itself() {
+    let world = World::new();
+    let Some(curl) = world.client("the_real_curl_signs_by_itself", "curl") else { return };
+    let user = format!("{}:{}", world.pair.access, world.pair.secret);
+    let base = [
+        "--silent",
+        "--show-error",
+        "--fail-with-body",
+        "--aws-sigv4",
+        "aws:amz:us-east-1:s3",
+        "--user",
+        &user,
+    ];
+    let run = |words: &[&str], path: &str| {
+        told(&curl, &[&base[..], words, &[&format!("{}/{path}", world.s3.url)]].concat())
+    };
+    // Its signature leaves the hash of the body to the header.
+    let unhashed = ["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"];
+    run(&[&unhashed[..], &["--request", "PUT"]].concat(), "curl-bucket");
+    let back = world.folder("back").join("file");
+    for name in ["n.meta", "empty", "folder/large", "-dash"] {
+        let file = world.source().join(name);
+        run(&[&unhashed[..], &["--upload-file", &text(&file)]].concat(), &format!("curl-bucket/{name}"));
+        run(&["--output", &text(&back)], &format!("curl-bucket/{name}"));
+        assert!(fs::read(&back).unwrap() == fs::read(&file).unwrap(), "{name}");
+    }
+    let listed = run(&[], "curl-bucket?list-type=2");
+    assert_eq!(listed.matches("<Contents>").count(), 4, "{listed}");
+    let range = run(&["--range", "1-3"], "curl-bucket/-dash");
+    assert_eq!(range, "das");
+    for name in ["n.meta", "empty", "folder/large", "-dash"] {
+        run(&["--request", "DELETE"], &format!("curl-bucket/{name}"));
+    }
+    run(&["--request", "DELETE"], "curl-bucket");
+}
+
+#[test]
 fn the_real_boto3_round_trips_a_tree() {
     let test = "the_real_boto3_round_trips_a_tree";
     let world = World::new();

@@ -201,9 +201,8 @@ pub(crate) async fn delete(
     let gate = Gate::enter(face, &request, &request.input.bucket).await?;
     gate.bucket_action("s3:DeleteBucket", None)?;
     // A bucket that was made through the API goes through the API: its keys can't remove it.
-    if gate.key.as_ref().is_some_and(|key| key.rights != Rights::Account) {
-        return Err(denied());
-    }
+    let account = gate.key.as_ref().filter(|key| key.rights == Rights::Account);
+    let account = account.map(|key| key.identity.clone()).ok_or_else(denied)?;
     let bucket = gate.bucket();
     if !blocking(move || bucket.is_empty()).await? {
         return Err(s3_error!(BucketNotEmpty, "The bucket you tried to delete is not empty"));
@@ -211,7 +210,7 @@ pub(crate) async fn delete(
     let name = gate.name().to_owned();
     drop(gate);
     face.settings.forget(&name);
-    face.directory.delete_bucket(&name).await.map_err(unavailable)?;
+    face.directory.delete_bucket(&account, &name).await.map_err(unavailable)?;
     Ok(S3Response::with_status(DeleteBucketOutput::default(), StatusCode::NO_CONTENT))
 }
 

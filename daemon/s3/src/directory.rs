@@ -130,6 +130,6 @@ pub trait Directory: Send + Sync + fmt::Debug + 'static {
     /// Makes a bucket for an account.
     async fn create_bucket(&self, owner: &Identity, name: &str) -> Result<FoundBucket, DirectoryError>;
 
-    /// Removes an empty bucket.
-    async fn delete_bucket(&self, name: &str) -> Result<(), DirectoryError>;
+    /// Removes an empty bucket for an account.
+    async fn delete_bucket(&self, owner: &Identity, name: &str) -> Result<(), DirectoryError>;
 }

@@ -1,7 +1,7 @@
 //! `/1.0/storage-accounts`, which the peers do not have (`larder_storage_accounts`).
 
 use super::buckets::{role, role_name};
-use super::glue::{App, Body, Matched, blocking, created_with, done, list, matched, sync, sync_with_etag};
+use super::glue::{App, Body, Matched, blocking, created_with, done, list, matched, sync_with_etag};
 use super::{Query, Reply};
 use crate::service::{AccountContent, KeyPair, NewAccount, Result, Service, ServiceError, account_url, url};
 use axum::extract::{Path, State};
@@ -150,7 +150,7 @@ pub(crate) async fn get_key(State(app): State<App>, Path((name, key)): Path<(Str
         wire_key(service, &key)
     })
     .await?;
-    sync(&key)
+    sync_with_etag(&key, &key_etag(&key))
 }
 
 /// PUT `/1.0/storage-accounts/{name}/keys/{access_key}`: which buckets it opens, or that it acts for its account.
@@ -158,12 +158,14 @@ pub(crate) async fn put_key(
     State(app): State<App>,
     Path((name, key)): Path<(String, String)>,
     query: Query,
+    guard: Matched,
     Body(body): Body<StorageAccountKeyPut>,
 ) -> Reply {
     let task = query.task();
     blocking(&app, move |service| {
         let account = service.account(&name)?;
         let key = service.account_key(&account, &key)?;
+        matched(&guard, &key_etag(&wire_key(service, &key)?))?;
         let grant = |grant: &StorageAccountGrant| {
             let missing = || ServiceError::not_found(format!("bucket {:?}", grant.bucket));
             let record = service.store().bucket_volume(&grant.bucket)?.ok_or_else(missing)?;
@@ -244,6 +246,11 @@ fn wire_key(service: &Service, key: &AccountKey) -> Result<StorageAccountKey> {
         restricted: key.grants.is_some(),
         grants,
     })
+}
+
+fn key_etag(key: &StorageAccountKey) -> Value {
+    let grants: Vec<_> = key.grants.iter().map(|grant| (&grant.bucket, &grant.role)).collect();
+    json!([key.access_key, key.secret_key, key.restricted, grants])
 }
 
 fn etag(account: &Account) -> Value {

@@ -58,6 +58,17 @@ pub(crate) async fn put_snapshot(
     snapshots::put(app, part(at), query, guard, body).await
 }
 
+/// PATCH `…/snapshots/{snapshot}`.
+pub(crate) async fn patch_snapshot(
+    app: State<App>,
+    at: PartPath,
+    query: Query,
+    guard: Matched,
+    body: Body<snapshots::Change>,
+) -> Reply {
+    snapshots::patch(app, part(at), query, guard, body).await
+}
+
 /// POST `…/snapshots/{snapshot}`.
 pub(crate) async fn rename_snapshot(
     app: State<App>,

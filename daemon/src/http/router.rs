@@ -197,6 +197,7 @@ fn of_buckets() -> Router<App> {
             &below("snapshots/{snapshot}"),
             get(bucket_parts::get_snapshot)
                 .put(bucket_parts::put_snapshot)
+                .patch(bucket_parts::patch_snapshot)
                 .post(bucket_parts::rename_snapshot)
                 .delete(bucket_parts::delete_snapshot),
         )

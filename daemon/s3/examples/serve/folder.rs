@@ -161,7 +161,7 @@ impl Directory for Folder {
         self.open_bucket(name, &owned)
     }
 
-    async fn delete_bucket(&self, name: &str) -> Result<(), DirectoryError> {
+    async fn delete_bucket(&self, _owner: &Identity, name: &str) -> Result<(), DirectoryError> {
         let found = self.open.lock().remove(name).ok_or(DirectoryError::Missing)?;
         if !found.bucket.is_empty().map_err(failed)? {
             self.open.lock().insert(name.to_owned(), found);

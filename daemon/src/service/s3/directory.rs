@@ -157,9 +157,9 @@ impl Directory for S3Directory {
         self.ask(move |service| service.s3_create_bucket(&owner, &name)).await
     }
 
-    async fn delete_bucket(&self, name: &str) -> Result<(), DirectoryError> {
-        let name = name.to_owned();
-        self.ask(move |service| service.s3_delete_bucket(&name)).await
+    async fn delete_bucket(&self, owner: &Identity, name: &str) -> Result<(), DirectoryError> {
+        let (owner, name) = (owner.id.clone(), name.to_owned());
+        self.ask(move |service| service.s3_delete_bucket(&owner, &name)).await
     }
 }
 
@@ -361,11 +361,13 @@ impl Service {
         }
     }
 
-    fn s3_delete_bucket(&self, name: &str) -> Result<(), DirectoryError> {
+    fn s3_delete_bucket(&self, owner: &str, name: &str) -> Result<(), DirectoryError> {
+        let account = account_id(owner).map(|id| self.store().account_by_id(id)).transpose().map_err(told)?;
+        let account = account.flatten().ok_or(DirectoryError::Missing)?;
         let record = self.store().bucket_volume(name).map_err(told)?.ok_or(DirectoryError::Missing)?;
         let pool = self.store().pool_by_id(record.volume.pool).and_then(|pool| self.open_pool(&pool.name));
         let pool = pool.map_err(told)?;
-        let task = task_of("");
+        let task = task_of(&account.name);
         self.delete_empty_bucket(&task, &pool, &record).map_err(|error| match error.kind {
             Kind::NotFound => DirectoryError::Missing,
             Kind::Conflict => DirectoryError::NotEmpty,
