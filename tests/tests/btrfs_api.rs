@@ -1,7 +1,9 @@
 //! Pools on btrfs over the socket: made, grown, refused; volumes, snapshots, copies to and from another driver, restarts,
 //! and a container with its root there.
 
-use larder_tests::{Larderd, Pair, RealClient, S3, TestImage, require, require_containers, skip};
+use larder_tests::{
+    Larderd, Pair, RealClient, S3, TestImage, require, require_containers, skip, upload_small_image,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -49,6 +51,37 @@ fn delete_all(daemon: &Larderd, pool: &str) {
     for url in urls.filter(|url| !url.contains("/snapshots/")) {
         daemon.change("DELETE", url, &Value::Null);
     }
+}
+
+#[test]
+fn a_root_is_as_large_as_its_disk_says() {
+    let test = "a_root_is_as_large_as_its_disk_says";
+    let Some(daemon) = started(test) else { return };
+    let root = |size: Option<&str>| {
+        let mut root = json!({ "type": "disk", "path": "/", "pool": "fast" });
+        root.as_object_mut().unwrap().extend(size.map(|size| ("size".to_owned(), json!(size))));
+        json!({ "devices": { "root": root } })
+    };
+    let source = json!({ "type": "image", "fingerprint": upload_small_image(&daemon) });
+    let devices = &root(Some("64MiB"))["devices"];
+    daemon.change("POST", "/1.0/instances", &json!({ "name": "c", "source": source, "devices": devices }));
+    let volume = format!("{POOL}/volumes/container/c");
+    let told = || {
+        let total = daemon.read(&format!("{volume}/state"))["usage"]["total"].as_u64().unwrap_or(0);
+        (daemon.read(&volume)["config"]["size"].as_str().map(str::to_owned), total >> 20)
+    };
+    assert_eq!(told(), (Some("64MiB".to_owned()), 64));
+    daemon.change("PATCH", "/1.0/instances/c", &root(Some("96MiB")));
+    assert_eq!(told(), (Some("96MiB".to_owned()), 96));
+    let (code, error) = daemon.refuse("PATCH", "/1.0/instances/c", &root(Some("much")));
+    assert!([200, 400].contains(&code) || error.contains("much"), "{code} {error}");
+    assert_eq!(told(), (Some("96MiB".to_owned()), 96));
+    assert_eq!(daemon.read("/1.0/instances/c")["devices"]["root"]["size"], "96MiB");
+    // Without a size there is no limit.
+    let whole = json!({ "devices": root(None)["devices"], "profiles": ["default"] });
+    daemon.change("PUT", "/1.0/instances/c", &whole);
+    assert_eq!(told().0, None);
+    daemon.change("DELETE", "/1.0/instances/c", &Value::Null);
 }
 
 #[test]

@@ -48,6 +48,30 @@ const ADD_DATA: &[&str] =
     &["config", "device", "add", "c1", "data", "disk", "pool=default", "source=data", "path=/srv/data"];
 
 #[test]
+fn the_root_of_a_running_container_gets_the_size_that_its_disk_says() {
+    let test = "the_root_of_a_running_container_gets_the_size_that_its_disk_says";
+    let Some(daemon) = prepared(test, &[]) else { return };
+    let lxc = RealClient::lxc(test, &daemon).unwrap();
+    let size = || daemon.read("/1.0/storage-pools/default/volumes/container/c1")["config"]["size"].clone();
+    assert_eq!(size(), Value::Null);
+    lxc.run(&["profile", "device", "set", "default", "root", "size=3GiB"]);
+    assert_eq!(size(), "3GiB");
+    // Its own counts more.
+    lxc.run(&["config", "device", "override", "c1", "root", "size=4GiB"]);
+    assert_eq!(size(), "4GiB");
+    // A restore brings the disk of then back, and the next start its size.
+    lxc.run(&["snapshot", "c1", "s0"]);
+    lxc.run(&["config", "device", "set", "c1", "root", "size=5GiB"]);
+    assert_eq!(size(), "5GiB");
+    lxc.run(&["stop", "--force", "c1"]);
+    lxc.run(&["restore", "c1", "s0"]);
+    lxc.run(&["start", "c1"]);
+    assert_eq!(size(), "4GiB");
+    assert_eq!(inside(&lxc, "c1", "echo up"), "up");
+    lxc.run(&["delete", "--force", "c1"]);
+}
+
+#[test]
 fn the_real_lxc_client_adds_changes_and_removes_disks_of_a_running_container() {
     let test = "the_real_lxc_client_adds_changes_and_removes_disks_of_a_running_container";
     let Some(daemon) = prepared(test, &[]) else { return };
@@ -128,7 +152,8 @@ fn what_cannot_be_mounted_is_refused_and_changes_nothing() {
     lxc.run(ADD_DATA);
     let before = daemon.read("/1.0/instances/c1")["devices"].clone();
     let disk = |keys: Value| json!({ "devices": { "new": keys } });
-    let root = json!({ "type": "disk", "path": "/", "pool": "default", "size": "5GiB" });
+    daemon.make_pool("other");
+    let root = |pool: &str, size: &str| json!({ "devices": { "root": { "type": "disk", "path": "/", "pool": pool, "size": size } } });
     let cases = [
         (disk(json!({ "type": "disk", "path": "data2", "pool": "default", "source": "data" })), "data2"),
         (
@@ -142,7 +167,8 @@ fn what_cannot_be_mounted_is_refused_and_changes_nothing() {
             disk(json!({ "type": "disk", "path": "/etc/passwd", "pool": "default", "source": "data" })),
             "/etc/passwd",
         ),
-        (json!({ "devices": { "root": root } }), "root disk"),
+        (root("other", ""), "root disk"),
+        (root("default", "much"), "much"),
     ];
     for (body, word) in cases {
         let (code, text) = daemon.refuse("PATCH", "/1.0/instances/c1", &body);

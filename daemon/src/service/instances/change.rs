@@ -54,6 +54,8 @@ impl Service {
         };
         let url = instance_url(instance);
         let commit = || {
+            // It may be refused. What is interrupted between the two is put right by the next start.
+            self.resize_root(task, instance, (&before, &after))?;
             let cause = cause_of(task, "instance-updated", &url, &instance.project);
             self.store.change_instance(instance, &changed, &old, &uses, &url, Some(cause))
         };

@@ -1,11 +1,13 @@
 //! New instances: from an image here or on a server, from another instance or one of its snapshots.
 
 use super::image_volume::ROOTFS;
+use super::root_size::size_keys;
 use super::{checked_name, instance_url, is_own_key, root_device};
 use crate::service::crash::{Point, point};
 use crate::service::store::cause_of;
+use crate::service::volumes::size_of;
 use crate::service::{NewImage, OpenPool, RemoteImage, Result, Service, ServiceError, Task, VolumeRecord};
-use larder_base::{ByteSize, ProjectName, SnapshotName};
+use larder_base::{ProjectName, SnapshotName};
 use larder_catalog::documents::{
     Image, Instance, InstanceSnapshot, InstanceState, Snapshot, Volume, VolumeState,
 };
@@ -294,17 +296,14 @@ impl Service {
         companions: &[Snapshot],
         fill: impl FnOnce(&VolumeSpec) -> larder_storage_driver::Result<()>,
     ) -> Result<Instance> {
-        let expanded = self.expanded(&instance)?;
-        let size =
-            root_device(&expanded)?.1.filter(|size| !size.is_empty()).map(str::parse::<ByteSize>).transpose();
-        let size = size.map_err(|error| ServiceError::bad(error.to_string()))?;
+        let config = size_keys(&self.expanded(&instance)?)?;
+        let size = size_of(&config)?;
         let id = VolumeId {
             kind: VolumeKind::Container,
             content: Content::Filesystem,
             project: instance.project.clone(),
             name: instance.name.parse()?,
         };
-        let config: Config = size.iter().map(|size| ("size".to_owned(), size.to_string())).collect();
         let volume = Volume {
             id: larder_catalog::VolumeId::random(),
             pool: pool.document.id,

@@ -161,7 +161,10 @@ impl Service {
         let Some(current) = self.store.instance_by_id(instance.id)? else { return Ok(()) };
         let after = self.expanded(&current)?;
         let (old, new) = (self.uses(&current, before).unwrap_or_default(), self.uses(&current, &after)?);
-        let follow = || self.store.change_uses(&current, &old, &new, &instance_url(&current));
+        let follow = || {
+            self.store.change_uses(&current, &old, &new, &instance_url(&current))?;
+            self.resize_root(task, &current, (before, &after))
+        };
         match self.runs(&current)? {
             true => self.change_running(task, &current, (before, &after), follow),
             false => follow(),
@@ -169,10 +172,9 @@ impl Service {
     }
 }
 
-/// Refuses another root disk: what runs on it can't move.
+/// Refuses another root disk: what runs on it can't move. It may get another size.
 fn root_stays(instance: &Instance, before: &Expanded, after: &Expanded) -> Result<()> {
-    let (old, new) = (root_device(before)?, root_device(after)?);
-    if old == new {
+    if root_device(before)?.0 == root_device(after)?.0 {
         return Ok(());
     }
     Err(ServiceError::bad(format!(

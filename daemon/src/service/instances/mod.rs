@@ -9,6 +9,7 @@ mod files;
 mod image_volume;
 mod live;
 mod relocate;
+mod root_size;
 mod run;
 mod shifted;
 mod snapshots;

@@ -87,8 +87,9 @@ impl Service {
         attachments: &mut Vec<Attachment>,
     ) -> Result<ContainerSpec> {
         let expanded = self.expanded(instance)?;
+        self.root_volume(instance)?.must_be_whole()?;
+        self.fit_root(task, instance, &expanded);
         let root = self.root_volume(instance)?;
-        root.must_be_whole()?;
         let pool = self.store.pool_by_id(root.volume.pool)?.name;
         let folder = self.attach_for(task, &pool, &root.storage_id()?, attachments)?;
         let rootfs = folder.join(ROOTFS);
