@@ -195,6 +195,9 @@ fn the_api_of_snapshots_is_that_of_local_buckets() {
             400,
         ),
         ("DELETE", &format!("{path}/nope"), Value::Null, 404),
+        // Its objects are the gateway's to look after.
+        ("POST", &format!("{bucket}/scrub"), Value::Null, 400),
+        ("POST", &format!("{bucket}/rebuild-index"), Value::Null, 400),
     ] {
         let (status, error) = daemon.refuse(method, path, &body);
         assert_eq!(status, code, "{method} {path} {body}: {error}");

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_tests::{Larderd, TestImage, program};
+use larder_tests::{Larderd, Pair, S3, TestImage, program, require};
 use serde_json::Value;
 use std::process::Output;
 
@@ -145,6 +145,41 @@ fn images_are_imported_named_told_of_exported_and_copied() {
     assert!(run(&daemon, &["image", "refresh", "mine"]).contains("refreshed"));
     assert!(run(&daemon, &["image", "info", "mine"]).contains(&newer));
     assert!(refuse(&daemon, &["image", "copy", "demo:nothing", "local:"]).contains("nothing"));
+}
+
+/// All files of a bucket's objects.
+fn object_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = paths.flat_map(|path| if path.is_dir() { object_files(&path) } else { vec![path] });
+    files.filter(|path| path.components().any(|part| part.as_os_str() == "data")).collect()
+}
+
+#[test]
+fn damage_in_a_bucket_is_listed_and_its_index_is_rebuilt() {
+    if !require("damage_in_a_bucket_is_listed_and_its_index_is_rebuilt", &["curl"]) {
+        return;
+    }
+    let daemon = Larderd::start();
+    run(&daemon, &["storage", "bucket", "create", "default", "photos"]);
+    let key = daemon.read("/1.0/storage-pools/default/buckets/photos/keys/admin");
+    S3::open(&daemon, Pair::of(&key)).put("photos/large", &vec![1; 1 << 20]);
+    let scrub = ["storage", "bucket", "scrub", "default", "photos"];
+    let fine = run(&daemon, &scrub);
+    assert!(fine.contains("1 versions") && fine.contains("nothing damaged"), "{fine}");
+    assert_eq!(run(&daemon, &[&scrub[..], &["--format", "json"]].concat()).trim(), "[]");
+    let rebuilt = run(&daemon, &["storage", "bucket", "rebuild-index", "default", "photos"]);
+    assert!(rebuilt.contains("rebuilt: 1 versions"), "{rebuilt}");
+
+    let file = object_files(&daemon.directory().join("storage-pools")).remove(0);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    assert!(refuse(&daemon, &scrub).contains("1 of 1 versions"));
+    let listed = output(&daemon, &[&scrub[..], &["--format", "json"]].concat(), &[]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["key"]), (1, &Value::from("large")));
+    let table = String::from_utf8(output(&daemon, &scrub, &[]).stdout).unwrap();
+    assert!(table.contains("PROBLEM") && table.contains("large") && table.contains("MD5"), "{table}");
 }
 
 #[test]

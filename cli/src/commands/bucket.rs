@@ -1,7 +1,7 @@
 //! `larder storage bucket`.
 
 use super::resource::{KeyArgs, Resource, SetArgs};
-use super::{Context, bucket_key, bucket_snapshot, transfer};
+use super::{Context, bucket_key, bucket_repair, bucket_snapshot, transfer};
 use crate::client::{ApiPath, Client};
 use crate::fields::{Fields, pairs, texts};
 use crate::output::{self, Column, Format, choose};
@@ -43,6 +43,10 @@ pub(crate) enum BucketCommand {
     Snapshot(bucket_snapshot::SnapshotArgs),
     /// Restore a bucket from a snapshot
     Restore(bucket_snapshot::NamedArgs),
+    /// Read every byte of a bucket and list what is damaged
+    Scrub(bucket_repair::ScrubArgs),
+    /// Make the index of a bucket anew from its objects; the bucket is closed meanwhile
+    RebuildIndex(bucket_repair::RebuildArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -150,6 +154,8 @@ pub(crate) async fn run(context: &Context, command: BucketCommand) -> Result<()>
         BucketCommand::Import(args) => import(context, &args).await,
         BucketCommand::Snapshot(args) => bucket_snapshot::run(context, args).await,
         BucketCommand::Restore(args) => bucket_snapshot::restore(context, &args).await,
+        BucketCommand::Scrub(args) => bucket_repair::scrub(context, &args).await,
+        BucketCommand::RebuildIndex(args) => bucket_repair::rebuild(context, &args).await,
     }
 }
 

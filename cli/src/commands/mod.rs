@@ -5,6 +5,7 @@ mod admin;
 mod backup;
 mod bucket;
 mod bucket_key;
+mod bucket_repair;
 mod bucket_snapshot;
 mod completion;
 mod config;

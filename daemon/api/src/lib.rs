@@ -68,8 +68,9 @@ pub use storage_account::{
     StorageAccountPut, StorageAccountsPost,
 };
 pub use storage_bucket::{
-    StorageBucket, StorageBucketBackup, StorageBucketBackupsPost, StorageBucketFull, StorageBucketKey,
-    StorageBucketKeyPut, StorageBucketKeysPost, StorageBucketPut, StorageBucketSource, StorageBucketsPost,
+    StorageBucket, StorageBucketBackup, StorageBucketBackupsPost, StorageBucketDamage, StorageBucketFull,
+    StorageBucketKey, StorageBucketKeyPut, StorageBucketKeysPost, StorageBucketPut, StorageBucketRebuild,
+    StorageBucketScrub, StorageBucketSource, StorageBucketsPost,
 };
 pub use storage_pool::{ResourcesStoragePool, StoragePool, StoragePoolPut, StoragePoolsPost, Usage};
 pub use storage_volume::{

@@ -122,6 +122,38 @@ wire! {
         /// How to compress; as the server's keys say when empty.
         pub compression_algorithm: String,
     }
+
+    /// What a look at every byte of a bucket found.
+    pub struct StorageBucketScrub {
+        /// Versions that were looked at.
+        pub versions: u64,
+        /// Bytes that were read.
+        pub bytes: u64,
+        /// What is damaged.
+        pub damaged: Vec<StorageBucketDamage>,
+    }
+
+    /// A version of an object that is not what was written.
+    pub struct StorageBucketDamage {
+        /// The object's key.
+        pub key: String,
+        /// The version's id.
+        pub version: String,
+        /// What is wrong with it.
+        pub problem: String,
+    }
+
+    /// What a new index of a bucket was made of.
+    pub struct StorageBucketRebuild {
+        /// Versions and delete markers that are in it.
+        pub versions: u64,
+        /// Keys of versions that are not, because bytes of them are missing.
+        pub incomplete: Vec<String>,
+        /// Files and small objects that don't tell whose they are, because that part of them is damaged; they stay.
+        pub unreadable: Vec<String>,
+        /// Files and small objects of no version, which were removed.
+        pub unused: u64,
+    }
 }
 
 /// A bucket with all that hangs on it.
@@ -163,6 +195,23 @@ mod tests {
         assert_eq!(
             bucket,
             r#"{"config":{},"description":"","name":"","s3_url":"","location":"","project":""}"#
+        );
+    }
+
+    #[test]
+    fn what_a_repair_found_is_spelled_so() {
+        let (key, version, problem) = ("a/b".to_owned(), "null".to_owned(), "its MD5 is another".to_owned());
+        let damaged = vec![StorageBucketDamage { key, version, problem }];
+        let scrubbed = StorageBucketScrub { versions: 2, bytes: 9, damaged };
+        assert_eq!(
+            serde_json::to_string(&scrubbed).unwrap(),
+            r#"{"versions":2,"bytes":9,"damaged":[{"key":"a/b","version":"null","problem":"its MD5 is another"}]}"#
+        );
+        let rebuilt =
+            StorageBucketRebuild { incomplete: vec!["a/b".to_owned()], ..StorageBucketRebuild::default() };
+        assert_eq!(
+            serde_json::to_string(&rebuilt).unwrap(),
+            r#"{"versions":0,"incomplete":["a/b"],"unreadable":[],"unused":0}"#
         );
     }
 }

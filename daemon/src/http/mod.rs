@@ -4,6 +4,7 @@ mod accounts;
 mod backups;
 mod bucket_keys;
 mod bucket_parts;
+mod bucket_repair;
 mod buckets;
 mod events;
 mod families;

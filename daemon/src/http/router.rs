@@ -3,10 +3,10 @@
 use super::glue::{App, sync};
 use super::methods::{Methods, any, get, post, put};
 use super::{
-    ApiError, Reply, accounts, backups, bucket_keys, bucket_parts, buckets, events, image_aliases, images,
-    instance_backups, instance_console, instance_exec, instance_files, instance_snapshots, instances,
-    metadata, metrics, operations, pools, profiles, projects, resources, server, sftp, snapshots, volumes,
-    warnings,
+    ApiError, Reply, accounts, backups, bucket_keys, bucket_parts, bucket_repair, buckets, events,
+    image_aliases, images, instance_backups, instance_console, instance_exec, instance_files,
+    instance_snapshots, instances, metadata, metrics, operations, pools, profiles, projects, resources,
+    server, sftp, snapshots, volumes, warnings,
 };
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -209,6 +209,8 @@ fn of_buckets() -> Router<App> {
                 .delete(bucket_parts::delete_backup),
         )
         .at(&below("backups/{backup}/export"), get(bucket_parts::export))
+        .at(&below("scrub"), post(bucket_repair::scrub))
+        .at(&below("rebuild-index"), post(bucket_repair::rebuild))
         .route("/1.0/storage-pools/{pool}/volumes/bucket", any(bucket_parts::no_volume))
         .route("/1.0/storage-pools/{pool}/volumes/bucket/{*rest}", any(bucket_parts::no_volume))
         .at(&below("keys"), get(bucket_keys::get_all).post(bucket_keys::post))

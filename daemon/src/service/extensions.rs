@@ -85,4 +85,5 @@ pub const EXTENSIONS: &[&str] = &[
     "larder_catalog_backup",
     "larder_storage_accounts",
     "larder_bucket_snapshots",
+    "larder_bucket_repair",
 ];

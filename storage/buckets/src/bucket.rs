@@ -58,10 +58,12 @@ impl Bucket {
     /// Opens the bucket in a directory, made if it is empty, and finishes or removes what a crash left.
     /// `quota` is in bytes.
     ///
-    /// Fails with [`BucketError::IndexUnusable`] when the index is damaged: [`crate::rebuild`] makes a new one.
+    /// Fails with [`BucketError::IndexUnusable`] when the index is damaged, or missing where there are objects:
+    /// [`crate::rebuild`] makes a new one.
     pub fn open(directory: &Path, quota: Option<u64>, clock: Arc<dyn Clock>) -> Result<Self> {
         let layout = Layout::new(directory);
         layout.create()?;
+        layout.remove_new_index()?;
         let stores = schema::open_for_writing(&layout)?;
         let garbage = recovery::recover(&layout, &stores)?;
         let sequence = stores.index.query_row("SELECT sequence FROM usage", [], |row| row.get(0))?;

@@ -1,5 +1,6 @@
 //! What can go wrong in a bucket.
 
+use larder_base::Cancelled;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -97,6 +98,9 @@ pub enum BucketError {
     /// The database failed.
     #[error("the bucket's index: {0}")]
     Index(#[from] rusqlite::Error),
+    /// Long work was asked to stop.
+    #[error("cancelled")]
+    Cancelled(#[from] Cancelled),
     /// The bucket was closed.
     #[error("the bucket is closed")]
     Closed,

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! index.db        the index: what exists under which key
+//! index.db.new    one that is being rebuilt; it gets its place when it is whole
+//! index.db.old    the one before the last rebuild
 //! small.db        small objects, delete markers and manifests, each with its header; changed headers of files
 //! settings.json   a copy of the bucket's settings, for rebuilding the index
 //! staging/<id>    written, not yet known to be in the index
@@ -36,6 +38,14 @@ impl Layout {
         self.root.join("index.db")
     }
 
+    pub(crate) fn new_index(&self) -> PathBuf {
+        self.root.join("index.db.new")
+    }
+
+    pub(crate) fn old_index(&self) -> PathBuf {
+        self.root.join("index.db.old")
+    }
+
     pub(crate) fn small(&self) -> PathBuf {
         self.root.join("small.db")
     }
@@ -65,6 +75,39 @@ impl Layout {
         for folder in [self.staging(), self.data()] {
             create_folder(&folder)?;
         }
+        sync_folder(&self.root)
+    }
+
+    /// Whether there are objects, or were: then there must be an index too.
+    pub(crate) fn is_in_use(&self) -> Result<bool> {
+        let (small, data) = (self.small(), self.data());
+        if small.try_exists().map_err(BucketError::file(&small))? {
+            return Ok(true);
+        }
+        Ok(fs::read_dir(&data).map_err(BucketError::file(&data))?.next().is_some())
+    }
+
+    /// Removes what a rebuild has left that did not come to its end.
+    pub(crate) fn remove_new_index(&self) -> Result<()> {
+        let index = self.new_index();
+        remove_if_there(&index)?;
+        remove_journal(&index)
+    }
+
+    /// Puts the new index, which must be whole and on stable storage, in the place of the old one, which is kept beside it. In
+    /// between there is none, so that nobody takes a part of one for the whole.
+    pub(crate) fn replace_index(&self) -> Result<()> {
+        let (index, fresh, old) = (self.index(), self.new_index(), self.old_index());
+        match fs::rename(&index, &old) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(BucketError::file(&index)(error));
+            }
+            _ => sync_folder(&self.root)?,
+        }
+        // What is left of the old one's journal would be read as the new one's.
+        remove_journal(&index)?;
+        sync_folder(&self.root)?;
+        fs::rename(&fresh, &index).map_err(BucketError::file(&fresh))?;
         sync_folder(&self.root)
     }
 
@@ -118,6 +161,16 @@ fn create_folder(path: &Path) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(BucketError::file(path)(error)),
         _ => Ok(()),
     }
+}
+
+/// Removes what SQLite keeps beside a database.
+fn remove_journal(database: &Path) -> Result<()> {
+    for suffix in ["-wal", "-shm"] {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        remove_if_there(Path::new(&name))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn remove_if_there(path: &Path) -> Result<()> {

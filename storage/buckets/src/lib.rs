@@ -36,5 +36,5 @@ pub use record::{
     Carrier, Checksum, EtagMatch, Home, NULL_VERSION, Part, Precondition, Record, Retention, RetentionMode,
     Version, Versioning,
 };
-pub use scrub::Scrubbed;
+pub use scrub::{Damage, Scrubbed};
 pub use writer::WriteStop;

@@ -1,10 +1,10 @@
 //! The tables of the index and of the store of small objects.
 
-use crate::layout::Layout;
+use crate::layout::{Layout, sync_folder};
 use crate::{BucketError, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -68,8 +68,54 @@ pub(crate) struct Stores {
     pub(crate) small: Connection,
 }
 
+/// Where there are objects and no index, none is made: the bucket would look empty, and what a crash left unfinished would go.
 pub(crate) fn open_for_writing(layout: &Layout) -> Result<Stores> {
-    Ok(Stores { index: open(&layout.index(), INDEX)?, small: open(&layout.small(), SMALL)? })
+    let path = layout.index();
+    let is_in_use = layout.is_in_use()?;
+    if is_in_use {
+        must_have_tables(&path)?;
+    }
+    let index = open(&path, INDEX)?;
+    if !is_in_use {
+        // There is never a store of small objects without an index, not after a power cut either.
+        sync_folder(layout.root())?;
+    }
+    Ok(Stores { index, small: open_small(layout)? })
+}
+
+/// A connection that writes the small objects.
+pub(crate) fn open_small(layout: &Layout) -> Result<Connection> {
+    open(&layout.small(), SMALL)
+}
+
+/// An empty index beside the one in use.
+pub(crate) fn open_new_index(layout: &Layout) -> Result<Connection> {
+    open(&layout.new_index(), INDEX)
+}
+
+/// Closes the index beside the one in use, with all of it in its file and on stable storage.
+pub(crate) fn finish_new_index(layout: &Layout, index: Connection) -> Result<()> {
+    let path = layout.new_index();
+    write_back(&index)?;
+    index.close().map_err(|(_, error)| explain(&path, error))?;
+    File::open(&path).and_then(|file| file.sync_all()).map_err(BucketError::file(&path))
+}
+
+/// Moves what stands in a database's journal into its file.
+pub(crate) fn write_back(connection: &Connection) -> Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    Ok(())
+}
+
+/// Refuses an index that is missing, or in which nothing was ever written.
+fn must_have_tables(path: &Path) -> Result<()> {
+    if !path.try_exists().map_err(BucketError::file(path))? {
+        return Err(unusable(path, "it is missing"));
+    }
+    let version: i64 = connect(path)?
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(|error| explain(path, error))?;
+    if version == 0 { Err(unusable(path, "it is empty")) } else { Ok(()) }
 }
 
 /// A connection that reads the index, with the small objects beside it.

@@ -13,72 +13,93 @@ const CHUNK: usize = 1 << 20;
 /// What a scrub found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scrubbed {
-    /// Versions that were read.
+    /// Versions that were looked at.
     pub versions: u64,
     /// Bytes that were read.
     pub bytes: u64,
-    /// What is damaged: key, version id, and what is wrong.
-    pub damaged: Vec<(String, String, String)>,
+    /// What is damaged.
+    pub damaged: Vec<Damage>,
+}
+
+/// A version that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Its key.
+    pub key: String,
+    /// Its id.
+    pub version: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// A scrub that goes on.
+struct Scrub<'a> {
+    cancel: &'a Cancel,
+    report: &'a mut dyn FnMut(&Scrubbed),
+    found: Scrubbed,
 }
 
 impl Bucket {
-    /// Reads all versions and compares every blob with its MD5. Changes nothing.
+    /// Reads all versions and compares every blob with its MD5; `report` is told what was found so far. Changes nothing.
     pub fn scrub(&self, cancel: &Cancel, report: &mut dyn FnMut(&Scrubbed)) -> Result<Scrubbed> {
-        let mut found = Scrubbed::default();
+        let mut scrub = Scrub { cancel, report, found: Scrubbed::default() };
         let mut query = Query { limit: 1000, ..Query::default() };
         loop {
             let page = self.list_versions(&query)?;
             for entry in &page.entries {
                 let Entry::Item(item) = entry else { continue };
-                if cancel.is_cancelled() {
-                    return Ok(found);
-                }
-                self.scrub_version(&item.key, &item.id, &mut found)?;
+                scrub.look_at(self, &item.key, &item.id)?;
                 query.after = Some(item.key.clone());
                 query.after_id = Some(item.id.clone());
             }
-            report(&found);
             if !page.is_truncated {
-                return Ok(found);
+                return Ok(scrub.found);
             }
         }
-    }
-
-    fn scrub_version(&self, key: &str, id: &str, found: &mut Scrubbed) -> Result<()> {
-        let (version, mut content) = match self.read(key, Some(id)) {
-            // Deleted meanwhile.
-            Err(BucketError::NoSuchVersion) => return Ok(()),
-            Err(BucketError::Damaged { what }) => {
-                found.damaged.push((key.to_owned(), id.to_owned(), what));
-                return Ok(());
-            }
-            other => other?,
-        };
-        found.versions += 1;
-        if let Err(error) = verify(&version, &mut content, &mut found.bytes) {
-            found.damaged.push((key.to_owned(), id.to_owned(), error.to_string()));
-        }
-        Ok(())
     }
 }
 
-fn verify(version: &Version, content: &mut Content, bytes: &mut u64) -> Result<()> {
-    let mut offset = 0;
-    for part in &version.record.parts {
-        let mut hash = Md5::new();
-        let end = offset + part.size;
-        while offset < end {
-            let (_, chunk) = content.read(offset, CHUNK)?;
-            if chunk.is_empty() {
-                return Err(BucketError::Damaged { what: format!("blob {}: it ends early", part.id) });
-            }
-            hash.update(&chunk);
-            offset += chunk.len() as u64;
-            *bytes += chunk.len() as u64;
+impl Scrub<'_> {
+    fn look_at(&mut self, bucket: &Bucket, key: &str, id: &str) -> Result<()> {
+        self.cancel.checkpoint()?;
+        let outcome =
+            bucket.read(key, Some(id)).and_then(|(version, mut content)| self.verify(&version, &mut content));
+        let problem = match outcome {
+            Ok(()) => None,
+            // Deleted meanwhile.
+            Err(BucketError::NoSuchVersion) => return Ok(()),
+            Err(BucketError::Damaged { what }) => Some(what),
+            Err(error @ BucketError::File { .. }) => Some(error.to_string()),
+            Err(other) => return Err(other),
+        };
+        self.found.versions += 1;
+        if let Some(problem) = problem {
+            self.found.damaged.push(Damage { key: key.to_owned(), version: id.to_owned(), problem });
         }
-        if hexadecimal(&hash.finalize()) != part.md5 {
-            return Err(BucketError::Damaged { what: format!("blob {}: its MD5 is another", part.id) });
-        }
+        (self.report)(&self.found);
+        Ok(())
     }
-    Ok(())
+
+    fn verify(&mut self, version: &Version, content: &mut Content) -> Result<()> {
+        let mut offset = 0;
+        for part in &version.record.parts {
+            let mut hash = Md5::new();
+            let end = offset + part.size;
+            while offset < end {
+                self.cancel.checkpoint()?;
+                let (_, chunk) = content.read(offset, CHUNK)?;
+                if chunk.is_empty() {
+                    return Err(BucketError::Damaged { what: format!("blob {}: it ends early", part.id) });
+                }
+                hash.update(&chunk);
+                offset += chunk.len() as u64;
+                self.found.bytes += chunk.len() as u64;
+                (self.report)(&self.found);
+            }
+            if hexadecimal(&hash.finalize()) != part.md5 {
+                return Err(BucketError::Damaged { what: format!("blob {}: its MD5 is another", part.id) });
+            }
+        }
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@ use crate::header::Header;
 use crate::layout::{Layout, sync_folder};
 use crate::readers::Readers;
 use crate::record::Home;
-use crate::schema::Stores;
+use crate::schema::{Stores, write_back};
 use crate::{BucketError, Result};
 use rusqlite::{Connection, TransactionBehavior, params};
 use std::collections::{BTreeMap, HashSet};
@@ -393,9 +393,4 @@ fn settings_text(index: &Connection) -> Result<String> {
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     serde_json::to_string(&settings)
         .map_err(|error| BucketError::Damaged { what: format!("the settings: {error}") })
-}
-
-fn write_back(connection: &Connection) -> Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    Ok(())
 }

@@ -4,12 +4,12 @@
 
 mod common;
 
-use common::{delete, files, get, open, put};
+use common::{delete, files, get, is_unusable, open, put, rebuilt};
 use jiff::{SignedDuration, Timestamp};
 use larder_base::{Cancel, ManualClock, SystemClock};
 use larder_storage_buckets::{
     Bucket, BucketError, Complete, Delete, EtagMatch, Precondition, Put, Query, Record, Retention,
-    RetentionMode, SMALL, Usage, Versioning, rebuild,
+    RetentionMode, SMALL, Usage, Versioning,
 };
 use std::sync::Arc;
 
@@ -202,7 +202,8 @@ fn the_index_is_rebuilt_from_the_objects_themselves() {
     for name in ["index.db", "index.db-wal", "index.db-shm"] {
         let _ = std::fs::remove_file(folder.path().join(name));
     }
-    let rebuilt = rebuild(folder.path(), Arc::new(SystemClock)).unwrap();
+    assert!(is_unusable(folder.path()), "it would look empty");
+    let rebuilt = rebuilt(folder.path());
     assert_eq!((rebuilt.versions, rebuilt.unused), (6, 1), "{rebuilt:?}");
     let bucket = open(folder.path());
     assert_eq!(snapshot(&bucket), before);
@@ -236,7 +237,7 @@ fn the_file_of_an_object_never_changes() {
         count
     };
     assert_eq!(headers(), 1);
-    let rebuilt = rebuild(folder.path(), Arc::new(SystemClock)).unwrap();
+    let rebuilt = rebuilt(folder.path());
     assert_eq!((rebuilt.versions, rebuilt.unused), (1, 0));
     let bucket = open(folder.path());
     assert_eq!(bucket.find("key", None).unwrap().record.tags, [("a".to_owned(), "second".to_owned())]);
@@ -268,7 +269,7 @@ fn a_scrub_finds_the_byte_that_changed() {
     std::fs::write(&path, bytes).unwrap();
     let scrubbed = bucket.scrub(&Cancel::never(), &mut |_| ()).unwrap();
     assert_eq!(scrubbed.versions, 2);
-    assert_eq!(scrubbed.damaged.iter().map(|(key, _, _)| key.as_str()).collect::<Vec<_>>(), ["damaged"]);
+    assert_eq!(scrubbed.damaged.iter().map(|damage| damage.key.as_str()).collect::<Vec<_>>(), ["damaged"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod elsewhere;
 mod keys;
 mod open;
 mod pair;
+mod repair;
 mod snapshots;
 
 pub use elsewhere::Elsewhere;

@@ -212,7 +212,8 @@ impl From<BucketError> for ServiceError {
             | BucketError::Locked(_)
             | BucketError::KeyLength(_)
             | BucketError::QuotaExceeded { .. }
-            | BucketError::Refused(_) => Kind::BadRequest,
+            | BucketError::Refused(_)
+            | BucketError::Cancelled(_) => Kind::BadRequest,
             BucketError::Closed => Kind::Unavailable,
             _ => Kind::Internal,
         };

@@ -3,14 +3,25 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test panics to fail")]
 
-use larder_base::SystemClock;
-use larder_storage_buckets::{Bucket, Delete, Put, Version};
+use larder_base::{Cancel, SystemClock};
+use larder_storage_buckets::{Bucket, BucketError, Delete, Put, Rebuilt, Version, rebuild};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Opens a bucket without a quota.
 pub(crate) fn open(path: &Path) -> Bucket {
     Bucket::open(path, None, Arc::new(SystemClock)).unwrap()
+}
+
+/// Whether a bucket can't be opened for want of its index.
+pub(crate) fn is_unusable(path: &Path) -> bool {
+    let opened = Bucket::open(path, None, Arc::new(SystemClock));
+    matches!(opened, Err(BucketError::IndexUnusable { .. }))
+}
+
+/// Rebuilds a bucket's index.
+pub(crate) fn rebuilt(path: &Path) -> Rebuilt {
+    rebuild(path, Arc::new(SystemClock), &Cancel::never(), &mut |_| ()).unwrap()
 }
 
 /// Puts bytes under a key.
