@@ -7,7 +7,8 @@ mod quota;
 
 use crate::PoolSetup;
 use crate::folders::{
-    DISK, Layout, OURS, PRIVATE, initial_mode, is_empty_directory, is_same, is_there, mark_content, set_owner,
+    DISK, Layout, OURS, PRIVATE, grow_disk, initial_mode, is_empty_directory, is_same, is_there,
+    mark_content, set_owner,
 };
 use crate::keys::{COMMON, RSYNC, joined, pool_fixed};
 use larder_base::ByteSize;
@@ -234,12 +235,7 @@ impl Driver for Dir {
         match at.volume.content {
             Content::Filesystem => self.limit(cx, &path, size),
             Content::Block | Content::Iso => {
-                let disk = self.layout.disk(at);
-                let size = size.unwrap_or_default().round_up(8192).unwrap_or_default().as_bytes();
-                if fs::metadata(&disk)?.len() == size {
-                    return Ok(());
-                }
-                self.act(cx, &FsAct::Truncate { path: disk, size })
+                grow_disk(cx, at, self.layout.disk(at), size.unwrap_or_default())
             }
         }
     }
