@@ -218,7 +218,12 @@ impl Driver for Dir {
     fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         let path = self.layout.path(at);
         if is_there(&path) {
+            let is_limited = at.volume.content == Content::Filesystem && self.has_quota();
+            let project = if is_limited { quota::project(&path)? } else { None };
             self.act(cx, &FsAct::remove_tree(path))?;
+            if let Some(project) = project {
+                cx.act(&quota::Release { root: self.layout.root().to_owned(), project })?;
+            }
         }
         let snapshots = self.layout.snapshots(at);
         if at.snapshot.is_none() && is_there(&snapshots) {
