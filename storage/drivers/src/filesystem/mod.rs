@@ -35,8 +35,9 @@ const MKFS_BTRFS: Tool = Tool { name: "mkfs.btrfs", package: "btrfs-progs" };
 const BLKID: Tool = Tool { name: "blkid", package: "util-linux" };
 /// What makes the filesystems.
 pub(crate) const MAKERS: &[Tool] = &[MKFS_EXT4, MKFS_XFS, MKFS_BTRFS];
-/// A check or move of blocks of a large filesystem takes its time.
-const LIMIT: Duration = Duration::from_secs(3600);
+/// A check or move of blocks of a large filesystem takes its time, and who ends it may destroy what is on it: this is for what has
+/// stopped alone.
+const LIMIT: Duration = Duration::from_secs(3 * 24 * 3600);
 /// How long the kernel may take to mount or unmount: a device that is on other machines may not answer.
 pub(crate) const MOUNTING: Duration = Duration::from_secs(120);
 /// How an ext4 is made whose identifier can change without touching its blocks.
