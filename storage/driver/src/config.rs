@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 /// Keys and values as clients give them.
 pub type Config = BTreeMap<String, String>;
 
+/// More than any technology keeps in one volume: what is beyond is refused before anything is done for it.
+const MOST_BYTES: ByteSize = ByteSize::from_bytes(1 << 60);
+
 /// What a key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyScope {
@@ -93,7 +96,10 @@ impl KeyType {
                 value.parse::<u32>().is_ok_and(|number| number != u32::MAX),
                 "a whole number from 0 to 4294967294",
             ),
-            Self::Size => good(value.parse::<ByteSize>().is_ok(), "a size such as 10GiB"),
+            Self::Size => good(
+                value.parse().is_ok_and(|size: ByteSize| size <= MOST_BYTES),
+                &format!("a size such as 10GiB, {MOST_BYTES} at most"),
+            ),
             Self::PowerOfTwo(least, most) => good(
                 value.parse().is_ok_and(|size: ByteSize| {
                     size.as_bytes().is_power_of_two() && (least..=most).contains(&size)

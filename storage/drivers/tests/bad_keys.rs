@@ -48,7 +48,7 @@ fn wrong(kind: KeyType) -> &'static [&'static str] {
         KeyType::Integer => &["much", "1.5"],
         KeyType::Count => &["0", "-1", "much"],
         KeyType::Owner => &["-1", "4294967295", "root"],
-        KeyType::Size => &["-1", "much", "10XiB"],
+        KeyType::Size => &["-1", "much", "10XiB", "9223372036854775807"],
         KeyType::PowerOfTwo(..) => &["3", "much", "1EiB"],
         KeyType::OneOf(_) => &["another"],
         KeyType::Path => &["relative/path", "/nul\0"],
