@@ -55,6 +55,7 @@ fn wrong(kind: KeyType) -> &'static [&'static str] {
         KeyType::OctalMode => &["0999", "17777", "rwx"],
         KeyType::Lifetime => &["1x", "d"],
         KeyType::Schedule => &["daily", "* * * *"],
+        KeyType::MkfsWords(_) => &["/dev/sdb", "-d /root", "-q -J device=sdb", "--rootdir=root"],
     }
 }
 
