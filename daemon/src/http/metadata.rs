@@ -62,7 +62,7 @@ fn group<'a>(keys: impl Iterator<Item = &'a ConfigKey>, scope: &str) -> Configur
 /// What a value must look like, in the words of the refusal. A NUL is right for no type.
 fn wanted(key: &ConfigKey) -> String {
     match key.kind {
-        KeyType::Text | KeyType::Boolean | KeyType::Integer => String::new(),
+        KeyType::Text | KeyType::Boolean | KeyType::Integer | KeyType::MkfsWords(_) => String::new(),
         kind => kind.check("\0").err().map(|wanted| format!("It must be {wanted}.")).unwrap_or_default(),
     }
 }

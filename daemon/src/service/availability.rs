@@ -312,6 +312,21 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_whose_deletion_an_absence_cut_off_is_not_started() {
+        let world = World::new();
+        let (service, pool, steps) = on_silent(&world);
+        let instance = new_instance(&service, &pool);
+        service.snapshot_instance(&task(), &instance, &"s1".parse().unwrap(), None).unwrap();
+        steps.store(1, Ordering::Relaxed);
+        must_be_degraded(&pool, service.delete_instance(&task(), &instance));
+        let service = Arc::new(service);
+        let leaving = service.store.instance_by_id(instance.id).unwrap().unwrap();
+        let refused = service.start_instance(&task(), &leaving).unwrap_err();
+        assert_eq!(refused.kind, Kind::Unavailable);
+        assert!(refused.message.contains("still being removed"), "{refused}");
+    }
+
+    #[test]
     fn what_an_absence_kept_in_the_trash_is_removed_when_the_pool_is_back() {
         let world = World::new();
         let (service, pool, steps) = on_silent(&world);

@@ -3,10 +3,11 @@
 use super::buckets::Closed;
 use super::claim::Claim;
 use super::store::VolumeRecord;
+use super::volumes::size_of;
 use super::warnings::WarningType;
 use super::work::{Plan, Then};
 use super::{Result, Service, Task};
-use larder_base::{PoolName, SnapshotName, Ticket};
+use larder_base::{ByteSize, PoolName, SnapshotName, Ticket};
 use larder_catalog::VolumeId as VolumeRecordId;
 use larder_catalog::documents::{
     Instance, InstanceState, Intent as IntentDocument, Pool as PoolDocument, PoolStatus, Snapshot, Volume,
@@ -300,7 +301,8 @@ impl Service {
         for ((intent, plan), outcome) in documents.iter().zip(&plans).zip(&recovered.intents) {
             match outcome {
                 Ok(settled) => {
-                    self.conclude(intent, plan, *settled, &recovered)?;
+                    let size = self.disk_size_after(task, pool, plan);
+                    self.conclude(intent, plan, *settled, &recovered, size)?;
                     if let Intent::Refresh(exchange) = &plan.storage
                         && let Err(error) = self.with_cx(task, |cx| pool.destroy(cx, &exchange.old()))
                     {
@@ -315,13 +317,21 @@ impl Service {
         Ok(recovered)
     }
 
-    /// Says in the catalog what the pool has finished.
+    /// How large a disk is that was to get another size: that may have been refused.
+    fn disk_size_after(&self, task: &Task, pool: &Pool, plan: &Plan) -> Option<ByteSize> {
+        let Intent::Resize { volume, .. } = &plan.storage else { return None };
+        let usage = volume.has_disk().then(|| self.with_cx(task, |cx| pool.volume_usage(cx, volume)))?;
+        usage.ok()?.total_bytes.map(ByteSize::from_bytes)
+    }
+
+    /// Says in the catalog what the pool has finished, and of a disk that is smaller than it was to be its `size`.
     fn conclude(
         &self,
         intent: &IntentDocument,
         plan: &Plan,
         settled: Settled,
         recovered: &Recovered,
+        size: Option<ByteSize>,
     ) -> Result<()> {
         let ticket = &intent.ticket;
         let Some(record) = self.store.volume_by_id(intent.volume)? else {
@@ -349,7 +359,12 @@ impl Service {
                 Ok(())
             }
             Then::VolumeIsReady => {
-                let ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
+                let mut ready = Volume { state: VolumeState::Ready, ..record.volume.clone() };
+                if let Some(size) =
+                    size.filter(|size| size_of(&ready.config).is_ok_and(|wanted| wanted > Some(*size)))
+                {
+                    ready.config.insert("size".to_owned(), size.to_string());
+                }
                 self.store.end_change(ticket, &record, &ready, None)
             }
             Then::InstanceIsRestored { instance, snapshot } => {

@@ -7,7 +7,7 @@ use labs::btrfs::BtrfsLab;
 use labs::cephobject::{self, GatewayLab};
 use labs::lvm::{Kind, LvmLab};
 use labs::zfs::ZfsLab;
-use larder_storage_conformance::{Bench, Journal, Lab, ObjectLab, Proof, object_suite, suite};
+use larder_storage_conformance::{Bench, Journal, Lab, ObjectLab, OwnTrial, Proof, object_suite, suite};
 use larder_storage_driver::{Capabilities, CloneKind, Config, Driver, Restore, Result, SnapshotKind};
 use larder_storage_drivers::PoolSetup;
 use larder_storage_drivers::dir::Dir;
@@ -36,7 +36,7 @@ fn scratch(below: &Path) -> std::io::Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct MemoryLab {
     name: &'static str,
     options: Options,
@@ -65,6 +65,10 @@ impl Lab for MemoryLab {
                 .unwrap_or_else(|error| panic!("no scratch folder: {error}")),
         )
         .capabilities()
+    }
+
+    fn own_trials(&self) -> Vec<OwnTrial> {
+        labs::refused_sizes::trials(*self)
     }
 }
 
@@ -115,6 +119,12 @@ impl Lab for DirLab {
         };
         let driver = bench.driver().unwrap_or_else(|error| panic!("{}", error.chain()));
         driver.capabilities()
+    }
+
+    fn own_trials(&self) -> Vec<OwnTrial> {
+        // What is mounted stays so as long as the lab that made it.
+        let lab = Self { name: self.name.clone(), below: self.below.clone(), _mounted: None };
+        labs::refused_sizes::trials(lab)
     }
 }
 

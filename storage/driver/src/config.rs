@@ -1,11 +1,14 @@
 //! The keys of pools and volumes, as data: checked from it, documented from it, served from it.
 
-use crate::{ErrorKind, Result, StorageError};
+use crate::{ErrorKind, Result, StorageError, check_mkfs_words};
 use larder_base::ByteSize;
 use std::collections::BTreeMap;
 
 /// Keys and values as clients give them.
 pub type Config = BTreeMap<String, String>;
+
+/// More than any technology keeps in one volume: what is beyond is refused before anything is done for it.
+const MOST_BYTES: ByteSize = ByteSize::from_bytes(1 << 60);
 
 /// What a key belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub enum KeyType {
     Lifetime,
     /// When snapshots are made: `@hourly`, `@daily`, …, or a cron line.
     Schedule,
+    /// Words for the `mkfs` of one of these filesystems.
+    MkfsWords(&'static [&'static str]),
 }
 
 /// One key that a driver, or every driver, has.
@@ -75,7 +80,8 @@ impl KeyType {
             | Self::Path
             | Self::OctalMode
             | Self::Lifetime
-            | Self::Schedule => "string",
+            | Self::Schedule
+            | Self::MkfsWords(_) => "string",
         }
     }
 
@@ -93,7 +99,10 @@ impl KeyType {
                 value.parse::<u32>().is_ok_and(|number| number != u32::MAX),
                 "a whole number from 0 to 4294967294",
             ),
-            Self::Size => good(value.parse::<ByteSize>().is_ok(), "a size such as 10GiB"),
+            Self::Size => good(
+                value.parse().is_ok_and(|size: ByteSize| size <= MOST_BYTES),
+                &format!("a size such as 10GiB, {MOST_BYTES} at most"),
+            ),
             Self::PowerOfTwo(least, most) => good(
                 value.parse().is_ok_and(|size: ByteSize| {
                     size.as_bytes().is_power_of_two() && (least..=most).contains(&size)
@@ -106,12 +115,28 @@ impl KeyType {
                 u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777),
                 "an octal mode such as 0711",
             ),
+            Self::MkfsWords(filesystems) => check_words(filesystems, value),
             Self::Lifetime => good(is_lifetime(value), "numbers with a unit, such as 1d 6H (M H d w m y)"),
             Self::Schedule => good(
                 is_schedule(value),
                 "@hourly, @daily, @midnight, @weekly, @monthly, @annually, @yearly or a cron line of five fields",
             ),
         }
+    }
+}
+
+/// Words that are right for one of the filesystems: which of them it is may be the pool's to say. The word that is told is the one
+/// of whom understood most.
+fn check_words(filesystems: &[&str], words: &str) -> std::result::Result<(), String> {
+    let refused: Vec<&str> =
+        filesystems.iter().filter_map(|filesystem| check_mkfs_words(filesystem, words).err()).collect();
+    let word = refused.iter().max_by_key(|word| word.as_ptr().addr());
+    match word.filter(|_| refused.len() == filesystems.len()) {
+        None => Ok(()),
+        Some(word) => Err(format!(
+            "switches of one of mkfs.{} with numbers or names, which {word:?} is not",
+            filesystems.join(", mkfs.")
+        )),
     }
 }
 
@@ -222,6 +247,20 @@ mod tests {
             assert!(bad.iter().all(|value| kind.check(value).is_err()), "{kind:?}");
         }
         assert_eq!(power.check("1").unwrap_err(), "a power of two from 512B to 16MiB");
+    }
+
+    #[test]
+    fn words_for_mkfs_are_switches_of_one_filesystem() {
+        let kind = KeyType::MkfsWords(&["ext4", "xfs", "btrfs"]);
+        for good in ["-O ^metadata_csum -m 0", "-d agcount=4", "-d single"] {
+            kind.check(good).unwrap();
+        }
+        for (bad, word) in
+            [("-f /dev/sdb", "/dev/sdb"), ("-d /root", "/root"), ("-q -J device=sdb", "device=sdb")]
+        {
+            let refused = kind.check(bad).unwrap_err();
+            assert!(refused.contains(&format!("{word:?}")), "{refused}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod config;
 mod cx;
 mod driver;
 mod error;
+mod mkfs;
 mod objects;
 mod place;
 mod stream;
@@ -20,6 +21,7 @@ pub use config::{Config, ConfigKey, KeyScope, KeyType, check_config, is_true};
 pub use cx::Cx;
 pub use driver::{Attached, Driver, Mode, PoolUsage, VolumeUsage};
 pub use error::{ErrorKind, Need, Result, StorageError};
+pub use mkfs::check_mkfs_words;
 pub use objects::{
     ListedObject, NewObject, ObjectAccess, ObjectBucket, ObjectFacts, ObjectKey, ObjectStore, StoredObject,
 };

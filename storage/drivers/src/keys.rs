@@ -123,7 +123,12 @@ pub(crate) const ON_DEVICE: [ConfigKey; 2] = [
         "ext4",
         "Filesystem of a volume with files on a device of its own",
     ),
-    volume_fixed("block.create_options", KeyType::Text, "", "More arguments for the mkfs of such a volume"),
+    volume_fixed(
+        "block.create_options",
+        KeyType::MkfsWords(NAMES),
+        "",
+        "More switches for the mkfs of such a volume; none that names a file or device",
+    ),
 ];
 
 /// The keys of every volume.

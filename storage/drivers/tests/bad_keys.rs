@@ -48,13 +48,14 @@ fn wrong(kind: KeyType) -> &'static [&'static str] {
         KeyType::Integer => &["much", "1.5"],
         KeyType::Count => &["0", "-1", "much"],
         KeyType::Owner => &["-1", "4294967295", "root"],
-        KeyType::Size => &["-1", "much", "10XiB"],
+        KeyType::Size => &["-1", "much", "10XiB", "9223372036854775807"],
         KeyType::PowerOfTwo(..) => &["3", "much", "1EiB"],
         KeyType::OneOf(_) => &["another"],
         KeyType::Path => &["relative/path", "/nul\0"],
         KeyType::OctalMode => &["0999", "17777", "rwx"],
         KeyType::Lifetime => &["1x", "d"],
         KeyType::Schedule => &["daily", "* * * *"],
+        KeyType::MkfsWords(_) => &["/dev/sdb", "-d /root", "-q -J device=sdb", "--rootdir=root"],
     }
 }
 

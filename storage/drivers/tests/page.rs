@@ -223,6 +223,7 @@ fn kind(kind: KeyType) -> String {
         KeyType::OctalMode => "octal mode".to_owned(),
         KeyType::Lifetime => "lifetime such as `1d 6H`".to_owned(),
         KeyType::Schedule => "`@daily` and such, or a cron line".to_owned(),
+        KeyType::MkfsWords(_) => "switches of mkfs".to_owned(),
     }
 }
 

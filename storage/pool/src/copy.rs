@@ -6,8 +6,8 @@ use crate::locks::LockMode;
 use crate::undo;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
-    CloneKind, Cx, ErrorKind, Mode, Need, Place, Quota, Result, SnapshotKind, StorageError, VolumeId,
-    VolumeSpec,
+    CloneKind, Content, Cx, ErrorKind, Mode, Need, Place, Quota, Result, SnapshotKind, StorageError,
+    VolumeId, VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
 
@@ -103,10 +103,12 @@ impl Pool {
         source: CopySource<'_>,
         plan: &CopyPlan<'_>,
     ) -> Result<()> {
+        let spec = &holding(cx, plan.spec, &[(source.pool, source.place())])?;
+        let plan = &CopyPlan { spec, ..plan.clone() };
         if self.stage_streamed(cx, staged, source, plan)? {
             return Ok(());
         }
-        self.driver.create(cx, staged, plan.spec)?;
+        self.driver.create(cx, staged, spec)?;
         match self.driver.capabilities().snapshot {
             SnapshotKind::Copied => self.stage_copied_snapshots(cx, staged, source, plan)?,
             SnapshotKind::Native => self.stage_native_snapshots(cx, staged, source, plan)?,
@@ -186,4 +188,25 @@ impl Pool {
             })
         })
     }
+}
+
+/// What a volume must be to hold the disks at `places` too: one may be larger than what is recorded of it, as it lies on a device
+/// that has whole extents alone, or came from such a one.
+pub(crate) fn holding(cx: &Cx<'_>, spec: &VolumeSpec, places: &[(&Pool, Place)]) -> Result<VolumeSpec> {
+    let mut spec = spec.clone();
+    if !spec.id.has_disk() {
+        return Ok(spec);
+    }
+    let mut wanted = match spec.id.content {
+        Content::Iso => spec.size.unwrap_or_default(),
+        Content::Block | Content::Filesystem => spec.disk_size(),
+    };
+    for (pool, place) in places {
+        let found = ByteSize::from_bytes(pool.driver.usage(cx, place)?.total_bytes.unwrap_or_default());
+        if found > wanted {
+            wanted = found;
+            spec.size = Some(found);
+        }
+    }
+    Ok(spec)
 }

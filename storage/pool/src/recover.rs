@@ -1,8 +1,8 @@
 //! What the next start does with what a crash left.
 
 use crate::{Intent, Pool};
-use larder_base::{SnapshotName, Ticket};
-use larder_storage_driver::{Area, Cx, ErrorKind, Need, Place, Result, StorageError, VolumeId, VolumeSpec};
+use larder_base::{ByteSize, SnapshotName, Ticket};
+use larder_storage_driver::{Area, Cx, ErrorKind, Place, Result, StorageError, VolumeId, VolumeSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tells whether the work under a ticket goes on: work of another member, or of this run.
@@ -141,13 +141,23 @@ impl Pool {
                 };
                 self.restore_unlocked(cx, &spec, snapshot, self.driver.capabilities().restore)?;
             }
-            Intent::Resize { volume, size } => match self.driver.resize(cx, &Place::live(volume), *size) {
-                // It was refused then, too: the disk stays as large as it is.
-                Err(error) if error.kind() == ErrorKind::Unsupported(Need::Shrink) => {}
-                resized => resized?,
-            },
+            Intent::Resize { volume, size } => self.finish_resize(cx, volume, *size)?,
         }
         Ok(Settled::Finished)
+    }
+
+    /// What is refused as often as it is tried was refused then, too, and would be for ever: the volume stays as large as it is. What
+    /// may go well another time is tried again then.
+    fn finish_resize(&self, cx: &Cx<'_>, volume: &VolumeId, size: Option<ByteSize>) -> Result<()> {
+        let live = Place::live(volume);
+        match self.driver.resize(cx, &live, size).or_else(|_| self.driver.resize(cx, &live, size)) {
+            Err(error) if may_go_well_later(&error) => Err(error),
+            Err(error) => {
+                tracing::warn!(%volume, error = %error.chain(), "the volume keeps its size: another one was refused");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Either it is published already, or a power cut took the staged volume with it: then there is nothing to finish.
@@ -181,6 +191,17 @@ impl Pool {
             (false, false) => Err(StorageError::not_found(from)),
         }
     }
+}
+
+fn may_go_well_later(error: &StorageError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable
+            | ErrorKind::Cancelled
+            | ErrorKind::Busy
+            | ErrorKind::InUse
+            | ErrorKind::NotFound
+    )
 }
 
 /// Staged and trashed volumes whose work is over; a snapshot only when its volume is not among them.

@@ -5,7 +5,7 @@
 //! the live name. Where it is found tells recovery how far the exchange came, and it always goes on from there.
 
 use crate::Pool;
-use crate::copy::{CopyPlan, CopySource};
+use crate::copy::{CopyPlan, CopySource, holding};
 use crate::locks::LockMode;
 use crate::recover::Settled;
 use crate::undo;
@@ -145,6 +145,8 @@ impl Pool {
         plan: &RefreshPlan<'_>,
     ) -> Result<()> {
         let live = Place::live(&plan.spec.id);
+        let spec = &holding(cx, plan.spec, &[(source.pool, source.place()), (self, live.clone())])?;
+        let plan = &RefreshPlan { spec, ..plan.clone() };
         if self.stage_refresh_streamed(cx, staged, source, plan)? {
             return Ok(());
         }

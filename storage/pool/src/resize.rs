@@ -2,6 +2,7 @@
 
 use crate::Pool;
 use crate::locks::LockMode;
+use crate::restore::is_too_much;
 use larder_base::ByteSize;
 use larder_storage_driver::{Cx, ErrorKind, Need, Place, Result, Shrink, StorageError, VolumeId};
 
@@ -24,24 +25,37 @@ impl Pool {
             self.check_disk_resize(&live, old, new)?;
         }
         let outcome = self.driver.resize(cx, &live, new).or_else(|error| {
-            let cx = cx.uncancellable();
+            let cx = &cx.uncancellable();
             match error.kind() {
                 ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Unsupported(_) => Err(error),
                 // Full, in use or cancelled: the old size is valid, so go back.
                 ErrorKind::NoSpace | ErrorKind::InUse | ErrorKind::Cancelled => {
-                    match self.driver.resize(&cx, &live, old) {
-                        Ok(()) => Err(error),
-                        // A disk that has grown all the same stays so.
-                        Err(stuck) if stuck.kind() == ErrorKind::Unsupported(Need::Shrink) => Err(error),
-                        Err(stuck) => Err(error.with_undo_failures(vec![stuck])),
-                    }
+                    Err(self.with_old_size(cx, &live, old, error))
                 }
-                _ => {
-                    self.driver.resize(&cx, &live, new).map_err(|again| error.with_undo_failures(vec![again]))
-                }
+                // What only stumbled is finished; what is refused as often as it is tried is not.
+                _ => match self.driver.resize(cx, &live, new) {
+                    Ok(()) => Ok(()),
+                    Err(_) => Err(self.with_old_size(cx, &live, old, error)),
+                },
             }
         });
         self.judged(outcome).map_err(|error| error.while_doing(format!("resizing the {volume}")))
+    }
+
+    /// Goes back to the old size after a failure, and tells of that too when it fails.
+    fn with_old_size(
+        &self,
+        cx: &Cx<'_>,
+        live: &Place,
+        old: Option<ByteSize>,
+        error: StorageError,
+    ) -> StorageError {
+        match self.driver.resize(cx, live, old) {
+            Ok(()) => error,
+            // What has grown all the same stays so.
+            Err(stuck) if is_too_much(&stuck) => error,
+            Err(stuck) => error.with_undo_failures(vec![stuck]),
+        }
     }
 
     fn check_disk_resize(&self, live: &Place, old: Option<ByteSize>, new: Option<ByteSize>) -> Result<()> {

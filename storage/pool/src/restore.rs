@@ -157,7 +157,8 @@ impl Pool {
     }
 }
 
-fn is_too_much(error: &StorageError) -> bool {
+/// Whether a size was refused because what is there does not fit, so that nothing has changed.
+pub(crate) fn is_too_much(error: &StorageError) -> bool {
     matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unsupported(_))
 }
 

@@ -2,8 +2,8 @@
 
 use super::image_volume::ROOTFS;
 use super::{Stop, instance_url, runtime_name};
-use crate::service::{Result, Service, ServiceError, Task, WarningType};
-use larder_catalog::documents::Instance;
+use crate::service::{Kind, Result, Service, ServiceError, Task, WarningType};
+use larder_catalog::documents::{Instance, InstanceState};
 use larder_images::Trigger;
 use larder_runtime::{Config, ContainerSpec, DiskMount, Expanded, Started, Status, Watch, keys};
 use larder_storage_driver::{Mode, Place, StorageError, VolumeId, VolumeKind};
@@ -32,6 +32,7 @@ impl Service {
     /// Starts an instance.
     pub fn start_instance(self: &Arc<Self>, task: &Task, known: &Instance) -> Result<()> {
         let (_claim, instance) = &self.alone_with_instance(task, known)?;
+        must_be_ready(instance)?;
         let name = runtime_name(instance);
         if self.instances.containers.state(&name)?.status != Status::Stopped {
             return Err(ServiceError::bad(format!("the instance {:?} is running already", instance.name)));
@@ -405,6 +406,17 @@ impl Service {
         let cause = crate::service::store::cause_of(task, action, &url, &instance.project);
         self.store.note_in_instance(instance.id, note, Some(&cause))
     }
+}
+
+/// Refuses one whose root is not there yet, or may be gone in a moment.
+fn must_be_ready(instance: &Instance) -> Result<()> {
+    let what = match instance.state {
+        InstanceState::Ready => return Ok(()),
+        InstanceState::Creating => "being made",
+        InstanceState::Deleting => "being removed",
+    };
+    let message = format!("the instance {:?} is still {what}: try again in a minute", instance.name);
+    Err(ServiceError { kind: Kind::Unavailable, message })
 }
 
 /// Whether an instance starts with the daemon: because it says so, or because it ran when the machine went down.

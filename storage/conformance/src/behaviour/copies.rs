@@ -1,15 +1,19 @@
 //! Copies, and clones that share with what they were made of.
 
 use super::{snapshot_name, with_two_snapshots};
-use crate::content::{custom, machine, same, spec};
+use crate::content::{DISK, custom, machine, read_text, same, spec};
 use crate::{Behaviour, Lab, Outcome, World, ensure, files};
-use larder_base::SnapshotName;
 use larder_base::host::SystemHost;
-use larder_storage_driver::{Attached, Content, Cx, Mode, Place, Result, VolumeId, VolumeSpec};
-use larder_storage_pool::{CopyPlan, CopySource};
+use larder_base::{ByteSize, SnapshotName};
+use larder_storage_driver::{Attached, Content, Cx, Mode, Place, Result, StorageError, VolumeId, VolumeSpec};
+use larder_storage_pool::{CopyPlan, CopySource, RefreshPlan};
 use larder_storage_tree::manifest;
 
-pub(super) const TRIALS: &[Behaviour] = trials![a_copy_survives_its_source, a_copy_keeps_every_kind_of_file,];
+pub(super) const TRIALS: &[Behaviour] = trials![
+    a_copy_survives_its_source,
+    a_copy_keeps_every_kind_of_file,
+    a_copy_holds_a_disk_that_is_larger_than_recorded,
+];
 
 /// Where copies share with their sources.
 pub(super) const CLONES: &[Behaviour] = trials![clones_and_their_sources_go_in_any_order];
@@ -31,6 +35,29 @@ fn a_copy_survives_its_source(lab: &dyn Lab) -> Outcome {
     same(&world.read(&copy)?, &"now".to_owned(), "the copy")?;
     let elsewhere = world.other_pool().places(&cx)?;
     same(&elsewhere.len(), &3, "the copy on the other pool with its snapshots")
+}
+
+fn a_copy_holds_a_disk_that_is_larger_than_recorded(lab: &dyn Lab) -> Outcome {
+    let world = World::fresh(lab, 2)?;
+    let cx = world.cx(&SystemHost);
+    let (from, copy) = (custom(Content::Block, "v1")?, custom(Content::Block, "copy")?);
+    world.make(&from, "text")?;
+    let larger = ByteSize::from_mebibytes(16);
+    world.pool().resize(&cx, &from, Some(DISK), Some(larger))?;
+    let source = CopySource { pool: world.pool(), volume: &from, snapshot: None };
+    world.other_pool().copy_volume(&cx, source, &CopyPlan { spec: &spec(&copy), snapshots: &[] })?;
+    let size = || Ok::<_, StorageError>(world.other_pool().volume_usage(&cx, &copy)?.total_bytes);
+    same(&size()?, &Some(larger.as_bytes()), "the size of the copy")?;
+    world.write(&from, "newer")?;
+    let plan = RefreshPlan { spec: &spec(&copy), snapshots: &[] };
+    let exchange = world.other_pool().plan_refresh(&cx, &plan);
+    world.other_pool().refresh_volume(&cx, source, &plan, &exchange)?;
+    world.other_pool().destroy(&cx, &exchange.old())?;
+    same(&size()?, &Some(larger.as_bytes()), "the size of the refreshed copy")?;
+    let attached = world.other_pool().attach(&cx, &copy, Mode::ReadOnly)?;
+    let text = read_text(&attached)?;
+    world.other_pool().detach(&cx, &copy)?;
+    same(&text, &"newer".to_owned(), "the refreshed copy")
 }
 
 fn a_copy_keeps_every_kind_of_file(lab: &dyn Lab) -> Outcome {

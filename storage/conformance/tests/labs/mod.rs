@@ -13,6 +13,7 @@ pub(crate) mod compare;
 pub(crate) mod lvm;
 pub(crate) mod lvm_trials;
 pub(crate) mod machine;
+pub(crate) mod refused_sizes;
 pub(crate) mod streams;
 pub(crate) mod zfs;
 pub(crate) mod zfs_pools;

@@ -13,15 +13,17 @@ pub(crate) use pool::MKFS;
 pub(crate) use stream::BTRFS;
 
 use crate::PoolSetup;
-use crate::folders::{DISK, Layout, PRIVATE, initial_mode, is_there, make_folder, mark_content, set_owner};
+use crate::folders::{
+    DISK, Layout, PRIVATE, grow_disk, initial_mode, is_there, make_folder, mark_content, set_owner,
+};
 use crate::source::NewDisk;
 use keys::CONFIG_KEYS;
 use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
-    Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Need, Place,
-    PoolUsage, Quota, Restore, Result, Shrink, SnapshotKind, StorageError, Stream, Trees, VolumeKind,
-    VolumeSpec, VolumeUsage,
+    Area, Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage,
+    Quota, Restore, Result, Shrink, SnapshotKind, StorageError, Stream, Trees, VolumeKind, VolumeSpec,
+    VolumeUsage,
 };
 use pool::Home;
 use std::fs;
@@ -100,19 +102,6 @@ fn snapshot_read_only(cx: &Cx<'_>, from: &Path, to: &Path) -> Result<()> {
     }
     subvolume::snapshot_all(cx, from, to)?;
     cx.act(&SetReadOnly { at: Spot::at(to), read_only: true })
-}
-
-/// Lengthens a disk; a shorter one is refused, the same length is fine.
-fn grow_disk(cx: &Cx<'_>, at: &Place, disk: PathBuf, size: ByteSize) -> Result<()> {
-    let size = size.round_up(8192).unwrap_or(size).as_bytes();
-    match fs::metadata(&disk)?.len() {
-        now if now == size => Ok(()),
-        now if now > size => Err(StorageError::unsupported(
-            Need::Shrink,
-            format!("{at} can't shrink to {}: a disk only grows", ByteSize::from_bytes(size)),
-        )),
-        _ => cx.act(&FsAct::Truncate { path: disk, size }),
-    }
 }
 
 impl Driver for Btrfs {

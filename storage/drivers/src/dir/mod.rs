@@ -7,7 +7,8 @@ mod quota;
 
 use crate::PoolSetup;
 use crate::folders::{
-    DISK, Layout, OURS, PRIVATE, initial_mode, is_empty_directory, is_same, is_there, mark_content, set_owner,
+    DISK, Layout, OURS, PRIVATE, grow_disk, initial_mode, is_empty_directory, is_same, is_there,
+    mark_content, set_owner,
 };
 use crate::keys::{COMMON, RSYNC, joined, pool_fixed};
 use larder_base::ByteSize;
@@ -217,7 +218,12 @@ impl Driver for Dir {
     fn destroy(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         let path = self.layout.path(at);
         if is_there(&path) {
+            let is_limited = at.volume.content == Content::Filesystem && self.has_quota();
+            let project = if is_limited { quota::project(&path)? } else { None };
             self.act(cx, &FsAct::remove_tree(path))?;
+            if let Some(project) = project {
+                cx.act(&quota::Release { root: self.layout.root().to_owned(), project })?;
+            }
         }
         let snapshots = self.layout.snapshots(at);
         if at.snapshot.is_none() && is_there(&snapshots) {
@@ -234,12 +240,7 @@ impl Driver for Dir {
         match at.volume.content {
             Content::Filesystem => self.limit(cx, &path, size),
             Content::Block | Content::Iso => {
-                let disk = self.layout.disk(at);
-                let size = size.unwrap_or_default().round_up(8192).unwrap_or_default().as_bytes();
-                if fs::metadata(&disk)?.len() == size {
-                    return Ok(());
-                }
-                self.act(cx, &FsAct::Truncate { path: disk, size })
+                grow_disk(cx, at, self.layout.disk(at), size.unwrap_or_default())
             }
         }
     }

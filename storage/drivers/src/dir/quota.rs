@@ -5,6 +5,7 @@
 use larder_base::host::Act;
 use larder_base::{ByteSize, Cancel};
 use larder_storage_driver::{Result, VolumeUsage};
+use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -89,27 +90,77 @@ impl Act for SetQuota {
     }
 
     fn apply(&self, _: &Cancel) -> io::Result<()> {
-        let mut own = attributes(&self.path)?;
-        if own.project == 0 {
-            if self.size.is_none() {
-                return Ok(());
-            }
-            own.project = free_project(&self.root)?;
-            own.flags |= PROJECT_INHERIT;
-            let folder = File::open(&self.path)?;
-            // SAFETY: the kernel reads a `struct fsxattr`.
-            let done = unsafe { libc::ioctl(folder.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const own) };
-            if done != 0 {
-                return Err(io::Error::last_os_error());
-            }
+        let own = attributes(&self.path)?;
+        match (own.project, self.size) {
+            (0, None) => Ok(()),
+            (0, Some(_)) => self.choose_project(own),
+            (project, size) => limit(&self.root, project, size),
         }
-        let blocks = self.size.map_or(0, |size| size.as_bytes().div_ceil(QUOTA_BLOCK));
-        // SAFETY: `dqblk` is plain numbers, for which zeros are valid.
-        let mut limits: libc::dqblk = unsafe { std::mem::zeroed() };
-        limits.dqb_bhardlimit = blocks;
-        limits.dqb_bsoftlimit = blocks;
-        limits.dqb_valid = libc::QIF_BLIMITS;
-        quotactl(&self.root, Q_SETQUOTA, own.project, &mut limits)
+    }
+}
+
+/// Held from the search for a free number until it is taken: two volumes that are made at once would find the same one. Pools may
+/// share a filesystem, so it is one for all of them.
+static CHOOSING: Mutex<()> = Mutex::new(());
+
+impl SetQuota {
+    /// Gives the directory a project that nobody has, limited from the first file on.
+    fn choose_project(&self, mut own: FsAttributes) -> io::Result<()> {
+        let _choosing = CHOOSING.lock();
+        own.project = free_project(&self.root)?;
+        own.flags |= PROJECT_INHERIT;
+        let folder = File::open(&self.path)?;
+        // SAFETY: the kernel reads a `struct fsxattr`.
+        let done = unsafe { libc::ioctl(folder.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const own) };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit(&self.root, own.project, self.size)
+    }
+}
+
+fn limit(root: &Path, project: u32, size: Option<ByteSize>) -> io::Result<()> {
+    let blocks = size.map_or(0, |size| size.as_bytes().div_ceil(QUOTA_BLOCK));
+    // SAFETY: `dqblk` is plain numbers, for which zeros are valid.
+    let mut limits: libc::dqblk = unsafe { std::mem::zeroed() };
+    limits.dqb_bhardlimit = blocks;
+    limits.dqb_bsoftlimit = blocks;
+    limits.dqb_valid = libc::QIF_BLIMITS;
+    quotactl(root, Q_SETQUOTA, project, &mut limits)
+}
+
+fn found(root: &Path, project: u32) -> io::Result<libc::dqblk> {
+    // SAFETY: as above.
+    let mut found: libc::dqblk = unsafe { std::mem::zeroed() };
+    quotactl(root, Q_GETQUOTA, project, &mut found)?;
+    Ok(found)
+}
+
+/// The project of a directory, if it has one.
+pub(super) fn project(path: &Path) -> io::Result<Option<u32>> {
+    Ok(Some(attributes(path)?.project).filter(|project| *project != 0))
+}
+
+/// Lifts the limit of a project whose directory is gone, so that its number can be used again. One that still counts files keeps it.
+#[derive(Debug, Clone)]
+pub(super) struct Release {
+    /// The pool.
+    pub(super) root: PathBuf,
+    /// The project.
+    pub(super) project: u32,
+}
+
+impl Act for Release {
+    fn describe(&self) -> String {
+        format!("lift the limit of the project {} of {}", self.project, self.root.display())
+    }
+
+    fn apply(&self, _: &Cancel) -> io::Result<()> {
+        let _choosing = CHOOSING.lock();
+        match found(&self.root, self.project)?.dqb_curinodes {
+            0 => limit(&self.root, self.project, None),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -118,9 +169,7 @@ impl Act for SetQuota {
 /// the project tells: a number in use is passed over.
 fn free_project(root: &Path) -> io::Result<u32> {
     for number in FIRST_PROJECT..u32::MAX {
-        // SAFETY: as above.
-        let mut found: libc::dqblk = unsafe { std::mem::zeroed() };
-        quotactl(root, Q_GETQUOTA, number, &mut found)?;
+        let found = found(root, number)?;
         if found.dqb_curinodes == 0 && found.dqb_bhardlimit == 0 {
             return Ok(number);
         }
@@ -134,9 +183,7 @@ pub(super) fn usage(root: &Path, path: &Path) -> Result<VolumeUsage> {
     if own.project == 0 {
         return Ok(VolumeUsage::default());
     }
-    // SAFETY: as above.
-    let mut found: libc::dqblk = unsafe { std::mem::zeroed() };
-    quotactl(root, Q_GETQUOTA, own.project, &mut found)?;
+    let found = found(root, own.project)?;
     let total = found.dqb_bhardlimit * QUOTA_BLOCK;
     Ok(VolumeUsage { used_bytes: Some(found.dqb_curspace), total_bytes: (total > 0).then_some(total) })
 }

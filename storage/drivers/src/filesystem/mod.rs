@@ -19,9 +19,9 @@ pub(crate) use root::PrepareRoot;
 pub(crate) use still::{held_still, let_go};
 
 use crate::bounded::Bounded;
-use crate::keys::value;
+use crate::keys::{value, wrong};
 use larder_base::host::{Cmd, HostError, Tool};
-use larder_storage_driver::{Config, Cx, Result, StorageError, VolumeUsage};
+use larder_storage_driver::{Config, Cx, Result, StorageError, VolumeUsage, check_mkfs_words};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -35,8 +35,9 @@ const MKFS_BTRFS: Tool = Tool { name: "mkfs.btrfs", package: "btrfs-progs" };
 const BLKID: Tool = Tool { name: "blkid", package: "util-linux" };
 /// What makes the filesystems.
 pub(crate) const MAKERS: &[Tool] = &[MKFS_EXT4, MKFS_XFS, MKFS_BTRFS];
-/// A check or move of blocks of a large filesystem takes its time.
-const LIMIT: Duration = Duration::from_secs(3600);
+/// A check or move of blocks of a large filesystem takes its time, and who ends it may destroy what is on it: this is for what has
+/// stopped alone.
+const LIMIT: Duration = Duration::from_secs(3 * 24 * 3600);
 /// How long the kernel may take to mount or unmount: a device that is on other machines may not answer.
 pub(crate) const MOUNTING: Duration = Duration::from_secs(120);
 /// How an ext4 is made whose identifier can change without touching its blocks.
@@ -111,9 +112,19 @@ impl Filesystem {
             Self::Btrfs => Cmd::changes(MKFS_BTRFS).args(["-q", "-f", "-K"]),
         };
         let options = value(config, "block.create_options").unwrap_or_default();
+        self.check_words(options)?;
         cx.run(&cmd.args(options.split_whitespace()).arg(&device).limit(LIMIT))?;
         let act = PrepareRoot::new(device, self.as_str(), scratch, config);
         cx.act(&Bounded { act, limit: MOUNTING })
+    }
+
+    /// What is right for another filesystem may name a file to this one.
+    fn check_words(self, words: &str) -> Result<()> {
+        check_mkfs_words(self.as_str(), words).map_err(|word| {
+            let wanted =
+                format!("switches of mkfs.{} with numbers or names, which {word:?} is not", self.as_str());
+            wrong("block.create_options", words, wanted)
+        })
     }
 
     /// How a snapshot is mounted: nothing may be written back to it, and its original may be mounted too.
@@ -157,4 +168,26 @@ pub(crate) fn usage(path: &Path) -> io::Result<VolumeUsage> {
 pub(crate) fn is_writable(path: &Path) -> bool {
     let read_only = rustix::fs::StatVfsMountFlags::RDONLY;
     rustix::fs::statvfs(path).is_ok_and(|found| !found.f_flag.contains(read_only))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_base::host::ScriptedHost;
+    use larder_base::{Cancel, Progress, Ticket};
+    use larder_storage_driver::ErrorKind;
+
+    #[test]
+    fn words_of_another_filesystem_do_not_reach_mkfs() {
+        let host = ScriptedHost::new();
+        let ticket = Ticket::new("none", uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let cx = Cx::new(&host, Progress::silent(), Cancel::never(), ticket);
+        // Where files come from, to mkfs.ext4; how data is kept, to mkfs.btrfs.
+        let config = Config::from([("block.create_options".to_owned(), "-d single".to_owned())]);
+        let refused = Filesystem::Ext4.make(&cx, "/dev/x".into(), "/nowhere".into(), &config, false);
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+        assert!(refused.to_string().contains("\"-d\""), "{refused}");
+        assert_eq!(host.transcript(), Vec::<String>::new());
+    }
 }

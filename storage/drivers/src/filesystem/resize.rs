@@ -80,8 +80,10 @@ impl OnDevice {
         Ok(())
     }
 
-    /// Makes the filesystem `size` bytes long. What [`OnDevice::check_shrink`] refuses must not come here.
+    /// Makes the filesystem `size` bytes long. What [`OnDevice::check_shrink`] refuses must not come here. It is not cancelled once
+    /// it has begun: blocks that are being moved would be lost.
     fn shrink(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
+        let cx = &cx.uncancellable();
         match self.filesystem {
             Filesystem::Ext4 => {
                 check_ext4(cx, &self.device)?;
@@ -131,6 +133,22 @@ fn number(text: &str, label: &str) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_base::host::ScriptedHost;
+    use larder_base::{Cancel, Progress, Ticket};
+
+    #[test]
+    fn a_shrink_that_has_begun_is_not_cancelled() {
+        let host =
+            ScriptedHost::new().answers("e2fsck -f -p /dev/x", "").answers("resize2fs /dev/x 1024K", "");
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let ticket = Ticket::new("none", uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let cx = Cx::new(&host, Progress::silent(), cancel, ticket);
+        let (device, target) = ("/dev/x".into(), "/nowhere".into());
+        let on_device = OnDevice { filesystem: Filesystem::Ext4, device, target };
+        on_device.shrink(&cx, ByteSize::from_mebibytes(1)).unwrap();
+        assert_eq!(host.transcript().len(), 2);
+    }
 
     #[test]
     fn sizes_are_read_from_what_the_tools_print() {

@@ -1,9 +1,11 @@
 //! Volumes as entries in the folders that both peers have, for technologies that are a filesystem: where they are, how they
 //! move, what is there.
 
+mod disk;
 mod layout;
 
 pub(crate) use crate::spelling::{OURS, PRIVATE};
+pub(crate) use disk::grow_disk;
 pub(crate) use layout::{CONTENT_MARK, DISK, Layout};
 
 use larder_base::host::FsAct;

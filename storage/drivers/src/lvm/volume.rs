@@ -1,6 +1,6 @@
 //! Volumes: made, cloned, snapshotted, attached, resized, measured.
 
-use super::command::{LVCREATE, LVEXTEND, LVREDUCE, change, run};
+use super::command::{LVCHANGE, LVCREATE, LVEXTEND, LVREDUCE, change, run};
 use super::keys::{stripes, text};
 use super::names::{Found, Part, tag};
 use super::pool::bytes;
@@ -24,6 +24,8 @@ const MOUNT_TAG: &str = "larder_mount=";
 const DEFAULT_MOUNT: &str = "discard";
 /// What filesystem a volume has, as a tag, so that nobody needs to look at its device.
 const FILESYSTEM_TAG: &str = "larder_filesystem=";
+/// That a thick disk has grown from so many bytes, and what it got may still have what others wrote.
+const GROWN_TAG: &str = "larder_clear=";
 const BLKDISCARD: Tool = Tool { name: "blkdiscard", package: "util-linux" };
 /// How long clearing a large volume may take.
 const CLEARING: Duration = Duration::from_secs(24 * 3600);
@@ -253,6 +255,9 @@ impl Lvm {
             if has_filesystem(at, found.part) {
                 attached.directory = Some(self.mount(cx, at, main, mode)?);
             } else {
+                if let Some(from) = grown_from(&found.lv) {
+                    self.clear_grown(cx, found, from, found.lv.size)?;
+                }
                 attached.disk = Some(device);
             }
         }
@@ -334,27 +339,54 @@ impl Lvm {
         run(cx, &cmd.arg(self.full(&found.lv.name))).map(|_| ())
     }
 
+    /// A thick disk is noted to have grown before it does, until what it got is cleared: whoever comes next goes on with that.
     fn resize_disk(&self, cx: &Cx<'_>, found: &Found, size: ByteSize) -> Result<()> {
-        if !must_grow(&found.place, found.lv.size, size.as_bytes())? {
-            return Ok(());
-        }
-        self.extend(cx, found, size)?;
+        let grows = must_grow(&found.place, found.lv.size, size.as_bytes())?;
         if self.is_thin() {
+            return if grows { self.extend(cx, found, size) } else { Ok(()) };
+        }
+        let noted = grown_from(&found.lv);
+        let from = noted.unwrap_or(found.lv.size);
+        if grows {
+            if noted.is_none() {
+                self.note_growth(cx, found, "--addtag", from)?;
+            }
+            self.extend(cx, found, size)?;
+        } else if noted.is_none() {
             return Ok(());
         }
         // It is in nobody's use.
         self.activate(cx, true, &[found])?;
-        let cleared = run(cx, &clear(&self.device(&found.lv.name), found.lv.size));
+        let cleared = self.clear_grown(cx, found, from, size.as_bytes());
         if !found.lv.is_active {
-            self.activate(&cx.uncancellable(), false, &[found])?;
+            // What was found of it is from before it was active.
+            self.activate_lvs(&cx.uncancellable(), false, std::slice::from_ref(&found.lv.name))?;
         }
-        cleared.map(drop)
+        cleared
+    }
+
+    /// Clears what an active disk of `size` bytes has more than `from`, and forgets that it has grown.
+    fn clear_grown(&self, cx: &Cx<'_>, found: &Found, from: u64, size: u64) -> Result<()> {
+        if from < size {
+            run(cx, &clear(&self.device(&found.lv.name), from))?;
+        }
+        self.note_growth(cx, found, "--deltag", from)
+    }
+
+    fn note_growth(&self, cx: &Cx<'_>, found: &Found, how: &str, from: u64) -> Result<()> {
+        let cmd = change(LVCHANGE).args([how, &format!("{GROWN_TAG}{from}")]);
+        run(cx, &cmd.arg(self.full(&found.lv.name))).map(drop)
     }
 
     fn extend(&self, cx: &Cx<'_>, found: &Found, size: ByteSize) -> Result<()> {
         let cmd = change(LVEXTEND).args(["--size", &bytes(size)]);
         run(cx, &cmd.arg(self.full(&found.lv.name))).map(|_| ())
     }
+}
+
+/// How large a disk was before it grew by what is not cleared yet.
+fn grown_from(lv: &Lv) -> Option<u64> {
+    lv.tags.iter().find_map(|tag| tag.strip_prefix(GROWN_TAG)?.parse().ok())
 }
 
 /// Writes zeros from `offset` on (bytes), or lets the device do it.
@@ -380,12 +412,89 @@ fn mount_options(lv: &Lv) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::{LVS, report};
+    use super::super::report::LV_COLUMNS;
     use super::*;
+    use crate::PoolSetup;
+    use larder_base::host::ScriptedHost;
+    use larder_base::{Cancel, Progress, Ticket};
+    use larder_storage_driver::VolumeId;
 
     #[test]
     fn mount_options_survive_in_a_tag() {
         assert_eq!(mount_tag("noatime,discard").unwrap(), "larder_mount=noatime:discard");
         let refused = mount_tag("context=\"x y\"").unwrap_err();
         assert!(refused.to_string().contains("block.mount_options"), "{refused}");
+    }
+
+    const DISK: &str = "p1/custom_default_v1.block";
+    const MIB: u64 = 1 << 20;
+
+    /// The command that looks, and what it finds: a thick disk, with a tag of its growth perhaps.
+    fn look(mebibytes: u64, tags: &str) -> (String, String) {
+        let row = serde_json::json!({
+            "lv_name": "custom_default_v1.block", "lv_tags": tags, "lv_size": (mebibytes * MIB).to_string(), "pool_lv": "",
+            "segtype": "linear", "lv_active": "", "data_percent": "", "metadata_percent": "",
+            "vg_extent_size": (4 * MIB).to_string(), "vg_free": (64 * MIB).to_string(),
+        });
+        let cmd = report(LVS, LV_COLUMNS).arg("p1").to_string();
+        (cmd, serde_json::json!({ "report": [{ "lv": [row] }] }).to_string())
+    }
+
+    fn changes(what: &str) -> String {
+        let (tool, words) = what.split_once(' ').unwrap();
+        format!("{tool} --quiet --yes {words} {DISK}")
+    }
+
+    fn on<T>(host: &ScriptedHost, work: impl FnOnce(&Lvm, &Cx<'_>, &Place) -> T) -> T {
+        let driver = Lvm::new(PoolSetup::with_keys(&[("lvm.use_thinpool", "false")])).unwrap();
+        let ticket = Ticket::new("none", uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let cx = Cx::new(host, Progress::silent(), Cancel::never(), ticket);
+        let id = VolumeId::custom(Content::Block, "default".parse().unwrap(), "v1".parse().unwrap());
+        work(&driver, &cx, &Place::live(&id))
+    }
+
+    #[test]
+    fn a_grown_disk_that_could_not_be_cleared_is_cleared_by_whoever_comes_next() {
+        let grow = |driver: &Lvm, cx: &Cx<'_>, at: &Place| {
+            driver.resize_volume(cx, at, Some(ByteSize::from_mebibytes(8)))
+        };
+        let clear = "blkdiscard --zeroout --offset 4194304 /dev/p1/custom_default_v1.block";
+        let active = |word: &str| changes(&format!("lvchange --activate {word} --ignoreactivationskip"));
+        let (add, forget) = (
+            changes("lvchange --addtag larder_clear=4194304"),
+            changes("lvchange --deltag larder_clear=4194304"),
+        );
+        let (lvs, small) = look(4, "");
+        let (_, grown) = look(8, "larder_clear=4194304");
+        let host = ScriptedHost::new()
+            .answers(&lvs, &small)
+            .answers(&add, "")
+            .answers(&changes("lvextend --size 8388608b"), "")
+            .answers(&active("y"), "")
+            .fails(clear, "Input/output error")
+            .answers(&active("n"), "");
+        on(&host, grow).unwrap_err();
+        assert_eq!(host.transcript().len(), 6);
+        // The same again: as large as it shall be, and not cleared.
+        let host = ScriptedHost::new()
+            .answers(&lvs, &grown)
+            .answers(&active("y"), "")
+            .answers(clear, "")
+            .answers(&forget, "")
+            .answers(&active("n"), "");
+        on(&host, grow).unwrap();
+        assert_eq!(host.transcript().len(), 5);
+        let host = ScriptedHost::new()
+            .answers(&lvs, &grown)
+            .answers(&active("y"), "")
+            .answers(clear, "")
+            .answers(&forget, "");
+        on(&host, |driver, cx, at| driver.attach_volume(cx, at, Mode::ReadOnly)).unwrap();
+        // It had not grown after all.
+        let (_, as_before) = look(4, "larder_clear=4194304");
+        let host =
+            ScriptedHost::new().answers(&lvs, &as_before).answers(&active("y"), "").answers(&forget, "");
+        on(&host, |driver, cx, at| driver.attach_volume(cx, at, Mode::ReadWrite)).unwrap();
     }
 }

@@ -8,11 +8,12 @@ mod disk;
 pub use disk::{Disk, Options};
 
 use crate::keys::COMMON;
+use crate::parts::must_grow;
 use disk::{Change, Key, Part, parts_of};
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Area, Attached, Capabilities, Config, ConfigKey, Content, Cx, Driver, ErrorKind, Mode, Place, PoolUsage,
-    Restore, Result, SnapshotKind, StorageError, Trees, VolumeSpec, VolumeUsage,
+    Restore, Result, Shrink, SnapshotKind, StorageError, Trees, VolumeSpec, VolumeUsage,
 };
 use std::sync::Arc;
 
@@ -163,6 +164,12 @@ impl Driver for Memory {
             Part::Disk => size.and_then(|size| size.round_up(8192)),
             Part::Filesystem => size,
         };
+        if part == Part::Disk && self.capabilities().shrink == Shrink::No {
+            let bytes = |size: Option<ByteSize>| size.unwrap_or_default().as_bytes();
+            if !must_grow(at, bytes(self.disk.size(&Key::new(at, part))), bytes(size))? {
+                return Ok(());
+            }
+        }
         self.change(cx, Change::Resize { key: Key::new(at, part), size })
     }
 

@@ -54,6 +54,14 @@ pub(crate) fn wipe(cx: &Cx<'_>, path: &Path) -> Result<()> {
     cx.run(&Cmd::changes(WIPEFS).args(["--all", "--quiet", "--"]).arg(path)).map(|_| ())
 }
 
+/// Whether what is `found` is a device or a partition of it, whatever both are called.
+pub(crate) fn is_on(found: &Path, device: &Path) -> bool {
+    let (Ok(found), Ok(device)) = (found.canonicalize(), device.canonicalize()) else { return false };
+    let as_class = |path: &Path| Path::new("/sys/class/block").join(path.file_name()?).canonicalize().ok();
+    let is_partition = || Some(as_class(&found)?.parent()? == as_class(&device)?);
+    found == device || is_partition().unwrap_or(false)
+}
+
 /// What a device or file holds.
 fn holding(cx: &Cx<'_>, path: &Path) -> Result<Option<Holding>> {
     let cmd = Cmd::reads(BLKID).args(["--probe", "--output", "export", "--"]).arg(path);

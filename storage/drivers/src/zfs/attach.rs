@@ -48,7 +48,7 @@ impl Zfs {
         };
         if change(cx, &cmd).unless(&[Refusal::Exists]).of(at)?.is_none() {
             // The view that a run which was cut off has left.
-            run_if_there(cx, &command::destroy(&dataset))?;
+            run_if_there(cx, &command::destroy(&[], &dataset))?;
             change(cx, &cmd).of(at)?;
         }
         disk::wait_for(cx, &dataset)
@@ -64,7 +64,7 @@ impl Zfs {
     /// Takes a zvol's node away again, after all that was written to it.
     pub(super) fn hide(&self, cx: &Cx<'_>, at: &Place, part: Part) -> Result<()> {
         let cmd = match at.snapshot {
-            Some(_) => command::destroy(&self.layout.view(at, part)),
+            Some(_) => command::destroy(&[], &self.layout.view(at, part)),
             None => {
                 let dataset = self.layout.part(at, part);
                 disk::write_back(&dataset)?;

@@ -50,11 +50,6 @@ pub(super) fn list_volumes_below(columns: &str, dataset: &str) -> Cmd {
     reads("list").args(["-Hp", "-r", "-t", "filesystem,volume", "-o", columns, dataset])
 }
 
-/// Tells all snapshots of a dataset, and of what is inside it, to go with their last clones; those without go now.
-pub(super) fn destroy_all_deferred(dataset: &str) -> Cmd {
-    changes("destroy").args(["-d", "-r"]).arg(format!("{dataset}@%"))
-}
-
 /// A dataset's snapshots, in the order of their making.
 pub(super) fn list_snapshots(columns: &str, datasets: &[String]) -> Cmd {
     reads("list").args(["-Hp", "-d", "1", "-t", "snapshot", "-s", "createtxg", "-o", columns]).args(datasets)
@@ -86,29 +81,22 @@ pub(super) fn rename(from: &str, to: &str) -> Cmd {
     changes("rename").args([from, to])
 }
 
-/// Removes one dataset or snapshot that nothing hangs on.
-pub(super) fn destroy(dataset: &str) -> Cmd {
-    changes("destroy").arg(dataset).limit(LONG)
+/// Removes one dataset or snapshot that nothing hangs on, or with [`BELOW`], [`CLONES`] or [`DEFERRED`] more. `dataset@%` are all
+/// snapshots of a dataset.
+pub(super) fn destroy(flags: &[&str], name: &str) -> Cmd {
+    changes("destroy").args(flags).arg(name).limit(LONG)
 }
 
-/// Removes a dataset with its snapshots and what was delegated below it; refuses when something was cloned from it.
-pub(super) fn destroy_all(dataset: &str) -> Cmd {
-    changes("destroy").args(["-r", dataset]).limit(LONG)
-}
-
-/// Removes a dataset with all that is below it and all that was cloned from that.
-pub(super) fn destroy_with_clones(dataset: &str) -> Cmd {
-    changes("destroy").args(["-R", dataset]).limit(LONG)
-}
+/// With its snapshots and what was delegated below it; refused when something was cloned from it. Of snapshots: also those inside.
+pub(super) const BELOW: &str = "-r";
+/// With all that is below it and all that was cloned from that.
+pub(super) const CLONES: &str = "-R";
+/// Snapshots: now, or by themselves once their last clone goes.
+pub(super) const DEFERRED: &str = "-d";
 
 /// Takes a property from the parent again.
 pub(super) fn inherit(property: &str, dataset: &str) -> Cmd {
     changes("inherit").args([property, dataset])
-}
-
-/// Removes snapshots now, or by themselves once their last clone goes. `dataset@%` are all of a dataset.
-pub(super) fn destroy_deferred(snapshots: &str) -> Cmd {
-    changes("destroy").args(["-d", snapshots]).limit(LONG)
 }
 
 /// Back to a snapshot. Removes the newer ones; fails when one of these has clones.
@@ -174,4 +162,9 @@ pub(super) fn expand_zpool(name: &str, device: impl AsRef<OsStr>) -> Cmd {
 /// Columns of a zpool.
 pub(super) fn list_zpool(columns: &str, name: &str) -> Cmd {
     Cmd::reads(ZPOOL).args(["list", "-Hp", "-o", columns, name])
+}
+
+/// A zpool with the full paths of all its devices, tab-separated and each on a line.
+pub(super) fn list_devices(name: &str) -> Cmd {
+    Cmd::reads(ZPOOL).args(["list", "-vHP", name])
 }

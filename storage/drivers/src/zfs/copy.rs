@@ -1,6 +1,6 @@
 //! Copies within the pool: clones, full copies, and copies that share blocks with an image alone.
 
-use super::command::{self, Property};
+use super::command::{self, DEFERRED, Property};
 use super::parse::Refusal;
 use super::run::{Failure, change};
 use super::volume::properties;
@@ -35,7 +35,7 @@ impl Zfs {
         });
         for snapshot in snapshots.iter().filter(|_| is_passing) {
             // Now, or with the clone.
-            let deferred = change(&cx.uncancellable(), &command::destroy_deferred(snapshot));
+            let deferred = change(&cx.uncancellable(), &command::destroy(&[DEFERRED], snapshot));
             if copied.is_ok() {
                 deferred?;
             }
@@ -100,5 +100,5 @@ fn transfer(
     )?;
     received.and(sent)?;
     let tag = snapshot.split_once('@').map_or("", |(_, tag)| tag);
-    change(cx, &command::destroy(&format!("{dataset}@{tag}")))
+    change(cx, &command::destroy(&[], &format!("{dataset}@{tag}")))
 }

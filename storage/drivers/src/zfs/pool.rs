@@ -1,7 +1,7 @@
 //! The pool itself: a zpool of our own on a file or device, a zpool or dataset that was there, or a dataset made in one.
 
 use super::Zfs;
-use super::command::{self, Property};
+use super::command::{self, CLONES, Property};
 use super::parse::{self, Refusal};
 use super::run::{change, run, run_if_there};
 use super::volume::is_there;
@@ -193,7 +193,7 @@ impl Zfs {
         let text = run(cx, &command::own(MADE, dataset)).unless(&[Refusal::Missing])?;
         match text.as_deref().map(str::trim_end) {
             Some(ZPOOL) => self.destroy_zpool(cx)?,
-            Some(DATASET) => drop(run_if_there(cx, &command::destroy_with_clones(dataset))?),
+            Some(DATASET) => drop(run_if_there(cx, &command::destroy(&[CLONES], dataset))?),
             Some(CONTENTS) => self.destroy_contents(cx)?,
             // Nothing of it was made by us.
             _ => {}
@@ -202,12 +202,18 @@ impl Zfs {
         self.mount_points.remove(cx)
     }
 
-    /// Ends our own zpool; its device counts as empty from then on.
+    /// Ends our own zpool; its device counts as empty from then on. What has the device's name may be another one since the machine
+    /// was started: only what the zpool says that it is on is wiped.
     fn destroy_zpool(&self, cx: &Cx<'_>) -> Result<()> {
-        run_if_there(cx, &command::destroy_zpool(self.layout.zpool()))?;
+        let zpool = self.layout.zpool();
+        let listed = run(cx, &command::list_devices(zpool)).unless(&[Refusal::Missing])?.unwrap_or_default();
+        run_if_there(cx, &command::destroy_zpool(zpool))?;
+        let mut devices = listed.split_whitespace().filter(|word| word.starts_with('/'));
         match &self.source {
-            Source::Device(device) => source::wipe(cx, device),
-            Source::File { .. } | Source::Existing(_) => Ok(()),
+            Source::Device(device) if devices.any(|found| source::is_on(Path::new(found), device)) => {
+                source::wipe(cx, device)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -215,7 +221,7 @@ impl Zfs {
     fn destroy_contents(&self, cx: &Cx<'_>) -> Result<()> {
         let kinds = VolumeKind::ALL.into_iter().map(|kind| self.layout.parent(kind));
         for dataset in kinds.chain([self.layout.ours()]) {
-            run_if_there(cx, &command::destroy_with_clones(&dataset))?;
+            run_if_there(cx, &command::destroy(&[CLONES], &dataset))?;
         }
         Ok(change(cx, &command::inherit(MADE, self.layout.dataset()))?)
     }
@@ -233,6 +239,8 @@ impl Zfs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_base::host::ScriptedHost;
+    use larder_base::{Cancel, Progress, Ticket};
     use larder_storage_driver::ErrorKind;
 
     fn dataset(keys: &[(&str, &str)]) -> Result<String> {
@@ -247,6 +255,29 @@ mod tests {
         assert_eq!(dataset(&[("source", "/dev/sdz"), ("zfs.pool_name", "mine")]).unwrap(), "mine");
         assert_eq!(dataset(&[("source", "tank/larder")]).unwrap(), "tank/larder");
         assert_eq!(dataset(&[("source", "tank"), ("zfs.pool_name", "tank")]).unwrap(), "tank");
+    }
+
+    /// What is done to end the zpool on `/dev/null`, which says that it is on `device`.
+    fn ended(device: &str) -> Vec<String> {
+        let setup = PoolSetup::with_keys(&[("source", "/dev/null")]);
+        let driver = Zfs::new(setup).unwrap();
+        let listed = format!("p1\t960M\t100K\t960M\n\t{device}\t960M\t100K\t960M\tONLINE\n");
+        let host = ScriptedHost::new()
+            .answers("zpool list -vHP p1", &listed)
+            .answers("zpool destroy p1", "")
+            .answers("wipefs --all --quiet -- /dev/null", "");
+        let ticket = Ticket::new("none", uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let cx = Cx::new(&host, Progress::silent(), Cancel::never(), ticket);
+        driver.destroy_zpool(&cx).unwrap();
+        host.transcript()
+    }
+
+    #[test]
+    fn a_device_is_wiped_that_the_zpool_was_on_and_no_other() {
+        assert_eq!(ended("/dev/null").len(), 3);
+        for other in ["/dev/zero", "/dev/no-such-device1", "mirror-0"] {
+            assert_eq!(ended(other), ["zpool list -vHP p1", "zpool destroy p1"], "{other}");
+        }
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! renamed, so that its name is free. A volume whose snapshots have clones is renamed likewise, and removed once none of its
 //! snapshots is left.
 
+use super::command::{self, BELOW, DEFERRED};
 use super::layout::Layout;
 use super::parse::Refusal;
 use super::run::{change, run, run_if_there};
-use super::{Zfs, command, disk};
+use super::{Zfs, disk};
 use crate::filesystem::unmount_where;
 use crate::parts::Part;
 use crate::refusal::Outcome;
@@ -29,9 +30,9 @@ impl Zfs {
     }
 
     fn remove_dataset(&self, cx: &Cx<'_>, dataset: &str) -> Result<()> {
-        match change(cx, &command::destroy_all(dataset)) {
+        match change(cx, &command::destroy(&[BELOW], dataset)) {
             Err(failure) if failure.is(Refusal::HasClones) => {
-                run_if_there(cx, &command::destroy_all_deferred(dataset))?;
+                run_if_there(cx, &command::destroy(&[DEFERRED, BELOW], &format!("{dataset}@%")))?;
                 Ok(change(cx, &command::rename(dataset, &self.layout.gone()))?)
             }
             other => Ok(other.unless(&[Refusal::Missing]).map(drop)?),
@@ -42,14 +43,14 @@ impl Zfs {
     pub(super) fn remove_snapshot(&self, cx: &Cx<'_>, at: &Place, part: Part) -> Result<()> {
         let spelled = self.layout.spelled(at, part);
         self.unmount_all_of(cx, at, part)?;
-        match change(cx, &command::destroy(&spelled)) {
+        match change(cx, &command::destroy(&[], &spelled)) {
             Err(failure) if failure.is(Refusal::HasClones) => self.hide_snapshot(cx, &spelled),
             other => Ok(other.unless(&[Refusal::Missing]).map(drop)?),
         }
     }
 
     fn hide_snapshot(&self, cx: &Cx<'_>, spelled: &str) -> Result<()> {
-        change(cx, &command::destroy_deferred(spelled))?;
+        change(cx, &command::destroy(&[DEFERRED], spelled))?;
         let dataset = spelled.split('@').next().unwrap_or_default();
         let hidden = format!("{dataset}@gone-{}", uuid::Uuid::new_v4().simple());
         // Its last clone may have gone just now.
@@ -65,7 +66,7 @@ impl Zfs {
                 return Ok(());
             }
             for dataset in childless {
-                run_if_there(cx, &command::destroy_all(&dataset))?;
+                run_if_there(cx, &command::destroy(&[BELOW], &dataset))?;
             }
         }
     }
@@ -80,12 +81,12 @@ impl Zfs {
             if tag.is_none() && self.layout.is_view(name) {
                 let node = disk::node_of(name)?;
                 unmount_where(cx, |mounted| node.as_deref() == Some(Path::new(&mounted.source)))?;
-                run_if_there(cx, &command::destroy(name))?;
+                run_if_there(cx, &command::destroy(&[], name))?;
             }
             if tag.is_some_and(|tag| tag.starts_with("copy-") || tag.starts_with("gone-"))
                 && *deferred == "off"
             {
-                run_if_there(cx, &command::destroy_deferred(name))?;
+                run_if_there(cx, &command::destroy(&[DEFERRED], name))?;
             }
         }
         if rows.iter().any(|(name, _)| self.layout.is_gone(name)) {

@@ -42,7 +42,7 @@ impl Zfs {
     /// Makes what has arrived the volume that `spec` wants.
     fn settle(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
         for part in Part::of(&at.volume) {
-            change(cx, &command::destroy(&format!("{}@{ARRIVED}", self.layout.part(at, *part))))?;
+            change(cx, &command::destroy(&[], &format!("{}@{ARRIVED}", self.layout.part(at, *part))))?;
         }
         match spec.size {
             _ if block_mode::is_wanted(spec) => {
