@@ -153,6 +153,9 @@ impl Acl {
             for grantee in header.split(',') {
                 let grantee = parse_grantee(grantee.trim(), directory).await?;
                 acl.grants.push(Grant { grantee, right });
+                if acl.grants.len() > MAX_GRANTS {
+                    return Err(s3_error!(InvalidArgument, "a list has at most {MAX_GRANTS} grants"));
+                }
             }
         }
         Ok(acl)

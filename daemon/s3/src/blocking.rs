@@ -1,7 +1,11 @@
 //! Work that may block, beside the threads that serve connections.
 
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+
+/// How much work of the endpoint is on such threads at once: half of what the runtime has, so that buckets that stand still, or clients
+/// that go away and leave their work behind, take no thread from all else.
+static TURNS: Semaphore = Semaphore::const_new(256);
 
 /// The work ended without an outcome. What it said is in the daemon's log.
 #[derive(Debug, Error)]
@@ -15,6 +19,18 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     let (told, outcome) = oneshot::channel();
     begin(Box::new(move || drop(told.send(work()))));
     outcome.await.map_err(|_| Panicked)
+}
+
+/// The same for the endpoint's own work, of which so much is done at once.
+pub(crate) async fn in_turn<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Panicked> {
+    let turn = TURNS.acquire().await.map_err(|_| Panicked)?;
+    blocking(move || {
+        let _turn = turn;
+        work()
+    })
+    .await
 }
 
 /// Begins work on a thread that may block, and does not wait for it.

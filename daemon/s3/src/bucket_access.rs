@@ -3,7 +3,7 @@
 use crate::Face;
 use crate::acl::{Acl, Right};
 use crate::config::{enter, not_found, store, store_xml};
-use crate::describe::{asked, check_ownership};
+use crate::describe::{asked, check_lists, check_ownership};
 use crate::gate::Gate;
 use crate::policy::Policy;
 use crate::settings;
@@ -42,6 +42,9 @@ pub(crate) async fn put_acl(
     let input = request.input;
     let asked = asked!(input);
     check_ownership(&gate, &asked)?;
+    if input.access_control_policy.is_some() {
+        check_lists(&gate)?;
+    }
     let owner = &gate.found.owner;
     let acl = match input.access_control_policy {
         Some(policy) if !asked.is_something() => {

@@ -18,6 +18,7 @@ use s3s::dto::{
     OwnershipControlsRule, Payer, PutBucketVersioningInput, PutBucketVersioningOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
+use std::sync::Arc;
 
 pub(crate) async fn list(
     face: &Face,
@@ -154,9 +155,13 @@ async fn make(
     let found = face.directory.create_bucket(&owner, &name).await?;
     face.settings.forget(&found.name);
     let bucket = found.bucket;
-    let written = crate::blocking::blocking(move || wanted.write_to(&bucket)).await;
-    face.settings.forget(&found.name);
-    written.map_err(|error| DirectoryError::Unavailable(error.to_string()))
+    let (cache, name) = (Arc::clone(&face.settings), found.name);
+    let written = crate::blocking::in_turn(move || {
+        let written = wanted.write_to(&bucket);
+        cache.forget(&name);
+        written
+    });
+    written.await.map_err(|error| DirectoryError::Unavailable(error.to_string()))
 }
 
 impl Wanted {
@@ -169,8 +174,9 @@ impl Wanted {
         if self.has_lock {
             let enabled = Some(ObjectLockEnabled::from_static(ObjectLockEnabled::ENABLED));
             let lock = ObjectLockConfiguration { object_lock_enabled: enabled, rule: None };
-            bucket.set_setting(settings::OBJECT_LOCK, Some(&to_xml(&lock)?))?;
+            // A lock protects versions: there are some before it says that it does.
             bucket.set_versioning(Versioning::Enabled)?;
+            bucket.set_setting(settings::OBJECT_LOCK, Some(&to_xml(&lock)?))?;
         }
         Ok(())
     }
@@ -189,7 +195,7 @@ async fn is_as_wanted(
     let Some(found) = face.directory.bucket(name).await.map_err(unavailable)? else { return Ok(false) };
     let settings = face.settings.of(&found.name, &found.bucket).await?;
     let acl = settings.acl.clone().unwrap_or_else(|| Acl::private(&found.owner));
-    let has_lock = settings.object_lock.is_some();
+    let has_lock = settings.object_lock.is_some() && found.bucket.versioning() == Versioning::Enabled;
     let has_ownership = wanted.ownership.is_none() || settings.ownership == wanted.ownership;
     Ok(acl == wanted.acl && (has_lock || !wanted.has_lock) && has_ownership)
 }

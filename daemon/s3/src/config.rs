@@ -22,6 +22,8 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error, xml};
 use std::sync::Arc;
 
+/// The largest CORS configuration (bytes): each request from another site is compared with it.
+const MAX_CORS: usize = 64 << 10;
 /// How long a default retention may be, as with AWS.
 const LONGEST_RETENTION_DAYS: i32 = 36_500;
 const LONGEST_RETENTION_YEARS: i32 = 100;
@@ -33,10 +35,14 @@ pub(crate) async fn store(
     name: &'static str,
     text: Option<String>,
 ) -> S3Result<()> {
-    let bucket = gate.bucket();
-    let outcome = blocking(move || bucket.set_setting(name, text.as_deref())).await;
-    face.settings.forget(gate.name());
-    outcome
+    let (bucket, cache, of) = (gate.bucket(), Arc::clone(&face.settings), gate.name().to_owned());
+    // Also when nobody waits for the end of it any more.
+    blocking(move || {
+        let outcome = bucket.set_setting(name, text.as_deref());
+        cache.forget(&of);
+        outcome
+    })
+    .await
 }
 
 pub(crate) async fn store_xml<T: xml::Serialize>(
@@ -86,7 +92,11 @@ pub(crate) async fn put_cors(
 ) -> S3Result<S3Response<PutBucketCorsOutput>> {
     let (gate, _) = enter(face, &request, &request.input.bucket, "s3:PutBucketCORS").await?;
     crate::cors::check(&request.input.cors_configuration)?;
-    store_xml(face, &gate, settings::CORS, &request.input.cors_configuration).await?;
+    let text = to_xml(&request.input.cors_configuration).map_err(crate::support::from_bucket)?;
+    if text.len() > MAX_CORS {
+        return Err(s3_error!(InvalidRequest, "The CORS configuration has at most {MAX_CORS} bytes"));
+    }
+    store(face, &gate, settings::CORS, Some(text)).await?;
     Ok(S3Response::new(PutBucketCorsOutput::default()))
 }
 

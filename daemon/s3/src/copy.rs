@@ -1,6 +1,7 @@
 //! Copying on the server: an object, or a range of one as a part.
 
 use crate::Face;
+use crate::acl::Right;
 use crate::checksum::{Algorithm, FULL_OBJECT, Hasher, show_checksum};
 use crate::conditions::{self, Conditions};
 use crate::describe::{algorithm_of, asked, described, shown_version, written_version};
@@ -54,7 +55,8 @@ async fn open_source<T>(
     customer: Option<CustomerKey>,
 ) -> S3Result<(Gate, Version, Reading)> {
     let (bucket, key, id) = source_of(source)?;
-    let gate = Gate::enter_source(face, request, &bucket).await?;
+    let mut gate = Gate::enter_source(face, request, &bucket).await?;
+    gate.tell_version(id.as_deref());
     let (version, reading) = open(&gate, &key, id, customer).await?;
     Ok((gate, version, reading))
 }
@@ -97,7 +99,7 @@ async fn pumped(
         let incoming = bucket.receive(range.end - range.start).map_err(from_bucket)?;
         pump(reading, range, incoming, algorithm, key.as_ref())
     };
-    crate::blocking::blocking(work).await.map_err(|error| s3_error!(error, InternalError))?
+    crate::blocking::in_turn(work).await.map_err(|error| s3_error!(error, InternalError))?
 }
 
 fn customer_keys(input: &CopyObjectInput) -> S3Result<(Option<CustomerKey>, Option<CustomerKey>)> {
@@ -171,6 +173,13 @@ pub(crate) async fn copy(
         record.headers = source.record.headers.clone();
         record.metadata = source.record.metadata.clone();
         record.storage_class = record.storage_class.or_else(|| source.record.storage_class.clone());
+    }
+    if !replaces_tags && !source.record.tags.is_empty() {
+        let action = match source_of(&input.copy_source)?.2.is_some() {
+            true => "s3:GetObjectVersionTagging",
+            false => "s3:GetObjectTagging",
+        };
+        source_gate.object_action(action, &source, Some(Right::Read))?;
     }
     if !replaces_tags {
         record.tags = tags_along(&mut gate, &source, &input.key)?;

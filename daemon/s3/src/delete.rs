@@ -49,12 +49,14 @@ pub(crate) async fn delete(
 
 /// Keys that one request may delete.
 const MAX_DELETES: usize = 1000;
+/// So many of them are decided on in one go.
+const AT_ONCE: usize = 16;
 
 pub(crate) async fn delete_many(
     face: &Face,
     request: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    let gate = Gate::enter(face, &request, &request.input.bucket).await?;
+    let mut gate = Gate::enter(face, &request, &request.input.bucket).await?;
     let wants_bypass = request.input.bypass_governance_retention.unwrap_or(false);
     let objects = request.input.delete.objects;
     if objects.is_empty() || objects.len() > MAX_DELETES {
@@ -63,8 +65,13 @@ pub(crate) async fn delete_many(
     let is_quiet = request.input.delete.quiet.unwrap_or(false);
     let owner = gate.writer().id;
     let (mut deletes, mut errors, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
-    for object in objects {
+    for (index, object) in objects.into_iter().enumerate() {
+        // A policy takes its time, which is not all for one.
+        if index % AT_ONCE == AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
         let version = version_id(object.version_id.as_ref());
+        gate.tell_version(version.as_deref());
         let action = if version.is_some() { "s3:DeleteObjectVersion" } else { "s3:DeleteObject" };
         if let Err(error) = gate.key_action(action, &object.key) {
             errors.push(error_of(object.key, version, &error));

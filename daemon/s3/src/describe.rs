@@ -15,6 +15,22 @@ use s3s::{S3Result, s3_error};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What is kept of an object's other headers, all together (bytes).
+const MAX_STORED_HEADERS: usize = 8 << 10;
+/// The storage classes of AWS.
+const STORAGE_CLASSES: &[&str] = &[
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "GLACIER_IR",
+    "DEEP_ARCHIVE",
+    "OUTPOSTS",
+    "SNOW",
+    "EXPRESS_ONEZONE",
+];
 /// All of a user's metadata, names and values together.
 const MAX_METADATA: usize = 2048;
 
@@ -142,9 +158,16 @@ impl Described {
                 "Your metadata headers exceed the maximum allowed metadata size"
             ));
         }
+        check_storage_class(self.storage_class.as_deref())?;
         let headers = self.headers();
         for (name, value) in &headers {
             check_header(name, value)?;
+        }
+        if headers.values().map(String::len).sum::<usize>() > MAX_STORED_HEADERS {
+            return Err(s3_error!(
+                MetadataTooLarge,
+                "The headers that are kept with an object have at most {MAX_STORED_HEADERS} bytes"
+            ));
         }
         for (name, value) in &metadata {
             check_header(&format!("x-amz-meta-{name}"), value)?;
@@ -194,6 +217,14 @@ impl Described {
     }
 }
 
+/// Refuses a storage class that AWS does not have. All are kept alike, and told as they were given.
+fn check_storage_class(class: Option<&str>) -> S3Result<()> {
+    match class.is_none_or(|class| STORAGE_CLASSES.contains(&class)) {
+        true => Ok(()),
+        false => Err(s3_error!(InvalidStorageClass, "The storage class you specified is not valid")),
+    }
+}
+
 /// A form says in its fields what requests say in headers, and so may say what no header can: it could never be read again.
 fn check_header(name: &str, value: &str) -> S3Result<()> {
     match HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_bytes(value.as_bytes()).is_ok()
@@ -207,6 +238,14 @@ fn check_header(name: &str, value: &str) -> S3Result<()> {
 pub(crate) fn check_ownership(gate: &Gate, asked: &Asked<'_>) -> S3Result<()> {
     let is_harmless = asked.canned == Some("bucket-owner-full-control");
     match gate.settings.acls_are_off() && asked.is_something() && !is_harmless {
+        true => Err(s3_error!(AccessControlListNotSupported, "The bucket does not allow ACLs")),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a document with a list where lists are off.
+pub(crate) fn check_lists(gate: &Gate) -> S3Result<()> {
+    match gate.settings.acls_are_off() {
         true => Err(s3_error!(AccessControlListNotSupported, "The bucket does not allow ACLs")),
         false => Ok(()),
     }
@@ -251,7 +290,7 @@ pub(crate) fn retention(mode: &str, until: Timestamp, now: Timestamp) -> S3Resul
 }
 
 /// The retention that the bucket gives to what doesn't ask for another.
-fn default_retention(gate: &Gate) -> Option<Retention> {
+pub(crate) fn default_retention(gate: &Gate) -> Option<Retention> {
     let rule = gate.settings.object_lock.as_ref()?.rule.as_ref()?.default_retention.as_ref()?;
     let mode = match rule.mode.as_ref()?.as_str() {
         "GOVERNANCE" => RetentionMode::Governance,

@@ -4,7 +4,7 @@
 use crate::support::custom;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Request, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use parking_lot::Mutex;
 use s3s::{Body, S3Error, s3_error};
 use sha2::{Digest, Sha256};
@@ -18,6 +18,8 @@ pub(crate) struct Document {
     /// The hash that is signed, where it is one of the whole body.
     hash: Option<String>,
     has_signed_chunks: bool,
+    /// The largest that is read.
+    most: usize,
 }
 
 #[derive(Debug, Default)]
@@ -27,8 +29,8 @@ struct Seen {
 }
 
 impl Document {
-    /// Watches the body of a request.
-    pub(crate) fn watch(request: &mut Request<Body>) -> Self {
+    /// Watches the body of a request, of which at most so many bytes are passed on.
+    pub(crate) fn watch(request: &mut Request<Body>, most: usize) -> Self {
         let text = |value: Option<&HeaderValue>| value?.to_str().ok().map(str::to_owned);
         let headers = request.headers();
         let length = text(headers.get(CONTENT_LENGTH)).and_then(|length| length.parse().ok());
@@ -44,18 +46,19 @@ impl Document {
             }
             frame
         });
-        *request.body_mut() = Body::http_body_unsync(body);
-        Self { seen, length, hash, has_signed_chunks }
+        // One more, by which the protocol layer sees that there is too much.
+        *request.body_mut() = Body::http_body_unsync(Limited::new(body, most + 1));
+        Self { seen, length, hash, has_signed_chunks, most }
     }
 
-    /// What is wrong with it, after the protocol layer failed. `most` is the largest that it reads.
-    pub(crate) fn fault(&self, most: usize) -> Option<S3Error> {
+    /// What is wrong with it, after the protocol layer failed.
+    pub(crate) fn fault(&self) -> Option<S3Error> {
         let seen = self.seen.lock();
         // What failed before the body was read did so for another reason.
         if seen.size == 0 {
             return None;
         }
-        if seen.size > most {
+        if seen.size > self.most {
             return Some(s3_error!(MaxMessageLengthExceeded, "Your request was too large."));
         }
         if self.length.is_some_and(|length| seen.size < length) {

@@ -154,7 +154,7 @@ async fn later(
         let piece = reading.next(&mut range);
         (reading, range, piece)
     };
-    crate::blocking::blocking(work).await.map_err(|error| s3_error!(error, InternalError))
+    crate::blocking::in_turn(work).await.map_err(|error| s3_error!(error, InternalError))
 }
 
 fn most(range: &Range<u64>) -> usize {

@@ -10,8 +10,8 @@ use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
 use crate::linger::is_sent_anyway;
 use crate::pace::{Coming, Paced};
 use crate::replay::{Signed, Taken, Use};
-use crate::reply::{MAX_DOCUMENT, finished, names_attributes, plain_etag, rendered};
-use crate::request::{add_date, add_hash_of_nothing, is_upload, measured, refusal};
+use crate::reply::{MAX_DOCUMENT, MAX_UNSIGNED_DOCUMENT, finished, names_attributes, plain_etag, rendered};
+use crate::request::{add_date, add_hash_of_nothing, is_signed, is_upload, measured, refusal};
 use crate::support::custom;
 use crate::traffic::{Watch, Watched, Watcher};
 use async_trait::async_trait;
@@ -119,21 +119,22 @@ impl std::fmt::Debug for Endpoint {
 impl Endpoint {
     /// An endpoint over the buckets of a directory.
     pub fn new(directory: Arc<dyn Directory>, options: Options) -> Self {
-        Self::build(directory, options, Arc::new(Taken::new(Instant::now(), jiff::Timestamp::now())))
+        let seats = Seats::new(options.requests_per_key);
+        let taken = Arc::new(Taken::new(Instant::now(), jiff::Timestamp::now()));
+        Self::build(Face::new(directory, options), seats, taken)
     }
 
-    /// The same with other options for the connections to come. Both know which signatures were taken.
+    /// The same with other options for the connections to come. Both know which signatures were taken, what buckets are set to and
+    /// who has how many requests.
     #[must_use]
     pub fn with_options(&self, options: Options) -> Self {
-        let watcher = self.watcher.clone();
-        let directory = Arc::clone(&self.face.directory);
-        Self { watcher, ..Self::build(directory, options, Arc::clone(&self.taken)) }
+        let (face, seats) = (self.face.with_options(options), self.seats.clone());
+        Self { watcher: self.watcher.clone(), ..Self::build(face, seats, Arc::clone(&self.taken)) }
     }
 
-    fn build(directory: Arc<dyn Directory>, options: Options, taken: Arc<Taken>) -> Self {
-        let hosts = Arc::new(Hosts(options.domains.clone()));
-        let seats = Seats::new(options.requests_per_key);
-        let face = Face::new(Arc::clone(&directory), options);
+    fn build(face: Face, seats: Seats, taken: Arc<Taken>) -> Self {
+        let hosts = Arc::new(Hosts(face.options.domains.clone()));
+        let directory = Arc::clone(&face.directory);
         let mut config = S3Config::default();
         config.xml_max_body_size = MAX_DOCUMENT;
         let mut builder = S3ServiceBuilder::new(face.clone());
@@ -293,11 +294,12 @@ impl Endpoint {
     }
 
     async fn call_with_document(&self, mut request: Request<Body>) -> Response<Body> {
+        let most = if is_signed(&request) { MAX_DOCUMENT } else { MAX_UNSIGNED_DOCUMENT };
         // What has no body at all needs no watching.
-        let document = (!request.body().is_end_stream()).then(|| Document::watch(&mut request));
+        let document = (!request.body().is_end_stream()).then(|| Document::watch(&mut request, most));
         let response = self.call(request).await;
         let has_failed = response.status() == StatusCode::INTERNAL_SERVER_ERROR;
-        let fault = document.filter(|_| has_failed).and_then(|document| document.fault(MAX_DOCUMENT));
+        let fault = document.filter(|_| has_failed).and_then(|document| document.fault());
         fault.map_or(response, rendered)
     }
 

@@ -56,6 +56,11 @@ impl Face {
     pub fn new(directory: Arc<dyn Directory>, options: Options) -> Self {
         Self { directory, settings: Arc::default(), options: Arc::new(options) }
     }
+
+    /// The same with other options. What one changes in a bucket's settings the other knows.
+    pub(crate) fn with_options(&self, options: Options) -> Self {
+        Self { options: Arc::new(options), ..self.clone() }
+    }
 }
 
 /// Makes the table below the protocol layer's trait.

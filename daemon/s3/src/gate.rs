@@ -120,6 +120,14 @@ impl Gate {
         self.values.insert(name.to_owned(), values);
     }
 
+    /// Tells the policy of the version that is meant, where the request's own parameter is not about it.
+    pub(crate) fn tell_version(&mut self, version: Option<&str>) {
+        match version.filter(|_| self.settings.policy.is_some()) {
+            Some(version) => self.tell("s3:versionid", vec![version.to_owned()]),
+            None => drop(self.values.remove("s3:versionid")),
+        }
+    }
+
     /// Tells the policy of a form's field, as of the header that would say the same.
     pub(crate) fn tell_field(&mut self, name: &str, value: &str) {
         match name.to_ascii_lowercase().as_str() {
@@ -161,8 +169,9 @@ impl Gate {
 
     /// Whether objects may be written or deleted under a key.
     pub(crate) fn key_action(&self, action: &str, key: &str) -> S3Result<()> {
-        // Who may write may not destroy what versioning keeps.
-        let by_list = action != "s3:DeleteObjectVersion" && self.list_allows(&self.acl(), Right::Write);
+        // Who may write may neither destroy what versioning keeps, nor keep it for others.
+        let beyond = ["s3:DeleteObjectVersion", "s3:PutObjectRetention", "s3:PutObjectLegalHold"];
+        let by_list = !beyond.contains(&action) && self.list_allows(&self.acl(), Right::Write);
         self.decide(action, Some(key), &HashMap::new(), self.is_owner() || by_list)
     }
 
@@ -273,6 +282,13 @@ fn key_of_header(name: &str) -> Option<String> {
     of_lock.or_else(|| name.starts_with("x-amz-").then_some(name)).map(|name| format!("s3:{name}"))
 }
 
+/// Bucket and key of a copy's source, as the protocol layer reads them.
+fn path_of_source(source: &str) -> String {
+    let path = source.split_once("?versionId=").map_or(source, |(path, _)| path);
+    let path = urlencoding::decode(path).map_or_else(|_| path.to_owned(), Cow::into_owned);
+    path.strip_prefix('/').unwrap_or(&path).to_owned()
+}
+
 /// What policies may ask of a request, by lower-case name.
 fn values_of(headers: &HeaderMap, uri: &Uri, peer: Option<&Peer>) -> HashMap<String, Vec<String>> {
     let mut values = HashMap::new();
@@ -285,6 +301,7 @@ fn values_of(headers: &HeaderMap, uri: &Uri, peer: Option<&Peer>) -> HashMap<Str
         match name.as_str() {
             "referer" => tell("aws:referer".to_owned(), value.to_owned()),
             "user-agent" => tell("aws:useragent".to_owned(), value.to_owned()),
+            "x-amz-copy-source" => tell("s3:x-amz-copy-source".to_owned(), path_of_source(value)),
             "if-match" | "if-none-match" => tell(format!("s3:{name}"), value.to_owned()),
             name => {
                 if let Some(key) = key_of_header(name) {

@@ -208,7 +208,7 @@ pub async fn run(face: &Face) -> S3Result<Expired> {
             let settings = cache.of_blocking(&found.name, &found.bucket)?;
             run_bucket(&found, &settings, day)
         };
-        let done = crate::blocking::blocking(work).await.map_err(|error| s3_error!(error, InternalError))?;
+        let done = crate::blocking::in_turn(work).await.map_err(|error| s3_error!(error, InternalError))?;
         match done {
             Ok(done) => {
                 expired.versions += done.versions;

@@ -2,7 +2,7 @@
 
 use crate::Face;
 use crate::checksum::{self, Algorithm, given_checksum, show_checksum};
-use crate::describe::{algorithm_of, asked, described, written_version};
+use crate::describe::{algorithm_of, asked, default_retention, described, written_version};
 use crate::encryption::{self, AES256, CustomerKey};
 use crate::gate::Gate;
 use crate::ingest::{Expected, ingest};
@@ -50,7 +50,10 @@ pub(crate) async fn create(
         input.checksum_algorithm.as_ref().map(|named| Algorithm::parse(named.as_str())).transpose()?;
     let kind = input.checksum_type.as_ref().map(|kind| kind.as_str().to_owned());
     let described = described!(input);
+    let asks_for_retention = input.object_lock_mode.is_some();
     let mut record = described.record(&mut gate, face, &input.key, &asked!(input, request.headers)).await?;
+    // That of the bucket is the one that it has when the upload is completed.
+    record.retention = record.retention.filter(|_| asks_for_retention);
     record.encryption = customer.as_ref().and_then(CustomerKey::seal);
     record.checksum = match (algorithm, kind) {
         (Some(algorithm), kind) => {
@@ -216,6 +219,8 @@ pub(crate) async fn complete(
         ));
     }
     let mut record = upload.record;
+    // What did not ask for another has the bucket's, from now on.
+    record.retention = record.retention.or_else(|| default_retention(&gate));
     record.checksum = checksum_of(record.checksum.as_ref(), input, &parts)?;
     let tag = etag_of(&parts);
     record.parts = parts;

@@ -1,7 +1,7 @@
 //! Bucket policies: the subset that is supported, and refusal of everything else when the policy is set.
 
 use crate::policy_actions::is_known;
-use crate::policy_condition::{Condition, conditions, matches_pattern};
+use crate::policy_condition::{Condition, check_pattern, conditions, matches_pattern};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -163,6 +163,7 @@ impl Statement {
             let path = resource.strip_prefix("arn:aws:s3:::").or_else(|| after_colons(&resource));
             let path = path.ok_or_else(|| PolicyError(format!("{resource} is no resource of S3")))?;
             has_no_variable(&resource)?;
+            check_pattern(&resource)?;
             let owner = path.split('/').next().unwrap_or_default();
             match matches_pattern(owner, bucket) {
                 true => Ok(path.to_owned()),
@@ -375,6 +376,14 @@ mod tests {
             ("a*", "b", false),
             ("*a*b", "xaxb", true),
             ("a", "ab", false),
+            ("", "", true),
+            ("", "a", false),
+            ("a*?", "ab", true),
+            ("a*?", "a", false),
+            ("a*b?d*e", "aXbcdYbZde", true),
+            ("*b?d", "bcdbcd", true),
+            ("a*a", "a", false),
+            ("\u{e9}*?", "\u{e9}\u{e9}", true),
         ] {
             assert_eq!(matches_pattern(pattern, text), expected, "{pattern} {text}");
         }

@@ -5,6 +5,9 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+/// How long what has a `?` may be between two `*` (bytes).
+const MAX_PIECE: usize = 256;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Condition {
     operator: Operator,
@@ -145,7 +148,7 @@ impl Operator {
             _ => (true, ""),
         };
         match is_one {
-            true => has_no_variable(value),
+            true => has_no_variable(value).and_then(|()| check_pattern(value)),
             false => refuse(format!("{value} is not {what}")),
         }
     }
@@ -218,24 +221,47 @@ impl Condition {
     }
 }
 
-/// `*` stands for any run of characters, `?` for one.
+/// `*` stands for any run of characters, `?` for one. What stands between two stars is looked for once, so that this takes no longer than
+/// both are long.
 pub(crate) fn matches_pattern(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut at, mut position, mut star) = (0, 0, None);
-    while position < text.len() {
-        if pattern.get(at) == Some(&'*') {
-            star = Some((at, position));
-            at += 1;
-        } else if pattern.get(at).is_some_and(|found| *found == '?' || *found == text[position]) {
-            (at, position) = (at + 1, position + 1);
-        } else if let Some((star_at, star_position)) = star {
-            (at, position) = (star_at + 1, star_position + 1);
-            star = Some((star_at, star_position + 1));
-        } else {
-            return false;
+    let mut pieces = pattern.split('*');
+    let Some(mut rest) = after_beginning(pieces.next().unwrap_or_default(), text) else { return false };
+    let Some(last) = pieces.next_back() else { return rest.is_empty() };
+    for piece in pieces {
+        match after_first(piece, rest) {
+            Some(after) => rest = after,
+            None => return false,
         }
     }
-    pattern[at..].iter().all(|rest| *rest == '*')
+    let length = last.chars().count();
+    let start = rest.char_indices().rev().nth(length.saturating_sub(1)).map(|(start, _)| start);
+    length == 0 || start.is_some_and(|start| after_beginning(last, &rest[start..]) == Some(""))
+}
+
+/// What follows a piece without stars, which the text begins with.
+fn after_beginning<'t>(piece: &str, text: &'t str) -> Option<&'t str> {
+    let mut rest = text.chars();
+    let is_there =
+        piece.chars().all(|wanted| rest.next().is_some_and(|found| wanted == '?' || wanted == found));
+    is_there.then_some(rest.as_str())
+}
+
+/// What follows a piece without stars where it is first in the text.
+fn after_first<'t>(piece: &str, text: &'t str) -> Option<&'t str> {
+    if !piece.contains('?') {
+        return text.find(piece).map(|at| &text[at + piece.len()..]);
+    }
+    let starts = text.char_indices().map(|(start, _)| start).chain([text.len()]);
+    starts.into_iter().find_map(|start| after_beginning(piece, &text[start..]))
+}
+
+/// Refuses a pattern that takes long to look for: what has a `?` is tried at every place.
+pub(crate) fn check_pattern(pattern: &str) -> Result<(), PolicyError> {
+    let is_long = |piece: &str| piece.contains('?') && piece.len() > MAX_PIECE;
+    match pattern.split('*').any(is_long) {
+        true => refuse(format!("between two * there are at most {MAX_PIECE} bytes with a ?: {pattern}")),
+        false => Ok(()),
+    }
 }
 
 /// Whether this is an address, or a network of them.

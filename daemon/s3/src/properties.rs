@@ -4,7 +4,8 @@ use crate::Face;
 use crate::acl::{Acl, Right};
 use crate::checksum::show_checksum;
 use crate::describe::{
-    self, algorithm_of, asked, check_ownership, from_tag_set, retention_dto, shown_version, to_tag_set,
+    self, algorithm_of, asked, check_lists, check_ownership, from_tag_set, retention_dto, shown_version,
+    to_tag_set,
 };
 use crate::encryption::CustomerKey;
 use crate::gate::Gate;
@@ -147,6 +148,9 @@ pub(crate) async fn put_acl(
         version_of(&gate, &input.key, input.version_id.as_ref(), action, Some(Right::WriteAcp)).await?;
     let asked = asked!(input);
     check_ownership(&gate, &asked)?;
+    if input.access_control_policy.is_some() {
+        check_lists(&gate)?;
+    }
     let current = acl_of(&gate, &version);
     let acl = match input.access_control_policy {
         Some(policy) if !asked.is_something() => {

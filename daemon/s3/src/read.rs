@@ -97,6 +97,17 @@ pub(crate) async fn open(
     Ok((version, Reading { content, key: customer }))
 }
 
+/// Whether a range is one of this version: `If-Range` may name another, of which the client has a part (RFC 9110, 13.1.5).
+fn is_range_of(headers: &HeaderMap, version: &Version) -> bool {
+    let Some(value) = headers.get("if-range") else { return true };
+    let Ok(value) = value.to_str() else { return false };
+    let is_its_date = || {
+        let date = jiff::fmt::rfc2822::parse(value).ok();
+        date.is_some_and(|date| date.timestamp().as_second() == version.modified.as_second())
+    };
+    value == format!("\"{}\"", version.etag) || is_its_date()
+}
+
 /// What part of an object is asked for.
 struct Wanted {
     range: Range<u64>,
@@ -168,7 +179,7 @@ macro_rules! customer_key {
 
 /// Checks the conditions of a request, and tells what part of the version it wants.
 macro_rules! wanted {
-    ($input:expr, $version:expr) => {{
+    ($input:expr, $headers:expr, $version:expr) => {{
         let conditions = Conditions {
             matches: $input.if_match.as_ref(),
             none_matches: $input.if_none_match.as_ref(),
@@ -176,7 +187,8 @@ macro_rules! wanted {
             unmodified_since: $input.if_unmodified_since.as_ref(),
         };
         check(&conditions, $version)?;
-        wanted($version, $input.range.as_ref(), $input.part_number)?
+        let range = $input.range.as_ref().filter(|_| is_range_of($headers, $version));
+        wanted($version, range, $input.part_number)?
     }};
 }
 
@@ -218,7 +230,7 @@ pub(crate) async fn get(
     let customer = customer_key!(input)?;
     let id = version_id(input.version_id.as_ref());
     let (version, reading) = open(&gate, &input.key, id, customer.clone()).await?;
-    let wanted = wanted!(input, &version);
+    let wanted = wanted!(input, &request.headers, &version);
     let mut output = told!(GetObjectOutput, &gate, &version, &wanted, customer.as_ref(), input);
     output.tag_count = i32::try_from(version.record.tags.len()).ok().filter(|count| *count > 0);
     let status = wanted.status();
@@ -239,7 +251,7 @@ pub(crate) async fn head(
     let found = found.map_err(|error| s3_error!(error, InternalError))?;
     let version = readable(&gate, found, &input.key, id.as_deref())?;
     encryption::check(version.record.encryption.as_deref(), customer.as_ref())?;
-    let wanted = wanted!(input, &version);
+    let wanted = wanted!(input, &request.headers, &version);
     let output = told!(HeadObjectOutput, &gate, &version, &wanted, customer.as_ref(), input);
     let mut response = S3Response::with_status(output, wanted.status());
     if !version.record.tags.is_empty() {

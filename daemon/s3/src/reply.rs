@@ -8,6 +8,8 @@ use s3s::{Body, S3Error, s3_error};
 
 /// Documents that are read whole: deletions of 1,000 keys, lists of 10,000 parts.
 pub(crate) const MAX_DOCUMENT: usize = 4 << 20;
+/// The same where nobody has signed the request: it is read before anybody is let in (bytes).
+pub(crate) const MAX_UNSIGNED_DOCUMENT: usize = 256 << 10;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 /// Errors are small documents.

@@ -96,6 +96,11 @@ fn in_query<B>(request: &Request<B>, wanted: &str) -> Option<String> {
     pairs.find(|(name, _)| decoded(name) == wanted).map(|(_, value)| decoded(value))
 }
 
+/// Whether a request says that it is signed.
+pub(crate) fn is_signed<B>(request: &Request<B>) -> bool {
+    request.headers().contains_key(AUTHORIZATION) || in_query(request, "X-Amz-Signature").is_some()
+}
+
 /// What is refused before the protocol layer sees it.
 pub(crate) fn refusal(request: &Request<Body>, in_host: bool) -> Option<S3Error> {
     let has = |name: &str| request.headers().contains_key(name);

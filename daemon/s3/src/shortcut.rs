@@ -3,7 +3,7 @@
 //! as many take the shortcut at once as leave a thread for everybody else. The others wait a moment for their turn, and take
 //! the step when it does not come.
 
-use crate::blocking::{Panicked, blocking};
+use crate::blocking::{Panicked, in_turn};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -60,7 +60,7 @@ where
     };
     match slot {
         Some(_slot) => Ok(work()),
-        None => blocking(work).await,
+        None => in_turn(work).await,
     }
 }
 

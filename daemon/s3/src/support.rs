@@ -14,7 +14,7 @@ where
     T: Send + 'static,
     W: FnOnce() -> Result<T, BucketError> + Send + 'static,
 {
-    match crate::blocking::blocking(work).await {
+    match crate::blocking::in_turn(work).await {
         Ok(outcome) => outcome.map_err(from_bucket),
         Err(error) => Err(s3_error!(error, InternalError)),
     }
