@@ -3,9 +3,9 @@
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 
-/// How much work of the endpoint is on such threads at once: half of what the runtime has, so that buckets that stand still, or clients
-/// that go away and leave their work behind, take no thread from all else.
-static TURNS: Semaphore = Semaphore::const_new(256);
+/// How much work of the endpoint is on such threads at once: three quarters of what the runtime has, which is more than one key may ask
+/// for; so buckets that stand still, or clients that go away and leave their work behind, take no thread from all else.
+static TURNS: Semaphore = Semaphore::const_new(384);
 
 /// The work ended without an outcome. What it said is in the daemon's log.
 #[derive(Debug, Error)]
