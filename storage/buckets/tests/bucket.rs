@@ -120,6 +120,53 @@ fn locks_hold_until_they_end() {
 }
 
 #[test]
+fn a_locked_null_version_is_neither_replaced_nor_deleted_without_versioning() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let bucket = Bucket::open(folder.path(), None, clock.clone()).unwrap();
+    let until: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+    let retain = move |version: &mut larder_storage_buckets::Version| {
+        version.record.retention = Some(Retention { mode: RetentionMode::Compliance, until });
+        Ok(())
+    };
+    let hold = |version: &mut larder_storage_buckets::Version| {
+        version.record.legal_hold = Some(true);
+        Ok(())
+    };
+    for key in ["retained", "held"] {
+        put(&bucket, key, &vec![1; LARGE]);
+    }
+    bucket.update("retained", None, retain).unwrap();
+    bucket.update("held", None, hold).unwrap();
+    let overwrite = |key: &str| {
+        let mut incoming = bucket.receive(0).unwrap();
+        incoming.write(&[2; LARGE]).unwrap();
+        bucket.put(incoming.finish(), Put { key: key.into(), ..Put::default() }).map(drop)
+    };
+    let complete = |key: &str| {
+        let upload = upload_parts(&bucket, key, &[(1, vec![3; LARGE])]);
+        let parts = bucket.parts(&upload, 0, 10).unwrap().into_iter().map(|part| part.part).collect();
+        let record = Record { parts, ..Record::default() };
+        bucket.complete(Complete { key: key.into(), upload, record, ..Complete::default() }).map(drop)
+    };
+    let remove = |key: &str| {
+        bucket.delete(Delete { key: key.into(), may_bypass: true, ..Delete::default() }).map(drop)
+    };
+    for versioning in [Versioning::Off, Versioning::Suspended] {
+        bucket.set_versioning(versioning).unwrap();
+        for key in ["retained", "held"] {
+            for outcome in [overwrite(key), complete(key), remove(key)] {
+                assert!(matches!(outcome, Err(BucketError::Locked(_))), "{versioning:?} {key}: {outcome:?}");
+            }
+            assert_eq!(get(&bucket, key, None), vec![1; LARGE], "{versioning:?} {key}");
+        }
+    }
+    clock.advance(SignedDuration::from_hours(24));
+    overwrite("retained").unwrap();
+    assert_eq!(get(&bucket, "retained", None), vec![2; LARGE]);
+}
+
+#[test]
 fn the_quota_stops_writing_and_not_deleting() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = Bucket::open(folder.path(), Some(100), Arc::new(SystemClock)).unwrap();
