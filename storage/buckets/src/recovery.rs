@@ -16,7 +16,7 @@ pub(crate) fn recover(layout: &Layout, stores: &Stores) -> Result<Vec<(String, H
         let entry = entry.map_err(BucketError::file(&staging))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let file = File::open(entry.path()).map_err(BucketError::file(&entry.path()))?;
-        let header = Header::read(&file).map_err(BucketError::file(&entry.path()))?;
+        let header = Header::read_end(&file).map_err(BucketError::file(&entry.path()))?;
         match header {
             Some(header) if is_known(&stores.index, &header, &name)? => layout.settle(&name)?,
             _ => remove_if_there(&entry.path())?,
@@ -48,12 +48,13 @@ fn remove_unknown_small(stores: &Stores) -> Result<()> {
     Ok(())
 }
 
-/// Whether the index names this blob.
+/// Whether the index names this blob. A header alone proves nothing: it may be the end of what a client was sending.
 fn is_known(index: &Connection, header: &Header, id: &str) -> Result<bool> {
     match header {
         Header::Object(version) => {
             let found = rows::by_id(index, &version.key, &version.id)?;
-            Ok(found.is_some_and(|found| found.sequence == version.sequence))
+            let found = found.filter(|found| found.sequence == version.sequence);
+            Ok(found.is_some_and(|found| found.blobs().iter().any(|(blob, _)| blob == id)))
         }
         Header::Part { upload, number, .. } => {
             if part_of(index, upload, *number)?.is_some_and(|part| part.id == id) {
