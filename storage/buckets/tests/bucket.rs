@@ -221,6 +221,49 @@ fn completing_an_upload_takes_the_named_parts_and_discards_the_others() {
 }
 
 #[test]
+fn a_part_that_stayed_in_staging_is_not_removed_when_its_upload_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let bucket = open(path);
+    let upload =
+        upload_parts(&bucket, "key", &[(1, vec![1; LARGE]), (2, vec![2; LARGE]), (3, vec![3; LARGE])]);
+    let parts: Vec<_> = bucket.parts(&upload, 0, 10).unwrap().into_iter().map(|part| part.part).collect();
+    let (kept, given_up) = (parts[..2].to_vec(), &parts[2]);
+    let place = |id: &str| (path.join("data").join(&id[..2]).join(id), path.join("staging").join(id));
+    let bytes = std::fs::read(place(&given_up.id).0).unwrap();
+    let record = Record { parts: kept.clone(), ..Record::default() };
+    bucket.complete(Complete { key: "key".into(), upload, record, ..Complete::default() }).unwrap();
+    drop(bucket);
+    // It could not be moved, the upload was forgotten a day later, and another part was never heard of.
+    std::fs::rename(place(&kept[1].id).0, place(&kept[1].id).1).unwrap();
+    std::fs::write(place(&given_up.id).1, bytes).unwrap();
+    let index = rusqlite::Connection::open(path.join("index.db")).unwrap();
+    assert_eq!(index.execute("DELETE FROM completed", []).unwrap(), 1);
+    drop(index);
+    let bucket = open(path);
+    assert_eq!(get(&bucket, "key", None), [vec![1; LARGE], vec![2; LARGE]].concat());
+    assert!(place(&kept[1].id).0.exists() && !place(&kept[1].id).1.exists(), "it is where it belongs");
+    assert_eq!(files(path), 2);
+}
+
+#[test]
+fn a_file_that_could_not_be_moved_is_moved_with_the_next_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let bucket = open(path);
+    let (data, aside) = (path.join("data"), path.join("aside"));
+    std::fs::rename(&data, &aside).unwrap();
+    let version = put(&bucket, "key", &vec![1; LARGE]);
+    let staged = path.join("staging").join(&version.record.parts[0].id);
+    assert!(staged.exists());
+    assert_eq!(get(&bucket, "key", None), vec![1; LARGE]);
+    std::fs::rename(&aside, &data).unwrap();
+    put(&bucket, "other", b"x");
+    assert!(!staged.exists(), "it was tried once more");
+    assert_eq!((get(&bucket, "key", None), files(path)), (vec![1; LARGE], 1));
+}
+
+#[test]
 fn the_index_is_rebuilt_from_the_objects_themselves() {
     let folder = tempfile::tempdir().unwrap();
     let before = {
