@@ -307,11 +307,12 @@ fn missing(version: Option<&str>) -> BucketError {
 /// The setting that holds the versioning.
 const VERSIONING: &str = "versioning";
 
-/// Puts a version into the index. A null version replaces the one before.
+/// Puts a version into the index. A null version replaces the one before, unless that is locked.
 pub(crate) fn publish(change: &mut Change<'_>, version: &Version) -> Result<()> {
     if version.id == NULL_VERSION
         && let Some(older) = rows::by_id(change.index, &version.key, NULL_VERSION)?
     {
+        older.must_be_unlocked(version.modified, false)?;
         withdraw(change, &older)?;
     }
     rows::insert(change.index, &Version { is_latest: false, ..version.clone() })?;

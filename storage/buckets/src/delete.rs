@@ -14,7 +14,7 @@ pub struct Delete {
     pub key: String,
     /// A version of it, for ever; without one the current object, which a versioned bucket keeps behind a marker.
     pub version: Option<String>,
-    /// Whether a governance retention is lifted.
+    /// Whether a governance retention of the named version is lifted.
     pub may_bypass: bool,
     /// What must hold of the current object, or of the named version.
     pub precondition: Precondition,
@@ -103,6 +103,7 @@ fn delete_one(
         (None, None) => {
             delete.precondition.check_to_delete(rows::latest(change.index, &delete.key)?.as_ref())?;
             if let Some(version) = rows::by_id(change.index, &delete.key, NULL_VERSION)? {
+                version.must_be_unlocked(now, false)?;
                 withdraw(change, &version)?;
                 rows::refresh_latest(change.index, &delete.key)?;
             }
@@ -122,9 +123,7 @@ fn delete_version(change: &mut Change<'_>, delete: &Delete, id: &str, now: Times
     {
         return Err(BucketError::PreconditionFailed("it is the newest version again"));
     }
-    if let Some(reason) = version.lock(now, delete.may_bypass) {
-        return Err(BucketError::Locked(reason));
-    }
+    version.must_be_unlocked(now, delete.may_bypass)?;
     withdraw(change, &version)?;
     rows::refresh_latest(change.index, &delete.key)?;
     Ok(Deleted { version: Some(id.to_owned()), is_marker: version.is_marker })

@@ -74,7 +74,7 @@ struct Found {
 impl Reading<'_> {
     fn take(&mut self, id: String, home: Home, header: Option<Header>) -> Result<()> {
         self.cancel.checkpoint()?;
-        match header {
+        match header.filter(|header| header.is_of(&id)) {
             Some(Header::Object(version)) => {
                 self.found.versions.insert(version.sequence, *version);
             }
@@ -115,11 +115,12 @@ impl Reading<'_> {
                 let entry = entry.map_err(BucketError::file(&folder))?;
                 let path = entry.path();
                 let file = File::open(&path).map_err(BucketError::file(&path))?;
-                let header = Header::read(&file).map_err(BucketError::file(&path))?;
+                let read = if is_staging { Header::read_end } else { Header::read };
+                let header = read(&file).map_err(BucketError::file(&path))?;
                 let id = entry.file_name().to_string_lossy().into_owned();
                 let header = self.found.changed.remove(&id).or(header);
                 if is_staging {
-                    if header.is_none() {
+                    if !header.as_ref().is_some_and(|header| header.is_of(&id)) {
                         // It never came to its end; opening the bucket removes it.
                         continue;
                     }

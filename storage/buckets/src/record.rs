@@ -158,6 +158,11 @@ impl Version {
         }
     }
 
+    /// Fails when the version must not be deleted at `now`.
+    pub(crate) fn must_be_unlocked(&self, now: Timestamp, may_bypass: bool) -> crate::Result<()> {
+        self.lock(now, may_bypass).map_or(Ok(()), |reason| Err(crate::BucketError::Locked(reason)))
+    }
+
     /// All blobs of the version.
     pub(crate) fn blobs(&self) -> Vec<(String, Home)> {
         let parts = self.record.parts.iter().map(|part| (part.id.clone(), part.home));

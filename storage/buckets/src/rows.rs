@@ -40,11 +40,24 @@ pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+fn record_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Record> {
+    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// Looks at the records of all versions.
+pub(crate) fn for_each_record(connection: &Connection, mut look: impl FnMut(Record)) -> Result<()> {
+    let mut statement = connection.prepare("SELECT record FROM versions")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        look(record_of(row, 0)?);
+    }
+    Ok(())
+}
+
 fn version_of(row: &Row<'_>) -> rusqlite::Result<Version> {
-    let record = row.get_ref(8)?.as_str()?;
-    let record: Record = serde_json::from_str(record).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Text, Box::new(error))
-    })?;
+    let record = record_of(row, 8)?;
     Ok(Version {
         key: text(row, 0)?,
         sequence: row.get(1)?,

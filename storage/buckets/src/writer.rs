@@ -133,7 +133,7 @@ impl Writer {
         let (messages, inbox) = channel();
         let waste = if garbage.is_empty() { vec![] } else { vec![(readers.epochs.advance(), garbage)] };
         let root = layout.root().to_owned();
-        let mut state = State { stores, layout, readers, waste, collected: Vec::new() };
+        let mut state = State { stores, layout, readers, waste, collected: Vec::new(), unsettled: vec![] };
         let thread = std::thread::Builder::new().name("bucket-writer".to_owned());
         let thread = thread.spawn(move || state.serve(&inbox)).map_err(BucketError::file(&root))?;
         Ok(Self { messages: Some(messages), thread: Some(thread) })
@@ -182,6 +182,8 @@ struct State {
     waste: Vec<(u64, Vec<(String, Home)>)>,
     /// Blobs that are gone and still stand in the garbage table.
     collected: Vec<String>,
+    /// Files the index names that could not be moved out of staging yet.
+    unsettled: Vec<String>,
 }
 
 impl State {
@@ -292,9 +294,12 @@ impl State {
 
     /// What needs no sync: the next open would do it as well.
     fn after(&mut self, effects: Effects) {
-        for id in &effects.files {
-            if let Err(error) = self.layout.settle(id) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a file stays in staging");
+        // One that was given up meanwhile is gone.
+        self.unsettled.retain(|id| self.layout.settle(id).is_err() && self.layout.staged(id).exists());
+        for id in effects.files {
+            if let Err(error) = self.layout.settle(&id) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a file stays in staging for now");
+                self.unsettled.push(id);
             }
         }
         if !self.collected.is_empty() {

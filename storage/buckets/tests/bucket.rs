@@ -120,6 +120,53 @@ fn locks_hold_until_they_end() {
 }
 
 #[test]
+fn a_locked_null_version_is_neither_replaced_nor_deleted_without_versioning() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let bucket = Bucket::open(folder.path(), None, clock.clone()).unwrap();
+    let until: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+    let retain = move |version: &mut larder_storage_buckets::Version| {
+        version.record.retention = Some(Retention { mode: RetentionMode::Compliance, until });
+        Ok(())
+    };
+    let hold = |version: &mut larder_storage_buckets::Version| {
+        version.record.legal_hold = Some(true);
+        Ok(())
+    };
+    for key in ["retained", "held"] {
+        put(&bucket, key, &vec![1; LARGE]);
+    }
+    bucket.update("retained", None, retain).unwrap();
+    bucket.update("held", None, hold).unwrap();
+    let overwrite = |key: &str| {
+        let mut incoming = bucket.receive(0).unwrap();
+        incoming.write(&[2; LARGE]).unwrap();
+        bucket.put(incoming.finish(), Put { key: key.into(), ..Put::default() }).map(drop)
+    };
+    let complete = |key: &str| {
+        let upload = upload_parts(&bucket, key, &[(1, vec![3; LARGE])]);
+        let parts = bucket.parts(&upload, 0, 10).unwrap().into_iter().map(|part| part.part).collect();
+        let record = Record { parts, ..Record::default() };
+        bucket.complete(Complete { key: key.into(), upload, record, ..Complete::default() }).map(drop)
+    };
+    let remove = |key: &str| {
+        bucket.delete(Delete { key: key.into(), may_bypass: true, ..Delete::default() }).map(drop)
+    };
+    for versioning in [Versioning::Off, Versioning::Suspended] {
+        bucket.set_versioning(versioning).unwrap();
+        for key in ["retained", "held"] {
+            for outcome in [overwrite(key), complete(key), remove(key)] {
+                assert!(matches!(outcome, Err(BucketError::Locked(_))), "{versioning:?} {key}: {outcome:?}");
+            }
+            assert_eq!(get(&bucket, key, None), vec![1; LARGE], "{versioning:?} {key}");
+        }
+    }
+    clock.advance(SignedDuration::from_hours(24));
+    overwrite("retained").unwrap();
+    assert_eq!(get(&bucket, "retained", None), vec![2; LARGE]);
+}
+
+#[test]
 fn the_quota_stops_writing_and_not_deleting() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = Bucket::open(folder.path(), Some(100), Arc::new(SystemClock)).unwrap();
@@ -171,6 +218,49 @@ fn completing_an_upload_takes_the_named_parts_and_discards_the_others() {
     delete(&bucket, "key", None);
     drop(bucket);
     assert_eq!(files(folder.path()), 0);
+}
+
+#[test]
+fn a_part_that_stayed_in_staging_is_not_removed_when_its_upload_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let bucket = open(path);
+    let upload =
+        upload_parts(&bucket, "key", &[(1, vec![1; LARGE]), (2, vec![2; LARGE]), (3, vec![3; LARGE])]);
+    let parts: Vec<_> = bucket.parts(&upload, 0, 10).unwrap().into_iter().map(|part| part.part).collect();
+    let (kept, given_up) = (parts[..2].to_vec(), &parts[2]);
+    let place = |id: &str| (path.join("data").join(&id[..2]).join(id), path.join("staging").join(id));
+    let bytes = std::fs::read(place(&given_up.id).0).unwrap();
+    let record = Record { parts: kept.clone(), ..Record::default() };
+    bucket.complete(Complete { key: "key".into(), upload, record, ..Complete::default() }).unwrap();
+    drop(bucket);
+    // It could not be moved, the upload was forgotten a day later, and another part was never heard of.
+    std::fs::rename(place(&kept[1].id).0, place(&kept[1].id).1).unwrap();
+    std::fs::write(place(&given_up.id).1, bytes).unwrap();
+    let index = rusqlite::Connection::open(path.join("index.db")).unwrap();
+    assert_eq!(index.execute("DELETE FROM completed", []).unwrap(), 1);
+    drop(index);
+    let bucket = open(path);
+    assert_eq!(get(&bucket, "key", None), [vec![1; LARGE], vec![2; LARGE]].concat());
+    assert!(place(&kept[1].id).0.exists() && !place(&kept[1].id).1.exists(), "it is where it belongs");
+    assert_eq!(files(path), 2);
+}
+
+#[test]
+fn a_file_that_could_not_be_moved_is_moved_with_the_next_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let bucket = open(path);
+    let (data, aside) = (path.join("data"), path.join("aside"));
+    std::fs::rename(&data, &aside).unwrap();
+    let version = put(&bucket, "key", &vec![1; LARGE]);
+    let staged = path.join("staging").join(&version.record.parts[0].id);
+    assert!(staged.exists());
+    assert_eq!(get(&bucket, "key", None), vec![1; LARGE]);
+    std::fs::rename(&aside, &data).unwrap();
+    put(&bucket, "other", b"x");
+    assert!(!staged.exists(), "it was tried once more");
+    assert_eq!((get(&bucket, "key", None), files(path)), (vec![1; LARGE], 1));
 }
 
 #[test]

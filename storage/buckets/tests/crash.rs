@@ -9,14 +9,15 @@
 
 mod common;
 
-use common::{delete, files, get, open, put};
+use common::{delete, files, get, open, put, rebuilt};
 use larder_base::Cancel;
 use larder_storage_buckets::{Bucket, BucketError, Home, Query, SMALL};
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TEST: &str = "a_kill_loses_nothing_acknowledged_and_leaves_no_half_object_and_no_orphan";
 const CHILD: &str = "LARDER_BUCKET_CRASH_CHILD";
@@ -99,6 +100,58 @@ fn a_kill_loses_nothing_acknowledged_and_leaves_no_half_object_and_no_orphan() {
         assert_eq!(files(folder.path()), in_files, "round {round}: a file that nothing names");
     }
     assert!(from > 2 * rounds, "the child hardly worked");
+}
+
+/// The last bytes of an object's file: what the object says of itself.
+fn header_in(path: &Path, id: &str) -> Vec<u8> {
+    let bytes = fs::read(path.join("data").join(&id[..2]).join(id)).unwrap();
+    bytes[SMALL * 2..].to_vec()
+}
+
+/// A MiB in which every 20 bytes look like the end of a large header.
+fn many_magics() -> Vec<u8> {
+    let footer = [&(1_u32 << 19).to_le_bytes(), [0; 8].as_slice(), b"LARDEROB"].concat();
+    footer.repeat((1 << 20) / footer.len() * 2)
+}
+
+#[test]
+fn what_a_client_was_sending_is_not_taken_for_a_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let bucket = open(path);
+    let other = put(&bucket, "other", &vec![1; SMALL * 2]);
+    let gone = put(&bucket, "gone", &vec![2; SMALL * 2]);
+    let headers = [&other, &gone].map(|version| header_in(path, &version.record.parts[0].id));
+    delete(&bucket, "gone", None);
+    drop(bucket);
+    // The daemon was killed while these came in: headers of an object that is there and of one that is not.
+    let leave = || {
+        let ends = headers.iter().cloned().chain([many_magics(), [many_magics(), vec![0]].concat()]);
+        for (number, end) in ends.enumerate() {
+            fs::write(path.join(format!("staging/{number:032x}")), [vec![7; 100], end].concat()).unwrap();
+        }
+    };
+    let began = Instant::now();
+    leave();
+    let bucket = open(path);
+    assert_eq!(files(path), 1, "only the object's own file is left");
+    assert_eq!(get(&bucket, "other", None), vec![1; SMALL * 2]);
+    drop(bucket);
+    leave();
+    let found = rebuilt(path);
+    assert_eq!((found.versions, found.incomplete, found.unused), (1, vec![], 0));
+    let bucket = open(path);
+    assert_eq!(files(path), 1);
+    assert!(matches!(bucket.find("gone", None), Err(BucketError::NoSuchKey)));
+    assert_eq!(get(&bucket, "other", None), vec![1; SMALL * 2]);
+    drop(bucket);
+    // A file of an object whose own header is damaged, before which a client has put others.
+    let damaged = path.join("data").join("00").join("0".repeat(32));
+    fs::create_dir_all(damaged.parent().unwrap()).unwrap();
+    fs::write(&damaged, [many_magics(), headers[1].clone(), vec![0]].concat()).unwrap();
+    let found = rebuilt(path);
+    assert_eq!((found.versions, found.unreadable), (1, vec!["0".repeat(32)]));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 fn files_named(bucket: &Bucket) -> usize {
