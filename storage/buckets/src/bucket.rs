@@ -98,11 +98,11 @@ impl Bucket {
         self.clock.now()
     }
 
-    /// Begins to receive a blob. `expected` is its size where it is known. Fails before the first byte when the quota or
-    /// the volume can't take it.
+    /// Begins to receive a blob. `expected` is its size where it is known. Fails before the first byte when the quota,
+    /// beside what others are bringing, or the volume can't take it.
     pub fn receive(&self, expected: u64) -> Result<Incoming> {
-        self.room.check(|| Ok(self.usage()?.bytes), expected)?;
-        Ok(Incoming::new(self.layout.clone()))
+        let reservation = self.room.reserve(|| Ok(self.usage()?.bytes), expected)?;
+        Ok(Incoming::new(self.layout.clone(), reservation))
     }
 
     /// Fails when an upload of which so many bytes came already can't be taken whole.
@@ -112,7 +112,8 @@ impl Bucket {
 
     /// The same as [`Bucket::receive`] without blocking, where there was far more room a moment ago.
     pub fn receive_at_once(&self, expected: u64) -> Option<Incoming> {
-        self.room.is_plenty(expected).then(|| Incoming::new(self.layout.clone()))
+        let reservation = self.room.reserve_at_once(expected)?;
+        Some(Incoming::new(self.layout.clone(), reservation))
     }
 
     /// The next sequence: later ones are larger, also after a restart.

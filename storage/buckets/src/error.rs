@@ -53,7 +53,7 @@ pub enum BucketError {
     QuotaExceeded {
         /// The quota in bytes.
         quota: u64,
-        /// Bytes in use.
+        /// Bytes in use, or reserved for uploads under way.
         used: u64,
         /// Bytes that were to be added.
         wanted: u64,

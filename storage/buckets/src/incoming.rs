@@ -3,6 +3,7 @@
 use crate::header::Header;
 use crate::layout::{Layout, remove_if_there};
 use crate::record::{Home, Part};
+use crate::room::Reservation;
 use crate::{BucketError, Result};
 use md5::{Digest, Md5};
 use std::fs::{File, OpenOptions};
@@ -22,12 +23,15 @@ pub struct Incoming {
     file: Option<File>,
     size: u64,
     hash: Md5,
+    /// Taken by [`Incoming::finish`].
+    reservation: Option<Reservation>,
 }
 
 impl Incoming {
-    pub(crate) fn new(layout: Layout) -> Self {
+    pub(crate) fn new(layout: Layout, reservation: Reservation) -> Self {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        Self { layout, id, memory: Vec::new(), file: None, size: 0, hash: Md5::new() }
+        let reservation = Some(reservation);
+        Self { layout, id, memory: Vec::new(), file: None, size: 0, hash: Md5::new(), reservation }
     }
 
     /// The blob's id, which nothing else ever has.
@@ -49,6 +53,9 @@ impl Incoming {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
+        if let Some(reservation) = &mut self.reservation {
+            reservation.grow_to(self.size);
+        }
         if self.stays_in_memory(bytes.len()) {
             self.memory.extend_from_slice(bytes);
             return Ok(());
@@ -76,6 +83,7 @@ impl Incoming {
             bytes: std::mem::take(&mut self.memory),
             file: self.file.take(),
             layout: self.layout.clone(),
+            _reservation: self.reservation.take(),
         }
     }
 }
@@ -95,6 +103,8 @@ pub struct Staged {
     bytes: Vec<u8>,
     file: Option<File>,
     layout: Layout,
+    /// Held until the index counts the bytes.
+    _reservation: Option<Reservation>,
 }
 
 impl Staged {

@@ -185,6 +185,35 @@ fn the_quota_stops_writing_and_not_deleting() {
     assert_eq!(bucket.usage().unwrap(), Usage { bytes: 100, objects: 1 });
 }
 
+#[test]
+fn uploads_under_way_share_the_quota() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = Bucket::open(folder.path(), Some(100), Arc::new(SystemClock)).unwrap();
+    put(&bucket, "key", &[0; 20]);
+    let mut first = bucket.receive(50).unwrap();
+    let is_refused = |more| {
+        let Err(BucketError::QuotaExceeded { used, wanted, .. }) = bucket.receive(more) else { return false };
+        (used, wanted) == (101 - more, more)
+    };
+    assert!(is_refused(31) && bucket.receive_at_once(31).is_none());
+    // Who came first may go on to its end, and what is received still counts.
+    first.write(&[1; 50]).unwrap();
+    bucket.must_have_room_beside(50).unwrap();
+    let staged = first.finish();
+    assert!(is_refused(31));
+    let second = bucket.receive(30).unwrap();
+    assert!(is_refused(1));
+    bucket.put(staged, Put { key: "first".into(), ..Put::default() }).unwrap();
+    assert!(is_refused(1), "it counts once");
+    drop(second);
+    // Who didn't say how much would come counts by what came.
+    let mut silent = bucket.receive(0).unwrap();
+    silent.write(&[1; 25]).unwrap();
+    assert!(is_refused(6));
+    drop(silent);
+    drop(bucket.receive(30).unwrap());
+}
+
 fn upload_parts(bucket: &Bucket, key: &str, parts: &[(u32, Vec<u8>)]) -> String {
     let upload = bucket.create_upload(key, &Record::default()).unwrap().id;
     for (number, bytes) in parts {
