@@ -49,8 +49,8 @@ pub(crate) async fn create(
     let algorithm =
         input.checksum_algorithm.as_ref().map(|named| Algorithm::parse(named.as_str())).transpose()?;
     let kind = input.checksum_type.as_ref().map(|kind| kind.as_str().to_owned());
-    let described = described!(input);
     let asks_for_retention = input.object_lock_mode.is_some();
+    let described = described!(input);
     let mut record = described.record(&mut gate, face, &input.key, &asked!(input, request.headers)).await?;
     // That of the bucket is the one that it has when the upload is completed.
     record.retention = record.retention.filter(|_| asks_for_retention);

@@ -4,6 +4,7 @@ mod common;
 
 use common::{Call, Reply, Served, ann, call, serve};
 use larder_s3::Options;
+use std::collections::BTreeMap;
 
 const ENABLE: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
 
@@ -162,19 +163,29 @@ fn who_may_write_may_not_keep_what_is_written_for_ever() {
         "AccessDenied"
     );
     assert_eq!(bob(&served, call("PUT", "/first/key").body("x")).status, 200);
-    // An upload has the retention that the bucket has when it is completed.
-    let begun = ann(&served, call("POST", "/first/upload?uploads=")).text();
-    let upload = begun.split("<UploadId>").nth(1).and_then(|rest| rest.split('<').next()).unwrap().to_owned();
-    let part = ann(&served, call("PUT", &format!("/first/upload?partNumber=1&uploadId={upload}")).body("x"));
+    let begin = |key: &'static str, create: Call| {
+        let begun = ann(&served, create).text();
+        let upload =
+            begun.split("<UploadId>").nth(1).and_then(|rest| rest.split('<').next()).unwrap().to_owned();
+        let part = call("PUT", &format!("/first/{key}?partNumber=1&uploadId={upload}")).body("x");
+        (key, (upload, ann(&served, part).headers["etag"].clone()))
+    };
+    let begun = BTreeMap::from([
+        begin("silent", call("POST", "/first/silent?uploads=")),
+        begin("asked", lock(call("POST", "/first/asked?uploads="))),
+    ]);
     let rule = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
         <Mode>GOVERNANCE</Mode><Days>30</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
     assert_eq!(ann(&served, call("PUT", "/first?object-lock=").body(rule)).status, 200);
-    let body = format!(
-        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part></CompleteMultipartUpload>",
-        part.headers["etag"]
-    );
-    let completed = ann(&served, call("POST", &format!("/first/upload?uploadId={upload}")).body(body));
-    assert_eq!(completed.status, 200, "{}", completed.text());
-    let head = ann(&served, call("HEAD", "/first/upload"));
-    assert_eq!(head.headers.get("x-amz-object-lock-mode").map(String::as_str), Some("GOVERNANCE"));
+    // An upload has the retention that it asked for, or else what the bucket has when it is completed.
+    for (key, mode) in [("asked", "COMPLIANCE"), ("silent", "GOVERNANCE")] {
+        let (upload, etag) = &begun[key];
+        let body = format!(
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+        );
+        let completed = ann(&served, call("POST", &format!("/first/{key}?uploadId={upload}")).body(body));
+        assert_eq!(completed.status, 200, "{}", completed.text());
+        let head = ann(&served, call("HEAD", &format!("/first/{key}")));
+        assert_eq!(head.headers.get("x-amz-object-lock-mode").map(String::as_str), Some(mode), "{key}");
+    }
 }
