@@ -7,6 +7,7 @@ use crate::settings::Settings;
 use crate::support::unavailable;
 use http::{HeaderMap, Uri};
 use larder_storage_buckets::{Bucket, Version};
+use s3s::dto::CopySource;
 use s3s::{S3Request, S3Result, s3_error};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -282,11 +283,12 @@ fn key_of_header(name: &str) -> Option<String> {
     of_lock.or_else(|| name.starts_with("x-amz-").then_some(name)).map(|name| format!("s3:{name}"))
 }
 
-/// Bucket and key of a copy's source, as the protocol layer reads them.
+/// Bucket and key of a copy's source, as the protocol layer reads them. What it can't read it refuses.
 fn path_of_source(source: &str) -> String {
-    let path = source.split_once("?versionId=").map_or(source, |(path, _)| path);
-    let path = urlencoding::decode(path).map_or_else(|_| path.to_owned(), Cow::into_owned);
-    path.strip_prefix('/').unwrap_or(&path).to_owned()
+    match CopySource::parse(source) {
+        Ok(CopySource::Bucket { bucket, key, .. }) => format!("{bucket}/{key}"),
+        _ => source.to_owned(),
+    }
 }
 
 /// What policies may ask of a request, by lower-case name.

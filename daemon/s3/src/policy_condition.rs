@@ -221,8 +221,8 @@ impl Condition {
     }
 }
 
-/// `*` stands for any run of characters, `?` for one. What stands between two stars is looked for once, so that this takes no longer than
-/// both are long.
+/// `*` stands for any run of characters, `?` for one. What stands between two stars is looked for once; with a `?` it is tried at every
+/// place, which is why it is short ([`check_pattern`]).
 pub(crate) fn matches_pattern(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
     let Some(mut rest) = after_beginning(pieces.next().unwrap_or_default(), text) else { return false };

@@ -87,13 +87,11 @@ pub(crate) fn claimed_key(request: &Request<Body>) -> String {
 
 /// The value of a parameter in the query, both decoded: a name may be encoded, too.
 fn in_query<B>(request: &Request<B>, wanted: &str) -> Option<String> {
-    let decoded = |text: &str| {
-        let bytes = urlencoding::decode_binary(text.as_bytes()).into_owned();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let pairs = request.uri().query().unwrap_or_default().split('&');
+    let pairs = request.uri().query()?.split('&');
     let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.find(|(name, _)| decoded(name) == wanted).map(|(_, value)| decoded(value))
+    let is_wanted = |name: &str| *urlencoding::decode_binary(name.as_bytes()) == *wanted.as_bytes();
+    let (_, value) = pairs.find(|(name, _)| is_wanted(name))?;
+    Some(String::from_utf8_lossy(&urlencoding::decode_binary(value.as_bytes())).into_owned())
 }
 
 /// Whether a request says that it is signed.

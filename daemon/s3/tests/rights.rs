@@ -189,3 +189,85 @@ fn who_may_write_may_not_keep_what_is_written_for_ever() {
         assert_eq!(head.headers.get("x-amz-object-lock-mode").map(String::as_str), Some(mode), "{key}");
     }
 }
+
+#[test]
+fn a_captured_signature_is_the_same_however_its_header_is_spelt() {
+    let served = serve();
+    for bucket in ["/first", "/other"] {
+        ann(&served, call("PUT", bucket));
+    }
+    ann(&served, call("PUT", "/other/secret").body("s"));
+    let put = call("PUT", "/first/key").body("x").sign("ANN", "secret of ann/+=");
+    let authorization = put.headers["authorization"].clone();
+    let with = |from: &str, to: &str| {
+        let changed = authorization.replacen(from, to, 1);
+        assert_ne!(changed, authorization);
+        put.clone().header("authorization", &changed)
+    };
+    let copy = |call: Call| call.header("x-amz-copy-source", "/other/secret").send(&served);
+    // Not sent before: all of these are refused for what they are.
+    let algorithm = "AWS4-HMAC-SHA256";
+    for word in ["Signature=0000000000000001", "SignedHeaders=x-amz-copy-source,", "AWS4-HMAC-SHA1", "x"] {
+        assert_eq!(with(algorithm, word).send(&served).code(), "InvalidRequest", "{word}");
+        assert_eq!(copy(with(algorithm, word)).code(), "InvalidRequest", "{word}");
+    }
+    assert_eq!(with("host;", "\u{e9};host;").send(&served).code(), "InvalidRequest");
+    for name in ["X-Amz-Copy-Source", " x-amz-copy-source", "x-amz-copy-source "] {
+        assert_eq!(copy(with("host;", &format!("host;{name};"))).code(), "AccessDenied", "{name}");
+    }
+    assert_eq!(copy(with("host;", "host;x-amz-copy-source;")).code(), "SignatureDoesNotMatch");
+    assert_eq!(ann(&served, call("GET", "/first/key")).status, 404);
+    // The same once it was taken.
+    assert_eq!(put.send(&served).status, 200);
+    for again in
+        [with("host;", "host;nothing;"), with(", Signature=", ",  Signature="), with("host;", "host;;")]
+    {
+        assert_eq!(again.send(&served).code(), "RequestTimeTooSkewed", "{:?}", again.headers);
+    }
+    let both = call("GET", "/first/key").presign("ANN", "secret of ann/+=", 60);
+    assert_eq!(both.header("authorization", &authorization).send(&served).code(), "InvalidArgument");
+}
+
+#[test]
+fn a_query_is_read_as_it_is_verified_however_it_is_encoded() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let signed_before = "?Signatur%65=x&AWSAccessKeyI%64=ANN&Expires=4102444800";
+    assert_eq!(call("GET", &format!("/first/key{signed_before}")).send(&served).code(), "InvalidRequest");
+    let mut long = call("GET", "/first/key").presign("ANN", "secret of ann/+=", 604_801);
+    long.target = long.target.replace("X-Amz-Expires", "X-Amz-Expire%73");
+    assert_eq!(long.send(&served).code(), "AuthorizationQueryParametersError");
+}
+
+#[test]
+fn a_copy_goes_ahead_only_as_its_conditions_say() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    ann(&served, call("PUT", "/first/key").body("x"));
+    ann(&served, call("PUT", "/first/there").body("y"));
+    let copy = |name: &str, value: &str| {
+        let copy = call("PUT", "/first/there").header("x-amz-copy-source", "/first/key").header(name, value);
+        let reply = ann(&served, copy);
+        (reply.status, reply.code())
+    };
+    for name in ["if-match", "if-none-match"] {
+        assert_eq!(copy(name, "\"unfinished"), (400, "InvalidArgument".to_owned()), "{name}");
+    }
+    assert_eq!(copy("if-none-match", "*").0, 412);
+    // Each bucket has an owner to expect.
+    for name in ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"] {
+        assert_eq!(copy(name, "id-of-bob"), (403, "AccessDenied".to_owned()), "{name}");
+    }
+    assert_eq!(ann(&served, call("GET", "/first/there")).text(), "y");
+    assert_eq!(copy("x-amz-source-expected-bucket-owner", "id-of-ann").0, 200);
+    assert_eq!(ann(&served, call("GET", "/first/there")).text(), "x");
+    // Bob lets everybody read; the owner that is expected of the target is not his.
+    let bob = |call: Call| call.sign("BOB", "secret of bob").send(&served);
+    bob(call("PUT", "/others").header("x-amz-acl", "public-read"));
+    bob(call("PUT", "/others/key").header("x-amz-acl", "public-read").body("z"));
+    let copy = call("PUT", "/first/there").header("x-amz-copy-source", "/others/key");
+    let owners =
+        [("x-amz-expected-bucket-owner", "id-of-ann"), ("x-amz-source-expected-bucket-owner", "id-of-bob")];
+    let copy = owners.iter().fold(copy, |copy, (name, value)| copy.header(name, value));
+    assert_eq!(ann(&served, copy).status, 200);
+}

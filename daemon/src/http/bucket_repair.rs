@@ -3,8 +3,8 @@
 
 use super::buckets::{Found, find};
 use super::glue::{App, accepted, blocking, start};
-use super::{ApiError, Query, Reply};
-use crate::service::{must_serve_here, url};
+use super::{Query, Reply};
+use crate::service::{Result, Service, Task, must_serve_here, url};
 use axum::extract::{Path, State};
 use larder_api::{Metadata, StorageBucketDamage, StorageBucketRebuild, StorageBucketScrub};
 use larder_storage_buckets::{Rebuilt, Scrubbed};
@@ -17,13 +17,10 @@ pub(crate) async fn scrub(
     Path((pool, bucket)): Path<(String, String)>,
     query: Query,
 ) -> Reply {
-    let location = url(&["storage-pools", &pool, "buckets", &bucket], &query.project);
-    let found = find_here(&app, pool, bucket, &query).await?;
-    let description = "Scrubbing storage bucket";
-    let operation = start(&app, &query, description, "storage_buckets", &location, move |service, task| {
+    begin(&app, (pool, bucket), &query, "Scrubbing storage bucket", |service, task, found| {
         Ok(told(&scrubbed(service.scrub_bucket(task, &found.record)?)))
-    })?;
-    accepted(&operation)
+    })
+    .await
 }
 
 /// POST `…/rebuild-index`: makes the index anew from the objects; the bucket is closed meanwhile.
@@ -32,24 +29,32 @@ pub(crate) async fn rebuild(
     Path((pool, bucket)): Path<(String, String)>,
     query: Query,
 ) -> Reply {
-    let location = url(&["storage-pools", &pool, "buckets", &bucket], &query.project);
-    let found = find_here(&app, pool, bucket, &query).await?;
-    let description = "Rebuilding storage bucket index";
-    let operation = start(&app, &query, description, "storage_buckets", &location, move |service, task| {
+    begin(&app, (pool, bucket), &query, "Rebuilding storage bucket index", |service, task, found| {
         Ok(told(&rebuilt(service.rebuild_bucket_index(task, &found.pool, &found.record)?)))
-    })?;
-    accepted(&operation)
+    })
+    .await
 }
 
-/// Looks up a bucket whose objects this daemon keeps.
-async fn find_here(app: &App, pool: String, bucket: String, query: &Query) -> Result<Found, ApiError> {
+/// Begins an operation on a bucket whose objects this daemon keeps.
+async fn begin(
+    app: &App,
+    (pool, bucket): (String, String),
+    query: &Query,
+    description: &str,
+    work: impl FnOnce(&Service, &Task, &Found) -> Result<Metadata> + Send + 'static,
+) -> Reply {
+    let location = url(&["storage-pools", &pool, "buckets", &bucket], &query.project);
     let project = query.project.clone();
-    blocking(app, move |service| {
+    let found = blocking(app, move |service| {
         let found = find(service, &pool, &bucket, &project)?;
         must_serve_here(&found.pool)?;
         Ok(found)
     })
-    .await
+    .await?;
+    let operation = start(app, query, description, "storage_buckets", &location, move |service, task| {
+        work(service, task, &found)
+    })?;
+    accepted(&operation)
 }
 
 fn scrubbed(found: Scrubbed) -> StorageBucketScrub {
