@@ -1,6 +1,7 @@
 //! Sending an object's bytes: read in pieces, decrypted, never whole in memory.
 
 use crate::encryption::CustomerKey;
+use crate::from_file;
 use crate::support::from_bucket;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -57,6 +58,8 @@ impl Drop for Piece {
 pub(crate) struct Reading {
     pub(crate) content: Content,
     pub(crate) key: Option<CustomerKey>,
+    /// Whether the bytes go out as they are, on a connection that takes them from a file.
+    pub(crate) is_from_file: bool,
 }
 
 impl Reading {
@@ -74,10 +77,23 @@ impl Reading {
 
     /// The same where nobody has to wait for the disk.
     fn next_at_once(&self, range: &mut Range<u64>) -> Option<S3Result<Bytes>> {
+        if let Some(piece) = self.of_file(range) {
+            range.start += piece.len() as u64;
+            return Some(Ok(piece));
+        }
         let most = most(range);
         let mut piece = Piece::of(most);
         let (part, length) = self.content.read_at_once(range.start, &mut piece.buffer[..most])?;
         Some(self.pass_on(piece, part, length, range))
+    }
+
+    fn of_file(&self, range: &Range<u64>) -> Option<Bytes> {
+        if !self.is_from_file || self.key.is_some() {
+            return None;
+        }
+        let (file, within, left) = self.content.file_at(range.start)?;
+        let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        from_file::piece(file, within, left.min(wanted))
     }
 
     /// Decrypts what was read of a part.

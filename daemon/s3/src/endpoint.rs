@@ -5,6 +5,7 @@ use crate::cors;
 use crate::directory::Directory;
 use crate::document::Document;
 use crate::face::{Face, Options};
+use crate::from_file::{Plain, TakesFiles};
 use crate::gate::Peer;
 use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
 use crate::linger::is_sent_anyway;
@@ -33,6 +34,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 #[derive(Debug)]
 struct Secrets(Arc<dyn Directory>);
@@ -166,7 +168,17 @@ impl Endpoint {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.converse(Box::new(stream), peer, stopping.boxed()).await;
+        self.converse(Box::new(stream), peer, None, stopping.boxed()).await;
+    }
+
+    /// The same for a connection that is not encrypted: objects are sent from their files.
+    pub async fn serve_plain(
+        &self,
+        stream: TcpStream,
+        peer: Peer,
+        stopping: impl Future<Output = ()> + Send,
+    ) {
+        self.converse(Box::new(Plain::new(stream)), peer, Some(TakesFiles), stopping.boxed()).await;
     }
 
     /// The same whatever the stream: of one type, behind pointers, so that all of it is compiled here, once, and to be quick.
@@ -174,10 +186,12 @@ impl Endpoint {
         &'c self,
         stream: Box<dyn Stream>,
         peer: Peer,
+        takes_files: Option<TakesFiles>,
         stopping: BoxFuture<'c, ()>,
     ) -> BoxFuture<'c, ()> {
         let endpoint = Arc::new(self.clone());
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            takes_files.map(|takes| request.extensions_mut().insert(takes));
             let endpoint = Arc::clone(&endpoint);
             async move { Ok::<_, Infallible>(endpoint.watched(request.map(Body::from), peer).await) }
         });

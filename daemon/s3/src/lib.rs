@@ -23,6 +23,7 @@ mod endpoint;
 mod face;
 mod form;
 mod form_policy;
+mod from_file;
 mod gate;
 mod ingest;
 pub mod lifecycle;

@@ -7,6 +7,7 @@ use crate::conditions::{self, Conditions};
 use crate::describe::{algorithm_of, show_version};
 use crate::emit::Reading;
 use crate::encryption::{self, AES256, CustomerKey};
+use crate::from_file::TakesFiles;
 use crate::gate::{Gate, denied};
 use crate::objects::version_id;
 use crate::shortcut::shortly;
@@ -94,7 +95,7 @@ pub(crate) async fn open(
     let version = readable(gate, found, key, id.as_deref())?;
     encryption::check(version.record.encryption.as_deref(), customer.as_ref())?;
     let content = content.ok_or_else(denied)?;
-    Ok((version, Reading { content, key: customer }))
+    Ok((version, Reading { content, key: customer, is_from_file: false }))
 }
 
 /// Whether a range is one of this version: `If-Range` may name another, of which the client has a part (RFC 9110, 13.1.5).
@@ -229,7 +230,8 @@ pub(crate) async fn get(
     }
     let customer = customer_key!(input)?;
     let id = version_id(input.version_id.as_ref());
-    let (version, reading) = open(&gate, &input.key, id, customer.clone()).await?;
+    let (version, mut reading) = open(&gate, &input.key, id, customer.clone()).await?;
+    reading.is_from_file = request.extensions.get::<TakesFiles>().is_some();
     let wanted = wanted!(input, &request.headers, &version);
     let mut output = told!(GetObjectOutput, &gate, &version, &wanted, customer.as_ref(), input);
     output.tag_count = i32::try_from(version.record.tags.len()).ok().filter(|count| *count > 0);

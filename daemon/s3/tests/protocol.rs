@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{ann, call, read_reply, serve};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use common::{Call, ann, call, read_reply, serve};
 use jiff::SignedDuration;
 use larder_s3::{Options, Repeats};
+use md5::{Digest, Md5};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -30,6 +33,35 @@ fn an_object_goes_in_and_out_by_path_and_by_host() {
     assert_eq!((missing.status, missing.code().as_str()), (404, "NoSuchKey"));
     assert_eq!(missing.headers["x-amz-request-id"].len(), 32);
     assert!(missing.text().contains(&missing.headers["x-amz-request-id"]));
+}
+
+/// What is not encrypted is sent from its file, a piece at a time.
+#[test]
+fn any_range_of_a_large_object_comes_back_also_of_one_that_is_encrypted() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let bytes: Vec<u8> = (0..3_500_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let key = [b'k'; 32];
+    let (md5, key) = (BASE64_STANDARD.encode(Md5::digest(key)), BASE64_STANDARD.encode(key));
+    for is_encrypted in [false, true] {
+        let with_key = |call: Call| match is_encrypted {
+            false => call,
+            true => call
+                .header("x-amz-server-side-encryption-customer-algorithm", "AES256")
+                .header("x-amz-server-side-encryption-customer-key", &key)
+                .header("x-amz-server-side-encryption-customer-key-md5", &md5),
+        };
+        let put = ann(&served, with_key(call("PUT", "/first/key").body(bytes.clone())));
+        assert_eq!(put.status, 200, "{}", put.text());
+        let ranges =
+            [(0, 3_499_999), (1, 3_499_998), (1_048_575, 2_097_152), (3_400_000, 3_499_999), (777, 200_000)];
+        for (first, last) in ranges {
+            let get = call("GET", "/first/key").header("range", &format!("bytes={first}-{last}"));
+            let got = ann(&served, with_key(get));
+            assert_eq!(got.status, 206, "{}", got.text());
+            assert!(got.body == bytes[first..=last], "{first} to {last}, encrypted: {is_encrypted}");
+        }
+    }
 }
 
 #[test]

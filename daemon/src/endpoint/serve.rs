@@ -147,7 +147,7 @@ async fn converse(
         return;
     }
     let peer = Peer { address: Some(address.ip().to_canonical()), is_secure: acceptor.is_some() };
-    let Some(acceptor) = acceptor else { return endpoint.serve(stream, peer, stopping).await };
+    let Some(acceptor) = acceptor else { return endpoint.serve_plain(stream, peer, stopping).await };
     let mut stopping = pin!(stopping);
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(PATIENCE, acceptor.accept(stream)) => greeted,

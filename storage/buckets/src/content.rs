@@ -27,7 +27,7 @@ pub struct Content {
 
 #[derive(Debug)]
 enum Blob {
-    File(File),
+    File(Arc<File>),
     Memory(Vec<u8>),
 }
 
@@ -123,6 +123,16 @@ impl Content {
         (count > 0).then_some((index, count))
     }
 
+    /// The open file that has the byte at `offset`, where in it that is, and how many follow there. None where the bytes are not
+    /// in a file, or in one that is not open yet. It never changes.
+    pub fn file_at(&self, offset: u64) -> Option<(&Arc<File>, u64, usize)> {
+        let (index, within, left) = self.within(offset)?;
+        match &self.open {
+            Some((open, Blob::File(file))) if *open == index => Some((file, within, left)),
+            _ => None,
+        }
+    }
+
     /// The part that has the byte at `offset`, where in it that is, and how many follow; none at the end.
     fn within(&self, offset: u64) -> Option<(usize, u64, usize)> {
         let index = self.starts.partition_point(|start| *start <= offset).checked_sub(1)?;
@@ -144,7 +154,7 @@ fn open(layout: &Layout, readers: &Readers, part: &Part) -> Result<Blob> {
             let path = layout.blob(&part.id);
             let size = file.seek(SeekFrom::End(0)).map_err(BucketError::file(&path))?;
             match size >= part.size {
-                true => Ok(Blob::File(file)),
+                true => Ok(Blob::File(Arc::new(file))),
                 false => Err(BucketError::Damaged { what: path.display().to_string() }),
             }
         }

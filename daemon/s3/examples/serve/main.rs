@@ -48,7 +48,7 @@ async fn main() -> Result<(), Failure> {
         let endpoint = endpoint.clone();
         let address: IpAddr = peer.ip();
         tokio::spawn(async move {
-            endpoint.serve(stream, Peer { address: Some(address), is_secure: false }, pending()).await;
+            endpoint.serve_plain(stream, Peer { address: Some(address), is_secure: false }, pending()).await;
         });
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn serve_endpoint(endpoint: Endpoint, folder: tempfile::TempDir) -> S
             stream.set_nodelay(true).unwrap();
             let endpoint = endpoint.clone();
             let peer = Peer { address: Some(peer.ip()), is_secure: false };
-            tokio::spawn(async move { endpoint.serve(stream, peer, std::future::pending()).await });
+            tokio::spawn(async move { endpoint.serve_plain(stream, peer, std::future::pending()).await });
         }
     });
     Served { address, folder, runtime }
