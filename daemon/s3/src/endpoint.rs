@@ -7,7 +7,7 @@ use crate::document::Document;
 use crate::face::{Face, Options};
 use crate::from_file::{Plain, TakesFiles};
 use crate::gate::Peer;
-use crate::limits::{Hasty, MAX_HEADERS, Place, Seats, within};
+use crate::limits::{Admitted, Hasty, MAX_HEADERS, Place, Seats, within};
 use crate::linger::is_sent_anyway;
 use crate::pace::{Coming, Paced};
 use crate::replay::{Signed, Taken, Use};
@@ -31,6 +31,7 @@ use s3s::validation::NameValidation;
 use s3s::{Body, S3Result, s3_error};
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -108,6 +109,7 @@ pub struct Endpoint {
     face: Face,
     hosts: Arc<Hosts>,
     seats: Seats,
+    connections: Seats,
     taken: Arc<Taken>,
     watcher: Option<Arc<dyn Watcher>>,
 }
@@ -122,8 +124,9 @@ impl Endpoint {
     /// An endpoint over the buckets of a directory.
     pub fn new(directory: Arc<dyn Directory>, options: Options) -> Self {
         let seats = Seats::new(options.requests_per_key);
+        let connections = Seats::new(options.connections_per_address);
         let taken = Arc::new(Taken::new(Instant::now(), jiff::Timestamp::now()));
-        Self::build(Face::new(directory, options), seats, taken)
+        Self::build(Face::new(directory, options), seats, connections, taken)
     }
 
     /// The same with other options for the connections to come. Both know which signatures were taken, what buckets are set to and
@@ -131,10 +134,11 @@ impl Endpoint {
     #[must_use]
     pub fn with_options(&self, options: Options) -> Self {
         let (face, seats) = (self.face.with_options(options), self.seats.clone());
-        Self { watcher: self.watcher.clone(), ..Self::build(face, seats, Arc::clone(&self.taken)) }
+        let (connections, taken) = (self.connections.clone(), Arc::clone(&self.taken));
+        Self { watcher: self.watcher.clone(), ..Self::build(face, seats, connections, taken) }
     }
 
-    fn build(face: Face, seats: Seats, taken: Arc<Taken>) -> Self {
+    fn build(face: Face, seats: Seats, connections: Seats, taken: Arc<Taken>) -> Self {
         let hosts = Arc::new(Hosts(face.options.domains.clone()));
         let directory = Arc::clone(&face.directory);
         let mut config = S3Config::default();
@@ -147,7 +151,7 @@ impl Endpoint {
         if !hosts.0.is_empty() {
             builder.set_host(Hosts(hosts.0.clone()));
         }
-        Self { service: builder.build(), face, hosts, seats, taken, watcher: None }
+        Self { service: builder.build(), face, hosts, seats, connections, taken, watcher: None }
     }
 
     /// The same, telling somebody of every request.
@@ -160,6 +164,12 @@ impl Endpoint {
     /// The face, for the work that is done beside requests.
     pub fn face(&self) -> &Face {
         &self.face
+    }
+
+    /// Takes in a connection from an address; none where that has as many as it may have. What this returns is kept for as long as
+    /// the connection is open.
+    pub fn admit(&self, address: IpAddr) -> Option<Admitted> {
+        self.connections.admit(address.to_canonical())
     }
 
     /// Answers the requests of a connection until it ends, or, once `stopping` is over, to the end of the one under way.

@@ -23,6 +23,8 @@ pub struct Options {
     pub buckets_per_account: usize,
     /// Requests of one key that are answered at the same time; more wait no longer than it takes to refuse them.
     pub requests_per_key: usize,
+    /// Connections from one address (of one network, with IPv6) that are open at the same time; more are closed at once.
+    pub connections_per_address: usize,
     /// How long a client is waited for.
     pub patience: Patience,
     /// What becomes of a signature by header that comes again soon.
@@ -37,6 +39,7 @@ impl Default for Options {
             domains: Vec::new(),
             buckets_per_account: 1000,
             requests_per_key: 256,
+            connections_per_address: 1024,
             patience: Patience::default(),
             repeats: Repeats::default(),
         }

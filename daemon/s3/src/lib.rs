@@ -54,6 +54,6 @@ pub use directory::{
 pub use endpoint::Endpoint;
 pub use face::{Face, Options};
 pub use gate::Peer;
-pub use limits::Patience;
+pub use limits::{Admitted, Patience};
 pub use replay::Repeats;
 pub use traffic::{Answered, Watcher};

@@ -63,12 +63,16 @@ impl Sitter {
     }
 }
 
-/// How many requests are being answered, for whom.
+/// How many requests are being answered, or connections open, for whom.
 #[derive(Debug, Clone)]
 pub(crate) struct Seats {
     taken: Arc<Mutex<HashMap<Sitter, usize>>>,
     most: usize,
 }
+
+/// A connection's place among those from its address. It is free when this is gone.
+#[derive(Debug)]
+pub struct Admitted(#[expect(dead_code, reason = "it is there to be dropped")] Seat);
 
 #[derive(Debug)]
 struct Seat {
@@ -79,6 +83,11 @@ struct Seat {
 impl Seats {
     pub(crate) fn new(most: usize) -> Self {
         Self { taken: Arc::default(), most }
+    }
+
+    /// A place for a connection.
+    pub(crate) fn admit(&self, address: IpAddr) -> Option<Admitted> {
+        self.take(Sitter::at(Some(address))).ok().map(Admitted)
     }
 
     fn take(&self, sitter: Sitter) -> S3Result<Seat> {

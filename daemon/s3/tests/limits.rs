@@ -216,6 +216,23 @@ fn somebody_unknown_can_not_keep_a_connection_with_a_byte_now_and_then() {
 }
 
 #[test]
+fn an_address_has_only_so_many_connections() {
+    let served = serve_with(Options { connections_per_address: 2, ..Options::default() });
+    let mut open: Vec<_> = (0..2).map(|_| TcpStream::connect(served.address).unwrap()).collect();
+    let is_answered = || {
+        let mut stream = TcpStream::connect(served.address).unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.read(&mut [0; 100]).is_ok_and(|count| count > 0)
+    };
+    assert!(!is_answered(), "a third was taken in");
+    open.pop();
+    let began = Instant::now();
+    while !is_answered() {
+        assert!(began.elapsed() < Duration::from_secs(5), "the place of one that is closed is not free");
+    }
+}
+
+#[test]
 fn somebody_known_can_not_keep_a_seat_with_a_byte_now_and_then() {
     let served = hasty();
     ann(&served, call("PUT", "/first"));

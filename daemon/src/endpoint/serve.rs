@@ -110,10 +110,14 @@ async fn listen(
         match listener.accept().await {
             Ok((stream, address)) => {
                 let (endpoint, acceptor) = (endpoint.clone(), acceptor.clone());
+                let Some(admitted) = endpoint.admit(address.ip()) else {
+                    tracing::debug!(client = %address, "a client of the S3 endpoint has too many connections");
+                    continue;
+                };
                 let stopping = told_to_stop(stopping.clone());
                 tokio::spawn(async move {
                     converse(&endpoint, stream, address, acceptor, stopping).await;
-                    drop(slot);
+                    drop((slot, admitted));
                 });
             }
             Err(error) => {

@@ -66,8 +66,12 @@ pub(crate) fn serve_endpoint(endpoint: Endpoint, folder: tempfile::TempDir) -> S
         while let Ok((stream, peer)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();
             let endpoint = endpoint.clone();
+            let Some(admitted) = endpoint.admit(peer.ip()) else { continue };
             let peer = Peer { address: Some(peer.ip()), is_secure: false };
-            tokio::spawn(async move { endpoint.serve_plain(stream, peer, std::future::pending()).await });
+            tokio::spawn(async move {
+                endpoint.serve_plain(stream, peer, std::future::pending()).await;
+                drop(admitted);
+            });
         }
     });
     Served { address, folder, runtime }
