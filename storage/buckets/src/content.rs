@@ -1,6 +1,6 @@
 //! Reading the bytes of a version.
 
-use crate::epoch::Pin;
+use crate::epoch::{Kept, Pin};
 use crate::layout::Layout;
 use crate::readers::Readers;
 use crate::record::{Home, Part};
@@ -17,12 +17,12 @@ use std::sync::Arc;
 pub struct Content {
     layout: Layout,
     readers: Arc<Readers>,
-    parts: Vec<Part>,
+    parts: Arc<[Part]>,
     /// Where each part begins, and the end of the last.
     starts: Vec<u64>,
     open: Option<(usize, Blob)>,
     /// Keeps the parts that are not open yet. One that is stays readable after its file is gone.
-    _pin: Option<Pin>,
+    _kept: Option<Kept>,
 }
 
 #[derive(Debug)]
@@ -50,8 +50,9 @@ impl Content {
             (None, Some(part)) => Some(open(&layout, &readers, part)?),
             (None, None) => None,
         };
-        let pin = (parts.len() > 1).then_some(pin);
-        Ok(Self { open: first.map(|blob| (0, blob)), layout, readers, parts, starts, _pin: pin })
+        let parts: Arc<[Part]> = parts.into();
+        let kept = (parts.len() > 1).then(|| pin.only(&parts));
+        Ok(Self { open: first.map(|blob| (0, blob)), layout, readers, parts, starts, _kept: kept })
     }
 
     /// All bytes.
@@ -66,7 +67,7 @@ impl Content {
 
     /// All bytes, where they came along with the lookup; nothing is left here then.
     pub fn take_small(&mut self) -> Option<Vec<u8>> {
-        match (self.parts.as_slice(), &mut self.open) {
+        match (&*self.parts, &mut self.open) {
             ([part], Some((0, Blob::Memory(bytes)))) if bytes.len() as u64 == part.size => {
                 Some(std::mem::take(bytes))
             }

@@ -1,13 +1,17 @@
 //! Keeps the bytes of a version that was replaced or deleted until the last reader that may know of it is done.
 
+use crate::record::Part;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
 struct State {
     now: u64,
     readers: BTreeMap<u64, usize>,
+    /// What readers that know what they read keep, by a number of each.
+    kept: HashMap<u64, Arc<[Part]>>,
+    next: u64,
 }
 
 /// Counts readers by when they began.
@@ -19,6 +23,24 @@ pub(crate) struct Epochs(Arc<Mutex<State>>);
 pub(crate) struct Pin {
     epochs: Epochs,
     began: u64,
+}
+
+/// A reader that knows what it reads. Its parts are not removed before it is dropped; all else may be.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    epochs: Epochs,
+    number: u64,
+}
+
+impl Pin {
+    /// Keeps these parts, and nothing else any more.
+    pub(crate) fn only(self, parts: &Arc<[Part]>) -> Kept {
+        let mut state = self.epochs.0.lock();
+        let number = state.next;
+        state.next += 1;
+        state.kept.insert(number, Arc::clone(parts));
+        Kept { epochs: self.epochs.clone(), number }
+    }
 }
 
 impl Epochs {
@@ -37,9 +59,13 @@ impl Epochs {
         state.now - 1
     }
 
-    /// Whether a reader that began at `epoch` or before is still there.
-    pub(crate) fn is_read_since(&self, epoch: u64) -> bool {
-        self.0.lock().readers.keys().next().is_some_and(|began| *began <= epoch)
+    /// The blobs that are still needed of those that were given up at `epoch`: none is known while a reader is there that began then
+    /// or before.
+    pub(crate) fn needed_since(&self, epoch: u64) -> Option<HashSet<String>> {
+        let state = self.0.lock();
+        let is_read = state.readers.keys().next().is_some_and(|began| *began <= epoch);
+        let needed = || state.kept.values().flat_map(|parts| parts.iter()).map(|part| part.id.clone());
+        (!is_read).then(|| needed().collect())
     }
 }
 
@@ -55,6 +81,12 @@ impl Drop for Pin {
     }
 }
 
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.epochs.0.lock().kept.remove(&self.number);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,8 +97,8 @@ mod tests {
         let old = epochs.pin();
         let removed = epochs.advance();
         let _new = epochs.pin();
-        assert!(epochs.is_read_since(removed));
+        assert_eq!(epochs.needed_since(removed), None);
         drop(old);
-        assert!(!epochs.is_read_since(removed));
+        assert_eq!(epochs.needed_since(removed), Some(HashSet::new()));
     }
 }

@@ -317,11 +317,10 @@ impl State {
     /// Removes the files nobody reads any more.
     fn collect_files(&mut self) {
         for (epoch, blobs) in &mut self.waste {
-            if self.readers.epochs.is_read_since(*epoch) {
-                continue;
-            }
+            let Some(needed) = self.readers.epochs.needed_since(*epoch) else { continue };
             blobs.retain(|(id, home)| {
-                let is_gone = *home == Home::File && self.layout.remove_blob(id).is_ok();
+                let is_free = *home == Home::File && !needed.contains(id);
+                let is_gone = is_free && self.layout.remove_blob(id).is_ok();
                 if is_gone {
                     self.collected.push(id.clone());
                 }
@@ -344,9 +343,13 @@ struct Waste<'s> {
 impl Waste<'_> {
     /// The small ones that nobody reads any more.
     fn small(&self) -> Vec<String> {
-        let free = self.waiting.iter().filter(|(epoch, _)| !self.epochs.is_read_since(*epoch));
-        let small = free.flat_map(|(_, blobs)| blobs).filter(|(_, home)| *home == Home::Small);
-        small.map(|(id, _)| id.clone()).collect()
+        let mut free = Vec::new();
+        for (epoch, blobs) in self.waiting {
+            let Some(needed) = self.epochs.needed_since(*epoch) else { continue };
+            let small = blobs.iter().filter(|(id, home)| *home == Home::Small && !needed.contains(id));
+            free.extend(small.map(|(id, _)| id.clone()));
+        }
+        free
     }
 
     /// The changed headers of files that are gone.

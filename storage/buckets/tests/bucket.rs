@@ -250,6 +250,32 @@ fn completing_an_upload_takes_the_named_parts_and_discards_the_others() {
 }
 
 #[test]
+fn a_reader_of_an_object_of_several_parts_keeps_those_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = open(folder.path());
+    let sizes = [(1, vec![1; LARGE]), (2, vec![2; LARGE]), (3, vec![3; 4])];
+    let upload = upload_parts(&bucket, "key", &sizes);
+    let parts = bucket.parts(&upload, 0, 10).unwrap().into_iter().map(|part| part.part).collect();
+    let record = Record { parts, ..Record::default() };
+    bucket.complete(Complete { key: "key".into(), upload, record, ..Complete::default() }).unwrap();
+    put(&bucket, "large", &[4; LARGE]);
+    let (_, mut slow) = bucket.read("key", None).unwrap();
+    assert_eq!(slow.read(0, 5).unwrap().1, [1; 5]);
+    delete(&bucket, "large", None);
+    put(&bucket, "x", b"so that the writer works once more");
+    assert_eq!(files(folder.path()), 2, "another object's file is kept, or is the only one gone");
+    delete(&bucket, "key", None);
+    put(&bucket, "x", b"and again");
+    put(&bucket, "x", b"and again");
+    assert_eq!(slow.read(2 * LARGE as u64 - 2, 5).unwrap().1, [2; 2]);
+    assert_eq!(slow.read(2 * LARGE as u64, 5).unwrap().1, [3; 4]);
+    drop(slow);
+    put(&bucket, "x", b"and again");
+    put(&bucket, "x", b"and again");
+    assert_eq!(files(folder.path()), 0);
+}
+
+#[test]
 fn a_part_that_stayed_in_staging_is_not_removed_when_its_upload_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
