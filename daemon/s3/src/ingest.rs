@@ -31,6 +31,8 @@ pub(crate) struct Expected {
     pub(crate) checksum: Option<(Algorithm, String)>,
     /// The algorithm it names without a value: the value may come in a trailer.
     pub(crate) algorithm: Option<Algorithm>,
+    /// Whether it announces a checksum in a trailer, which must come then.
+    pub(crate) is_trailing: bool,
     pub(crate) trailers: Option<TrailingHeaders>,
     pub(crate) key: Option<CustomerKey>,
     /// The least and most bytes that a POST policy allows.
@@ -44,17 +46,20 @@ pub(crate) struct Ingested {
 }
 
 impl Expected {
+    /// The checksum that shall come in a trailer.
+    pub(crate) fn announced(headers: &HeaderMap) -> Option<Algorithm> {
+        let trailer = headers.get("x-amz-trailer")?.to_str().ok()?;
+        Algorithm::ALL
+            .into_iter()
+            .find(|known| trailer.split(',').any(|name| name.trim().eq_ignore_ascii_case(&known.header())))
+    }
+
     /// What the headers name beside the typed fields: an algorithm, a trailer.
     pub(crate) fn algorithm_of(headers: &HeaderMap) -> S3Result<Option<Algorithm>> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        if let Some(trailer) = text("x-amz-trailer") {
-            let named = Algorithm::ALL.into_iter().find(|known| {
-                trailer.split(',').any(|name| name.trim().eq_ignore_ascii_case(&known.header()))
-            });
-            if named.is_some() {
-                return Ok(named);
-            }
+        if let Some(announced) = Self::announced(headers) {
+            return Ok(Some(announced));
         }
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let named = text("x-amz-sdk-checksum-algorithm").or_else(|| text("x-amz-checksum-algorithm"));
         named.map(Algorithm::parse).transpose()
     }
@@ -175,6 +180,13 @@ fn check(sink: Sink, expected: &Expected, length: Option<u64>) -> S3Result<Inges
         }
     }
     let given = expected.checksum.clone().or_else(|| trailing(expected.trailers.as_ref()));
+    if expected.is_trailing && given.is_none() {
+        return Err(custom(
+            "MalformedTrailerError",
+            http::StatusCode::BAD_REQUEST,
+            "The checksum that x-amz-trailer announces did not come behind the body.",
+        ));
+    }
     if let (Some((named, value)), Some((_, computed))) = (given, &checksum)
         && value != *computed
     {

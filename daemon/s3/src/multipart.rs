@@ -122,6 +122,7 @@ pub(crate) async fn put_part(
         md5: input.content_md5.take(),
         checksum: given,
         algorithm: of_upload.or(named),
+        is_trailing: Expected::announced(&request.headers).is_some(),
         trailers: request.trailing_headers.take(),
         key: customer.clone(),
         most: None,

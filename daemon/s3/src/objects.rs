@@ -49,6 +49,7 @@ pub(crate) async fn put(
         md5: input.content_md5.take(),
         checksum: given_checksum!(input),
         algorithm: Expected::algorithm_of(&request.headers)?,
+        is_trailing: Expected::announced(&request.headers).is_some(),
         trailers: request.trailing_headers.take(),
         key: key.clone(),
         most: None,

@@ -266,9 +266,12 @@ fn chunks_that_are_none_and_chunks_that_are_too_large_are_told_of() {
     };
     let (signed, unsigned) = ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
     let line = format!("5;chunk-signature={}\r\nhello\r\n0\r\n\r\n", "0".repeat(64));
+    let wrong = "5\r\nhello\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n";
     for (call, status, code) in [
         (chunked("PUT", "/first/key", unsigned, "x\r\n"), 400, "IncompleteBody"),
         (chunked("PUT", "/first/key", unsigned, "5\r\nhello\r\n"), 400, "IncompleteBody"),
+        (chunked("PUT", "/first/key", unsigned, "5\r\nhello\r\n0\r\n\r\n"), 400, "MalformedTrailerError"),
+        (chunked("PUT", "/first/key", unsigned, wrong), 400, "BadDigest"),
         (chunked("PUT", "/first/key", signed, "5\r\nhello\r\n0\r\n\r\n"), 400, "IncompleteBody"),
         (chunked("PUT", "/first/key", signed, &line), 403, "SignatureDoesNotMatch"),
         (chunked("PUT", "/first/key", signed, "100001;chunk-signature=0\r\n"), 400, "InvalidChunkSizeError"),
