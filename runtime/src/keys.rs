@@ -243,7 +243,9 @@ const DISK_KEYS: &[&str] = &["type", "path", "pool", "source", "readonly", "recu
 fn check_disk(name: &str, device: &Config) -> Result<(), KeyError> {
     let refuse = |reason: String| Err(KeyError::device(name, reason));
     let set = |key: &str| device.get(key).map(String::as_str).filter(|value| !value.is_empty());
-    if let Some(key) = device.keys().find(|key| !DISK_KEYS.contains(&key.as_str())) {
+    // What the root's volume is made with: the pool's driver knows which keys there are.
+    let is_initial = |key: &str| key.strip_prefix("initial.").is_some_and(|key| !key.is_empty());
+    if let Some(key) = device.keys().find(|key| !DISK_KEYS.contains(&key.as_str()) && !is_initial(key)) {
         return refuse(format!("disks have no key {key:?}"));
     }
     for key in ["readonly", "recursive"] {
@@ -274,6 +276,9 @@ fn check_disk(name: &str, device: &Config) -> Result<(), KeyError> {
             (_, Some(_)) => refuse("the root disk has no source".to_owned()),
             (Some(_), None) => Ok(()),
         };
+    }
+    if let Some(key) = device.keys().find(|key| is_initial(key)) {
+        return refuse(format!("only the root disk has the key {key:?}: other volumes are there already"));
     }
     if set("size").is_some() {
         return refuse("only the root disk has a size; a volume's size is set on the volume".to_owned());
@@ -362,6 +367,8 @@ mod tests {
     fn devices_are_checked_each_and_together() {
         let root = keys(&[("type", "disk"), ("path", "/"), ("pool", "p"), ("size", "1GiB")]);
         let data = keys(&[("type", "disk"), ("path", "/data"), ("pool", "p"), ("source", "v")]);
+        let made = keys(&[("type", "disk"), ("path", "/"), ("pool", "p"), ("initial.zfs.blocksize", "8KiB")]);
+        check_device("root", &made).unwrap();
         let host = keys(&[("type", "disk"), ("path", "/host"), ("source", "/srv"), ("recursive", "true")]);
         let all = |list: &[(&str, &Config)]| -> Devices {
             list.iter().map(|(name, device)| ((*name).to_owned(), (*device).clone())).collect()
@@ -382,6 +389,8 @@ mod tests {
             &[("type", "disk"), ("path", "/a/../b"), ("pool", "p"), ("source", "v")],
             &[("type", "disk"), ("path", "/a"), ("pool", "p"), ("source", "v"), ("size", "1GiB")],
             &[("type", "disk"), ("path", "/a"), ("pool", "p"), ("source", "v"), ("io.bus", "nvme")],
+            &[("type", "disk"), ("path", "/a"), ("pool", "p"), ("source", "v"), ("initial.uid", "1")],
+            &[("type", "disk"), ("path", "/"), ("pool", "p"), ("initial.", "1")],
             &[("type", "disk"), ("path", "/a"), ("pool", "p"), ("source", "v"), ("readonly", "perhaps")],
             &[("type", "disk"), ("path", "/a"), ("source", "/v"), ("recursive", "1"), ("readonly", "1")],
         ];

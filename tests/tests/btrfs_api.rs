@@ -84,6 +84,105 @@ fn a_root_is_as_large_as_its_disk_says() {
     daemon.change("DELETE", "/1.0/instances/c", &Value::Null);
 }
 
+/// A root disk on the pool `fast` with some keys more.
+fn root_with(keys: &[(&str, &str)]) -> Value {
+    let mut root = json!({ "type": "disk", "path": "/", "pool": "fast" });
+    let keys = keys.iter().map(|(key, value)| ((*key).to_owned(), json!(value)));
+    root.as_object_mut().into_iter().for_each(|root| root.extend(keys.clone()));
+    json!({ "root": root })
+}
+
+/// What btrfs says of a volume's compression, by the place of the volume in its pool.
+fn compression(daemon: &Larderd, place: &str) -> String {
+    let path = daemon.directory().join("storage-pools/fast").join(place);
+    let told =
+        std::process::Command::new("btrfs").arg("property").arg("get").arg(path).arg("compression").output();
+    let told = told.map(|told| String::from_utf8_lossy(&told.stdout).trim().to_owned());
+    told.unwrap_or_default().trim_start_matches("compression=").to_owned()
+}
+
+#[test]
+fn a_root_has_the_keys_that_its_pool_and_its_disk_say() {
+    let test = "a_root_has_the_keys_that_its_pool_and_its_disk_say";
+    let Some(daemon) = started(test).filter(|_| require(test, &["btrfs"])) else { return };
+    let image = upload_small_image(&daemon);
+    let source = json!({ "type": "image", "fingerprint": image });
+    let says = |keys: Value| daemon.change("PATCH", POOL, &json!({ "config": keys }));
+    let make = |name: &str, disk: &[(&str, &str)]| {
+        let new = json!({ "name": name, "source": source, "devices": root_with(disk) });
+        daemon.change("POST", "/1.0/instances", &new)
+    };
+    let keys =
+        |kind: &str, name: &str| daemon.read(&format!("{POOL}/volumes/{kind}/{name}"))["config"].clone();
+    says(
+        json!({ "volume.size": "64MiB", "volume.btrfs.compression": "zstd", "volume.snapshots.expiry": "1d" }),
+    );
+    make("c1", &[]);
+    assert_eq!(keys("container", "c1"), json!({ "btrfs.compression": "zstd", "size": "64MiB" }));
+    assert_eq!(keys("image", &image), json!({ "btrfs.compression": "zstd" }));
+    let state = daemon.read(&format!("{POOL}/volumes/container/c1/state"));
+    assert_eq!(state["usage"]["total"], json!(64 << 20), "{state}");
+    let rootfs = |name: &str| compression(&daemon, &format!("containers/{name}/rootfs"));
+    assert_eq!(rootfs("c1"), "zstd");
+    // The image is unpacked anew for what the pool says now; one root that wants something else is unpacked for itself.
+    says(json!({ "volume.btrfs.compression": "lzo" }));
+    make("c2", &[("size", "32MiB")]);
+    assert_eq!(keys("container", "c2"), json!({ "btrfs.compression": "lzo", "size": "32MiB" }));
+    make("c3", &[("initial.btrfs.compression", "zlib")]);
+    assert_eq!(keys("container", "c3"), json!({ "btrfs.compression": "zlib", "size": "64MiB" }));
+    assert_eq!(keys("image", &image), json!({ "btrfs.compression": "lzo" }));
+    assert_eq!([rootfs("c1"), rootfs("c2"), rootfs("c3")], ["zstd", "lzo", "zlib"]);
+    // A copy in the pool is made as its source; elsewhere as it is there.
+    for (name, pool, has) in [
+        ("near", "fast", json!({ "btrfs.compression": "zstd", "size": "64MiB" })),
+        ("far", "plain", json!({ "size": "64MiB" })),
+    ] {
+        let mut devices = root_with(&[]);
+        devices["root"]["pool"] = json!(pool);
+        let source = json!({ "type": "copy", "source": "c1" });
+        daemon.change(
+            "POST",
+            "/1.0/instances",
+            &json!({ "name": name, "source": source, "devices": devices }),
+        );
+        assert_eq!(
+            daemon.read(&format!("/1.0/storage-pools/{pool}/volumes/container/{name}"))["config"],
+            has
+        );
+    }
+    daemon.change("POST", "/1.0/instances/c3", &json!({ "name": "c3", "pool": "plain", "migration": true }));
+    let moved = daemon.read("/1.0/storage-pools/plain/volumes/container/c3")["config"].clone();
+    assert_eq!(moved, json!({ "size": "64MiB" }));
+    // Without a size of its own a disk is as large as its pool says.
+    let bare = json!({ "devices": root_with(&[]), "profiles": ["default"] });
+    daemon.change("PUT", "/1.0/instances/c2", &bare);
+    assert_eq!(keys("container", "c2")["size"], "64MiB");
+}
+
+#[test]
+fn keys_for_a_new_root_are_checked() {
+    let test = "keys_for_a_new_root_are_checked";
+    let Some(daemon) = started(test) else { return };
+    let source = json!({ "type": "image", "fingerprint": upload_small_image(&daemon) });
+    for (key, value) in [
+        ("initial.zfs.blocksize", "8KiB"),
+        ("initial.btrfs.compression", "much"),
+        ("initial.size", "1GiB"),
+        ("initial.security.shifted", "true"),
+    ] {
+        let new = json!({ "name": "c", "source": source, "devices": root_with(&[(key, value)]) });
+        let (_, error) = daemon.refuse("POST", "/1.0/instances", &new);
+        assert!(error.contains(key.trim_start_matches("initial.")), "{key}: {error}");
+        assert_eq!(daemon.read("/1.0/instances"), json!([]), "{key}");
+    }
+    let made = root_with(&[("initial.btrfs.compression", "zstd")]);
+    daemon.change("POST", "/1.0/instances", &json!({ "name": "c", "source": source, "devices": made }));
+    let other = json!({ "devices": root_with(&[("initial.btrfs.compression", "lzo")]) });
+    let (_, error) = daemon.refuse("PATCH", "/1.0/instances/c", &other);
+    assert!(error.contains("initial.btrfs.compression is for a new volume"), "{error}");
+    daemon.change("PUT", "/1.0/instances/c", &json!({ "devices": root_with(&[]), "profiles": ["default"] }));
+}
+
 #[test]
 fn a_pool_on_a_file_is_told_grown_and_removed() {
     let Some(mut daemon) = started("a_pool_on_a_file_is_told_grown_and_removed") else { return };

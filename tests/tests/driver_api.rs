@@ -4,7 +4,7 @@
 //! `LARDER_SOAK_DRIVER` and `LARDER_SOAK_CONFIG` choose a driver and its pool's keys, as for the soak; without them every
 //! driver that works here has its turn.
 
-use larder_tests::{Larderd, Tar, files_in, request, with_each_driver};
+use larder_tests::{Larderd, Tar, files_in, request, require, upload_small_image, with_each_driver};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -175,5 +175,53 @@ fn wrong_input_is_refused_by_name_and_changes_nothing() {
         }
         assert_eq!(daemon.read(&format!("{VOLUMES}?recursion=1")), before, "{driver}");
         assert_eq!(texts(daemon, &v1), ["s0", "s1", "now"], "{driver}");
+    });
+}
+
+/// A key that says how a volume of a driver is made, with two values; none where there is no such key for roots.
+fn made_by(driver: &str) -> Option<[&'static str; 3]> {
+    match driver {
+        "btrfs" => Some(["btrfs.compression", "zstd", "lzo"]),
+        "lvm" | "ceph" => Some(["block.filesystem", "xfs", "ext4"]),
+        "zfs" => Some(["zfs.blocksize", "64KiB", "32KiB"]),
+        _ => None,
+    }
+}
+
+#[test]
+fn roots_are_made_as_the_pool_and_their_disks_say() {
+    let test = "roots_are_made_as_the_pool_and_their_disks_say";
+    with_each_driver(|daemon, driver| {
+        let Some([key, said, other]) = made_by(driver) else { return };
+        if key == "block.filesystem" && !require(test, &["mkfs.xfs"]) {
+            return;
+        }
+        let known = daemon.read("/1.0/images?recursion=1")[0]["fingerprint"].as_str().map(str::to_owned);
+        let image = known.unwrap_or_else(|| upload_small_image(daemon));
+        let source = json!({ "type": "image", "fingerprint": image });
+        let make = |name: &str, keys: Value| {
+            let mut root = json!({ "type": "disk", "path": "/", "pool": "here" });
+            root.as_object_mut()
+                .into_iter()
+                .for_each(|root| root.extend(keys.as_object().cloned().unwrap_or_default()));
+            let new = json!({ "name": name, "source": source, "devices": { "root": root } });
+            daemon.change("POST", "/1.0/instances", &new);
+            let read = daemon.get(&format!("/1.0/instances/{name}/files?path=/file"));
+            assert_eq!(read.body, b"text", "{driver}: {name}");
+            daemon.read(&format!("/1.0/storage-pools/here/volumes/container/{name}"))["config"][key].clone()
+        };
+        assert_eq!(make("plain", json!({})), Value::Null, "{driver}");
+        let keys = json!({ "config": { format!("volume.{key}"): said, "volume.size": "512MiB" } });
+        daemon.change("PATCH", "/1.0/storage-pools/here", &keys);
+        assert_eq!(make("said", json!({})), said, "{driver}");
+        assert_eq!(make("other", json!({ format!("initial.{key}"): other })), other, "{driver}");
+        assert_eq!(make("small", json!({ "size": "400MiB" })), said, "{driver}");
+        let copy = json!({ "name": "copy", "source": { "type": "copy", "source": "other" } });
+        daemon.change("POST", "/1.0/instances", &copy);
+        let copied = daemon.read("/1.0/storage-pools/here/volumes/container/copy")["config"].clone();
+        assert_eq!((&copied[key], &copied["size"]), (&json!(other), &json!("512MiB")), "{driver}");
+        for name in ["plain", "said", "other", "small", "copy"] {
+            daemon.change("DELETE", &format!("/1.0/instances/{name}"), &Value::Null);
+        }
     });
 }

@@ -117,7 +117,7 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::instances::{InstanceTarget, NewInstance};
+    use crate::service::instances::{InstanceTarget, NewInstance, NewRoot};
     use crate::service::trial::{World, new_volume, task, volumes_in};
     use crate::service::{Kind, NewSnapshot, OpenPool};
     use larder_base::Cancel;
@@ -283,7 +283,8 @@ mod tests {
         let planned = service.planned(project, &new, Config::new(), devices, Vec::new()).unwrap();
         let fill =
             |spec: &VolumeSpec| service.with_cx(&task(), |cx| pool.pool.create_volume(cx, spec, &EmptyFill));
-        service.create_root(&task(), pool, planned, None, &[], fill).unwrap()
+        let root = NewRoot { config: Config::new(), trigger: None, companions: &[] };
+        service.create_root(&task(), pool, planned, root, fill).unwrap()
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub const EXTENSIONS: &[&str] = &[
     "file_get_symlink",
     "file_symlinks",
     "container_exec_user_group_cwd",
+    "disk_initial_volume_configuration",
     "container_copy_project",
     "container_incremental_copy",
     "container_only_migration",

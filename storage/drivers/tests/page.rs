@@ -22,6 +22,15 @@ driver, then run `LARDER_WRITE_PAGE=1 cargo test -p larder-storage-drivers --tes
 
 ";
 
+const ROOTS: &str = "\
+The roots of instances have them too, but for `snapshots.*` and `security.*`, which are the instance's own keys, and `initial.*`;
+the root disk's `size` goes before `volume.size`. For the root of a new instance from an image its disk's `initial.KEY` goes before
+`volume.KEY`, for every key of a volume that a root has. A copy in the same pool shares its source's blocks and is made as that is; to
+another pool the keys that the driver there has go along. An image is unpacked into a pool as `volume.KEY` says, and anew when the
+pool says otherwise by then; a root that is to be made in another way is unpacked for itself.
+
+";
+
 const AFTER_CAPABILITIES: &str = "
 A size that is enforced by a quota changes both ways while the volume is in use. A filesystem volume on a device of its own
 (the drivers with `block.filesystem`; with zfs only those with `zfs.block_mode`) grows in use; ext4 shrinks while nobody uses
@@ -185,6 +194,7 @@ fn keys(page: &mut String) -> Result<(), Failure> {
         |key: &&ConfigKey| with_volumes.iter().all(|keys| keys.iter().any(|other| is_same(key, other)));
     let common = tables.first().into_iter().flat_map(|(_, keys)| keys.iter()).filter(is_common);
     page.push_str("\n## Keys of every volume\n\nA pool gives its volumes' defaults as `volume.KEY`. `user.*` is free for any text.\n\n");
+    page.push_str(ROOTS);
     table(page, common)?;
     for (name, keys) in &tables {
         writeln!(page, "\n## {name}")?;

@@ -4,6 +4,7 @@ use super::import::{MemberFill, UNPACK_SECONDS};
 use super::instance_manifest::{self, DescribedInstance, Told};
 use super::survey::{self, Wanted};
 use super::{Layout, manifest};
+use crate::service::instances::{NewRoot, RootKeys, root_disk};
 use crate::service::{NewInstance, OpenPool, Result, Service, ServiceError, Task, VolumeRecord};
 use larder_api::given_time;
 use larder_base::SnapshotName;
@@ -190,7 +191,10 @@ impl Service {
         let fills: Vec<_> = folders.into_iter().map(|member| self.root_fill(file, limits, member)).collect();
         let companions: Vec<Snapshot> =
             snapshots.iter().map(|(name, described)| self.companion(instance, name, described)).collect();
-        let made = self.create_root(task, pool, instance.clone(), None, &companions, |spec| {
+        let expanded = self.expanded(instance)?;
+        let config = RootKeys::on(pool).of_copy(&Config::new(), root_disk(&expanded)?.1, false)?;
+        let root = NewRoot { config, trigger: None, companions: &companions };
+        let made = self.create_root(task, pool, instance.clone(), root, |spec| {
             self.fill_from_backup(task, pool, spec, snapshots, &fills)
         })?;
         for (name, described) in snapshots {

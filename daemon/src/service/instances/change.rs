@@ -1,5 +1,6 @@
 //! Changing, renaming and deleting instances.
 
+use super::root_keys::must_be_kept;
 use super::{instance_url, root_device, runtime_name};
 use crate::service::store::cause_of;
 use crate::service::store::instances::Use;
@@ -86,6 +87,9 @@ impl Service {
         };
         let (before, after) = (self.expanded(instance)?, self.expanded(&changed)?);
         let uses = self.check_settings(&changed, &after)?;
+        for (name, device) in &changed.devices {
+            must_be_kept(name, before.devices.get(name), device)?;
+        }
         if root_device(&before)?.0 != root_device(&after)?.0 {
             return Err(ServiceError::bad(
                 "the pool of the root disk can't be changed: move the instance to the other pool",

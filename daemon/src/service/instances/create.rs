@@ -1,8 +1,9 @@
 //! New instances: from an image here or on a server, from another instance or one of its snapshots.
 
 use super::image_volume::ROOTFS;
-use super::root_size::size_keys;
-use super::{checked_name, instance_url, is_own_key, root_device};
+use super::root_keys::RootKeys;
+use super::{checked_name, instance_url, is_own_key, root_device, root_disk};
+use crate::service::copies::leave_behind;
 use crate::service::crash::{Point, point};
 use crate::service::store::cause_of;
 use crate::service::volumes::size_of;
@@ -11,9 +12,11 @@ use larder_base::{ProjectName, SnapshotName};
 use larder_catalog::documents::{
     Image, Instance, InstanceSnapshot, InstanceState, Snapshot, Volume, VolumeState,
 };
-use larder_images::{ImageMetadata, InstanceFacts, TemplateRun, TemplateValues, Trigger, local_architecture};
+use larder_images::{
+    ImageFiles, ImageMetadata, InstanceFacts, TemplateRun, TemplateValues, Trigger, local_architecture,
+};
 use larder_runtime::{Config, Devices};
-use larder_storage_driver::{Content, Mode, VolumeId, VolumeKind, VolumeSpec};
+use larder_storage_driver::{Content, ErrorKind, Mode, Need, StorageError, VolumeId, VolumeKind, VolumeSpec};
 use larder_storage_pool::{CopyPlan, CopySource};
 use std::path::Path;
 
@@ -62,14 +65,23 @@ pub struct NewInstance {
     pub ephemeral: bool,
 }
 
+/// What a new root comes with.
+#[derive(Debug)]
+pub(in crate::service) struct NewRoot<'a> {
+    /// Its keys, its size among them.
+    pub config: Config,
+    /// On which occasion the image's templates are rendered into it, if they are.
+    pub trigger: Option<Trigger>,
+    /// The snapshots that come along, oldest first.
+    pub companions: &'a [Snapshot],
+}
+
 /// What the root is filled from.
-struct Origin {
-    pool: OpenPool,
-    record: VolumeRecord,
-    snapshot: Option<SnapshotName>,
-    /// Snapshots that come along, oldest first.
-    companions: Vec<Snapshot>,
-    trigger: Trigger,
+enum Origin {
+    /// An image: its files, and its volume where the root is a copy of that.
+    Image { files: ImageFiles, volume: Option<VolumeRecord> },
+    /// Another root, or a snapshot of it.
+    Root { pool: OpenPool, record: VolumeRecord, snapshot: Option<SnapshotName> },
 }
 
 impl Service {
@@ -178,16 +190,21 @@ impl Service {
         let expanded = self.expanded(&instance)?;
         self.check_settings(&instance, &expanded)?;
         let pool = self.open_pool(root_device(&expanded)?.0)?;
-        let record = self.image_volume(task, &pool, image)?;
-        self.image_is_used(image)?;
-        let origin = Origin {
-            pool: pool.clone(),
-            record,
-            snapshot: None,
-            companions: Vec::new(),
-            trigger: Trigger::Create,
+        let keys = RootKeys::on(&pool);
+        let config = keys.of_new(root_disk(&expanded)?.1)?;
+        size_of(&config)?;
+        if image.kind != "container" {
+            return Err(ServiceError::not_implemented("instances from virtual machine images"));
+        }
+        // One that is made in another way than the pool's others is unpacked for itself.
+        let volume = match keys.can_become(&keys.of_image(), &config) {
+            true => Some(self.image_volume(task, &pool, image)?),
+            false => None,
         };
-        self.create_on(task, &pool, instance, &origin)
+        let origin = Origin::Image { files: self.image_paths(image)?, volume };
+        self.image_is_used(image)?;
+        let root = NewRoot { config, trigger: Some(Trigger::Create), companions: &[] };
+        self.create_root(task, &pool, instance, root, |spec| self.fill_root(task, &pool, spec, &[], &origin))
     }
 
     fn create_from_instance(
@@ -227,10 +244,14 @@ impl Service {
             self.store.snapshots_of(&record.volume)?
         };
         let all_known = self.store.instance_snapshots_of(other)?;
-        let origin = Origin { pool: source_pool, record, snapshot, companions, trigger: Trigger::Copy };
-        let made = self.create_on(task, &pool, instance, &origin)?;
+        let config = self.keys_of_copy(&pool, &record.volume, root_disk(&expanded)?.1)?;
+        let origin = Origin::Root { pool: source_pool, record, snapshot };
+        let root = NewRoot { config, trigger: Some(Trigger::Copy), companions: &companions };
+        let made = self.create_root(task, &pool, instance, root, |spec| {
+            self.fill_root(task, &pool, spec, &companions, &origin)
+        })?;
         // Those that came along, by the names they have there: more may have been made since, and some renamed.
-        for companion in &origin.companions {
+        for companion in &companions {
             if let Some(known) = all_known.iter().find(|known| known.root == Some(companion.id)) {
                 let known = InstanceSnapshot { name: companion.name.clone(), ..known.clone() };
                 self.adopt_instance_snapshot(&made, &known)?;
@@ -273,30 +294,24 @@ impl Service {
         })
     }
 
-    /// Records the instance with its volume, fills the volume, renders the image's templates, and makes both ready.
-    fn create_on(
-        &self,
-        task: &Task,
-        pool: &OpenPool,
-        instance: Instance,
-        origin: &Origin,
-    ) -> Result<Instance> {
-        self.create_root(task, pool, instance, Some(origin.trigger), &origin.companions, |spec| {
-            self.fill_root(task, pool, spec, origin)
-        })
+    /// The keys of a root on a pool that is a copy of another.
+    pub(super) fn keys_of_copy(&self, pool: &OpenPool, source: &Volume, disk: &Config) -> Result<Config> {
+        let mut config = source.config.clone();
+        leave_behind(&mut config, source, pool);
+        let is_clone = source.pool == pool.document.id;
+        RootKeys::on(pool).of_copy(&config, disk, is_clone)
     }
 
-    /// The same with a root that `fill` publishes, and whose snapshots are then `companions`.
+    /// Records the instance with its volume, lets `fill` publish the volume, renders the image's templates, and makes both ready.
     pub(in crate::service) fn create_root(
         &self,
         task: &Task,
         pool: &OpenPool,
         instance: Instance,
-        trigger: Option<Trigger>,
-        companions: &[Snapshot],
+        root: NewRoot<'_>,
         fill: impl FnOnce(&VolumeSpec) -> larder_storage_driver::Result<()>,
     ) -> Result<Instance> {
-        let config = size_keys(&self.expanded(&instance)?)?;
+        let NewRoot { config, trigger, companions } = root;
         let size = size_of(&config)?;
         let id = VolumeId {
             kind: VolumeKind::Container,
@@ -343,19 +358,26 @@ impl Service {
         task: &Task,
         pool: &OpenPool,
         spec: &VolumeSpec,
+        companions: &[Snapshot],
         origin: &Origin,
     ) -> larder_storage_driver::Result<()> {
-        let from = origin.record.storage_id()?;
-        let names: Vec<SnapshotName> = origin
-            .companions
-            .iter()
-            .map(|snapshot| snapshot.name.parse())
-            .collect::<std::result::Result<_, _>>()?;
-        self.with_cx(task, |cx| {
-            let source =
-                CopySource { pool: &origin.pool.pool, volume: &from, snapshot: origin.snapshot.as_ref() };
-            pool.pool.copy_volume(cx, source, &CopyPlan { spec, snapshots: &names })
-        })
+        let names = companions.iter().map(|snapshot| snapshot.name.parse());
+        let names: Vec<SnapshotName> = names.collect::<std::result::Result<_, _>>()?;
+        let copy = |from: &OpenPool, record: &VolumeRecord, snapshot: Option<&SnapshotName>| {
+            let volume = record.storage_id()?;
+            let source = CopySource { pool: &from.pool, volume: &volume, snapshot };
+            self.with_cx(task, |cx| pool.pool.copy_volume(cx, source, &CopyPlan { spec, snapshots: &names }))
+        };
+        let unpack = |files| self.with_cx(task, |cx| self.unpack_to(cx, pool, spec, files));
+        match origin {
+            Origin::Image { files, volume: Some(volume) } => match copy(pool, volume, None) {
+                // It is to be smaller than the image's volume, which can't be made so.
+                Err(error) if is_too_small(&error) => unpack(files),
+                other => other,
+            },
+            Origin::Image { files, volume: None } => unpack(files),
+            Origin::Root { pool, record, snapshot } => copy(pool, record, snapshot.as_ref()),
+        }
     }
 
     fn finish_root(
@@ -463,4 +485,8 @@ impl Service {
             ServiceError::internal(format!("the root volume of instance {} is gone", instance.name))
         })
     }
+}
+
+fn is_too_small(error: &StorageError) -> bool {
+    error.kind() == ErrorKind::Unsupported(Need::Shrink) && error.undo_failures().is_empty()
 }

@@ -1,11 +1,12 @@
 //! An image on a pool: unpacked once into a volume, which every instance made from it then is a copy or clone of.
 
+use super::root_keys::RootKeys;
 use crate::service::{OpenPool, Result, Service, ServiceError, Task, VolumeRecord};
 use larder_base::ProjectName;
 use larder_catalog::documents::{Image, Volume, VolumeState};
 use larder_images::{ImageFiles, Limits, Select, UnpackRequest};
 use larder_storage_driver::{
-    Attached, Config, Content, Cx, ErrorKind, StorageError, VolumeId, VolumeKind, VolumeSpec,
+    Attached, Content, Cx, ErrorKind, StorageError, VolumeId, VolumeKind, VolumeSpec,
 };
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -16,11 +17,9 @@ pub(in crate::service) const ROOTFS: &str = "rootfs";
 pub(in crate::service) const TEMPLATES: &str = "templates";
 
 impl Service {
-    /// The volume of an image on a pool; made now if it is not there.
+    /// The volume of an image on a pool; made now if it is not there, and made anew if the pool says otherwise by now how volumes
+    /// are made.
     pub(super) fn image_volume(&self, task: &Task, pool: &OpenPool, image: &Image) -> Result<VolumeRecord> {
-        if image.kind != "container" {
-            return Err(ServiceError::not_implemented("instances from virtual machine images"));
-        }
         let project = ProjectName::default_project();
         let find = || {
             self.store.volume(
@@ -30,16 +29,20 @@ impl Service {
                 image.fingerprint.as_str(),
             )
         };
-        if let Some(known) = find()? {
+        let config = RootKeys::on(pool).of_image();
+        let is_good = |known: &VolumeRecord| RootKeys::on(pool).can_become(&known.volume.config, &config);
+        if let Some(known) = find()?.filter(is_good) {
             return Ok(known);
         }
         let what = (pool.document.id, image.fingerprint.clone());
         let _unpacking =
             self.instances.unpacking.take_unless(what, &task.cancel).map_err(StorageError::from)?;
-        if let Some(known) = find()? {
-            return Ok(known);
-        }
         let files = self.image_paths(image)?;
+        match find()? {
+            Some(known) if is_good(&known) => return Ok(known),
+            Some(other) => self.delete_volume(task, pool, &other)?,
+            None => {}
+        }
         let id = VolumeId {
             kind: VolumeKind::Image,
             content: Content::Filesystem,
@@ -54,18 +57,28 @@ impl Service {
             content: Content::Filesystem.as_str().to_owned(),
             name: image.fingerprint.to_string(),
             description: String::new(),
-            config: Config::new(),
+            config: config.clone(),
             state: VolumeState::Creating,
             created_at: self.clock.now(),
             takes_over: None,
         };
-        let fill = |cx: &Cx<'_>, into: &Attached| self.unpack_image(cx, &files, into.directory()?);
-        self.creating(task, pool, &volume, &[], |cx| {
-            pool.pool.create_volume(cx, &VolumeSpec::new(id.clone()), &fill)
-        })?;
+        let spec = VolumeSpec { id, size: None, config: config.clone() };
+        self.creating(task, pool, &volume, &[], |cx| self.unpack_to(cx, pool, &spec, &files))?;
         find()?.ok_or_else(|| {
             ServiceError::internal(format!("the volume of image {} went away", image.fingerprint))
         })
+    }
+
+    /// Makes a volume that holds what an image's files hold.
+    pub(super) fn unpack_to(
+        &self,
+        cx: &Cx<'_>,
+        pool: &OpenPool,
+        spec: &VolumeSpec,
+        files: &ImageFiles,
+    ) -> larder_storage_driver::Result<()> {
+        let fill = |cx: &Cx<'_>, into: &Attached| self.unpack_image(cx, files, into.directory()?);
+        pool.pool.create_volume(cx, spec, &fill)
     }
 
     fn unpack_image(

@@ -9,6 +9,7 @@ mod files;
 mod image_volume;
 mod live;
 mod relocate;
+mod root_keys;
 mod root_size;
 mod run;
 mod shifted;
@@ -16,10 +17,12 @@ mod snapshots;
 mod start;
 
 pub use change::InstanceChange;
+pub(super) use create::NewRoot;
 pub use create::{InstanceSource, NewInstance};
 pub use files::FilesInUse;
 pub(super) use image_volume::{ROOTFS, TEMPLATES, check_root};
 pub use relocate::InstanceTarget;
+pub(super) use root_keys::RootKeys;
 pub use run::{InstanceUsage, Stop};
 
 use super::claim::{Claim, Claims};
@@ -359,19 +362,23 @@ fn expand_with(instance: &Instance, profiles: &[larder_catalog::documents::Profi
     expand(&layers, ProfileLayer { config: &instance.config, devices: &instance.devices })
 }
 
-/// The pool and size of the root disk.
-fn root_device(expanded: &Expanded) -> Result<(&str, Option<&str>)> {
+/// The root disk, with its name.
+pub(super) fn root_disk(expanded: &Expanded) -> Result<(&str, &Config)> {
     let is_root = |device: &Config| {
         device.get("type").is_some_and(|kind| kind == "disk")
             && device.get("path").is_some_and(|path| path == "/")
     };
     let root = expanded.active_devices().find(|(_, device)| is_root(device));
-    let missing = || {
+    root.ok_or_else(|| {
         ServiceError::bad(
             "the instance has no root disk: give it a device of type disk with path / and a pool, or the profile default",
         )
-    };
-    let (name, device) = root.ok_or_else(missing)?;
+    })
+}
+
+/// The pool and size of the root disk.
+fn root_device(expanded: &Expanded) -> Result<(&str, Option<&str>)> {
+    let (name, device) = root_disk(expanded)?;
     let pool = device.get("pool").map(String::as_str).filter(|pool| !pool.is_empty());
     let pool = pool.ok_or_else(|| {
         ServiceError::bad(format!("the root disk {name:?} names no pool: set its key pool"))

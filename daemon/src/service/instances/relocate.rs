@@ -4,9 +4,10 @@
 //! otherwise.
 
 use super::change::InstanceChange;
-use super::{checked_name, instance_url, root_device, runtime_name};
+use super::{checked_name, instance_url, root_device, root_disk, runtime_name};
 use crate::service::store::cause_of;
 use crate::service::store::instances::ChangedInstance;
+use crate::service::volumes::size_of;
 use crate::service::{OpenPool, Result, Service, ServiceError, Task, VolumeRecord, VolumeSource};
 use larder_base::{InstanceName, ProjectName};
 use larder_catalog::documents::{Instance, Volume, VolumeState};
@@ -89,6 +90,7 @@ impl Service {
             return self.after_move(task, instance, moved, to);
         }
         let old = &root.volume;
+        let config = self.keys_of_copy(to, old, root_disk(&self.expanded(instance)?)?.1)?;
         let volume = Volume {
             id: larder_catalog::VolumeId::random(),
             pool: to.document.id,
@@ -96,11 +98,11 @@ impl Service {
             name: name.to_string(),
             state: VolumeState::Creating,
             takes_over: Some(old.id),
+            config: config.clone(),
             ..old.clone()
         };
         let id = VolumeId { project: project.clone(), name: name.as_str().parse()?, ..root.storage_id()? };
-        let size = crate::service::volumes::size_of(&old.config)?;
-        let spec = VolumeSpec { id, size, config: old.config.clone() };
+        let spec = VolumeSpec { id, size: size_of(&config)?, config };
         let source =
             VolumeSource { pool: from.clone(), record: root.clone(), snapshot: None, with_snapshots: true };
         self.move_to(task, to, &source, &volume, &spec)?;

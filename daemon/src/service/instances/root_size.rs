@@ -1,6 +1,7 @@
-//! How large an instance's root is: as large as its root disk says, wherever that is written.
+//! How large an instance's root is: as large as its root disk says, wherever that is written, or else as its pool says of volumes.
 
 use super::root_device;
+use super::root_keys::default_size;
 use crate::service::volumes::{VolumeChange, size_of};
 use crate::service::{Result, Service, Task};
 use larder_catalog::documents::Instance;
@@ -12,6 +13,13 @@ pub(super) fn size_keys(expanded: &Expanded) -> Result<Config> {
     let keys: Config = size.iter().map(|size| ("size".to_owned(), (*size).to_owned())).collect();
     size_of(&keys)?;
     Ok(keys)
+}
+
+/// The larger of two sizes, as a volume's keys say it; empty where neither says one.
+pub(super) fn larger(one: &Config, other: &Config) -> Result<Config> {
+    let larger = if size_of(one)? >= size_of(other)? { one } else { other };
+    let size = larger.get("size").filter(|size| !size.is_empty());
+    Ok(size.map(|size| ("size".to_owned(), size.clone())).into_iter().collect())
 }
 
 impl Service {
@@ -26,7 +34,14 @@ impl Service {
         if size_of(&old)? == size_of(&new)? {
             return Ok(());
         }
-        self.give_root(task, instance, &new)
+        match new.is_empty() {
+            true => self.give_root(
+                task,
+                instance,
+                &default_size(&self.pool_document(root_device(after)?.0)?.config),
+            ),
+            false => self.give_root(task, instance, &new),
+        }
     }
 
     /// Gives the root the size that its disk says, where another one was left by a restore or by what was interrupted. One that can't
