@@ -78,8 +78,7 @@ fn collect(service: &Service, pool: &str, query: &Query) -> Result<Vec<StorageBu
     let mut backups = if is_full { service.store().backups_by_volume()? } else { HashMap::new() };
     let mut found = Vec::new();
     for record in service.store().volumes_in(&pool)? {
-        let volume = record.volume;
-        let is_there = !matches!(volume.state, VolumeState::Creating | VolumeState::Deleting);
+        let (is_there, volume) = (record.is_listed(), record.volume);
         if volume.kind != "bucket" || !is_there || !(query.all_projects || volume.project == project) {
             continue;
         }

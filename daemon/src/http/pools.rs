@@ -15,7 +15,7 @@ pub(crate) async fn get_all(State(app): State<App>, query: Query) -> Reply {
         let mut users = service.store().all_users()?;
         let pools = service.store().pools()?;
         let mut used_by = |pool: &Pool| {
-            let own = volumes.iter().filter(|record| record.volume.pool == pool.id);
+            let own = volumes.iter().filter(|record| record.volume.pool == pool.id && record.is_listed());
             let mut urls: Vec<String> =
                 own.map(|record| service.user_url(&pool.name, &record.volume)).collect();
             urls.extend(users.remove(&pool.id.to_string()).unwrap_or_default());

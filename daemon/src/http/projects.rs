@@ -4,7 +4,7 @@ use super::glue::{
     App, Body, Matched, Patch, accepted, blocking, created, done, list, matched, start, sync, sync_with_etag,
 };
 use super::{Query, Reply};
-use crate::service::{Service, ServiceError, VolumeRecord, profile_url, url};
+use crate::service::{Service, ServiceError, VolumeRecord, image_url, profile_url, url};
 use axum::extract::{Path, State};
 use larder_api::{ProjectPost, ProjectPut, ProjectState, ProjectStateResource, ProjectsPost};
 use larder_base::{ByteSize, ProjectName};
@@ -160,13 +160,17 @@ fn users(service: &Service) -> crate::service::Result<HashMap<ProjectName, Vec<S
     let pools: HashMap<_, _> =
         service.store().pools()?.into_iter().map(|pool| (pool.id, pool.name)).collect();
     let mut users: HashMap<_, Vec<String>> = HashMap::new();
-    for VolumeRecord { volume, .. } in service.store().volumes()? {
+    for VolumeRecord { volume, .. } in service.store().volumes()?.into_iter().filter(VolumeRecord::is_listed)
+    {
         if let Some(pool) = pools.get(&volume.pool) {
             users.entry(volume.project.clone()).or_default().push(service.user_url(pool, &volume));
         }
     }
     for profile in service.store().all_profiles()? {
         users.entry(profile.project.clone()).or_default().push(profile_url(&profile));
+    }
+    for image in service.store().all_images()? {
+        users.entry(image.project.clone()).or_default().push(image_url(&image));
     }
     Ok(users)
 }

@@ -17,7 +17,7 @@ use larder_api::{
     StorageVolumeStateUsage, StorageVolumesPost,
 };
 use larder_base::{ProjectName, VolumeName};
-use larder_catalog::documents::{Pool, Snapshot, Volume, VolumeState};
+use larder_catalog::documents::{Pool, Snapshot, Volume};
 use larder_storage_driver::{Content, VolumeKind};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -258,7 +258,7 @@ fn collect(
     }
     let mut found = Vec::new();
     for record in service.store().volumes()? {
-        let volume = record.volume;
+        let (is_listed, volume) = (record.is_listed(), record.volume);
         let Some(pool) = by_id.get(&volume.pool) else { continue };
         // A bucket is listed as what it is, not as the volume that holds it.
         let is_strange = volume.kind == VolumeKind::Image.as_str() && !images.contains_key(&volume.name);
@@ -266,7 +266,7 @@ fn collect(
             && (query.all_projects || !is_strange)
             && kind.is_none_or(|kind| kind.as_str() == volume.kind)
             && (query.all_projects || effective.get(volume.kind.as_str()) == Some(&volume.project))
-            && !matches!(volume.state, VolumeState::Creating | VolumeState::Deleting);
+            && is_listed;
         if !is_wanted {
             continue;
         }

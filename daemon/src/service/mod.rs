@@ -24,6 +24,7 @@ mod refresh;
 mod s3;
 mod schedule;
 mod sealing;
+mod sentenced;
 mod server;
 mod snapshots;
 mod store;

@@ -35,6 +35,16 @@ pub struct NewPool {
     pub config: Config,
 }
 
+/// What a pool holds.
+struct Held {
+    /// The volumes with unpacked images.
+    images: Vec<VolumeRecord>,
+    /// The volumes that are on their way out.
+    sentenced: Vec<VolumeRecord>,
+    /// URLs of all else that is on it or refers to it.
+    users: Vec<String>,
+}
+
 impl Service {
     /// A pool ready for work. Fails with `Unavailable` when it could not be opened, or does not answer.
     pub fn open_pool(&self, name: &str) -> Result<OpenPool> {
@@ -169,7 +179,7 @@ impl Service {
                 Err(worse) => worse,
             }
         };
-        let (images, users) = self.images_and_users(&document).map_err(stay)?;
+        let Held { images, sentenced, users } = self.held_by(&document).map_err(stay)?;
         if !users.is_empty() {
             let some: Vec<_> = users.iter().take(5).cloned().collect();
             return Err(stay(ServiceError::bad(format!(
@@ -177,6 +187,7 @@ impl Service {
                 some.join(", ")
             ))));
         }
+        self.bury_left_on(&document, &sentenced).map_err(stay)?;
         self.remove_unpacked(task, &document, &images).map_err(stay)?;
         if let Some(pool) = self.pools.read().get(&document.name).cloned() {
             self.must_hold_nothing(task, &pool).map_err(stay)?;
@@ -187,21 +198,21 @@ impl Service {
         let url = format!("/1.0/storage-pools/{name}");
         let cause =
             cause_of(task, "storage-pool-deleted", &url, &larder_base::ProjectName::default_project());
-        self.store.forget_pool(&document, Some(cause))
+        self.forget_pool(&document, cause)
     }
 
-    /// The volumes of a pool that hold unpacked images, and the URLs of all else that is on it or refers to it. An image that
-    /// is being unpacked is in use.
-    fn images_and_users(&self, pool: &PoolDocument) -> Result<(Vec<VolumeRecord>, Vec<String>)> {
+    /// What a pool holds. An image that is being unpacked is in use, as is all that is being made.
+    fn held_by(&self, pool: &PoolDocument) -> Result<Held> {
         let volumes = self.store.volumes_in(pool)?.into_iter();
         let is_unpacked = |record: &VolumeRecord| {
             record.volume.kind == VolumeKind::Image.as_str() && record.volume.state == VolumeState::Ready
         };
         let (images, others): (Vec<_>, Vec<_>) = volumes.partition(is_unpacked);
+        let (sentenced, others): (Vec<_>, Vec<_>) = others.into_iter().partition(VolumeRecord::is_sentenced);
         let mut users: Vec<String> =
             others.iter().map(|record| self.user_url(&pool.name, &record.volume)).collect();
         users.extend(self.store.used_by(&pool.id.to_string())?);
-        Ok((images, users))
+        Ok(Held { images, sentenced, users })
     }
 
     /// Deletes unpacked images of a pool; where the pool is not open they are forgotten with it.
@@ -233,9 +244,10 @@ impl Service {
         )))
     }
 
-    /// URLs of what is on or refers to a pool.
+    /// URLs of what is on or refers to a pool, as far as it can be asked for.
     pub fn pool_users(&self, pool: &PoolDocument) -> Result<Vec<String>> {
-        let volumes = self.store.volumes_in(pool)?;
+        let mut volumes = self.store.volumes_in(pool)?;
+        volumes.retain(VolumeRecord::is_listed);
         let mut users: Vec<String> =
             volumes.iter().map(|record| self.user_url(&pool.name, &record.volume)).collect();
         users.extend(self.store.used_by(&pool.id.to_string())?);

@@ -2,7 +2,7 @@
 
 use super::profiles::{DEFAULT_PROFILE, empty_default, has_own_profiles};
 use super::reconcile::plan_of;
-use super::store::{ProfileStep, cause_of};
+use super::store::{ProfileStep, VolumeRecord, cause_of};
 use super::work::Then;
 use super::{Result, Service, ServiceError, Task, profile_url};
 use larder_base::ProjectName;
@@ -138,9 +138,9 @@ impl Service {
         self.store.profile(project, DEFAULT_PROFILE)
     }
 
-    /// URLs of what keeps a project from going: its default profile does not, it goes with it.
+    /// URLs of what keeps a project from going: its default profile does not, it goes with it; nor does what is on its way out.
     fn project_contents(&self, name: &ProjectName) -> Result<Vec<String>> {
-        let mut users = self.project_users(name)?;
+        let mut users = self.project_holds(name, |record| !record.is_sentenced())?;
         if let Some(profile) = self.default_profile_of(name)? {
             let url = profile_url(&profile);
             users.retain(|user| *user != url);
@@ -157,12 +157,21 @@ impl Service {
         Ok(users)
     }
 
-    /// URLs of what is in a project.
+    /// URLs of what is in a project, as far as it can be asked for.
     pub fn project_users(&self, name: &ProjectName) -> Result<Vec<String>> {
+        self.project_holds(name, VolumeRecord::is_listed)
+    }
+
+    /// URLs of what is in a project; of its volumes those that `is_meant` picks.
+    fn project_holds(
+        &self,
+        name: &ProjectName,
+        is_meant: impl Fn(&VolumeRecord) -> bool,
+    ) -> Result<Vec<String>> {
         let pools = self.store.pools()?;
         let pool_name = |id| pools.iter().find(|pool| pool.id == id).map(|pool| pool.name.as_str());
         let mut users = Vec::new();
-        for record in self.store.volumes()? {
+        for record in self.store.volumes()?.iter().filter(|record| is_meant(record)) {
             if record.volume.project == *name
                 && let Some(pool) = pool_name(record.volume.pool)
             {

@@ -77,35 +77,6 @@ impl Service {
         Ok(())
     }
 
-    /// Removes the volumes that were moved away and could not be removed then. Returns how many went.
-    pub(super) fn bury_sentenced(&self) -> Result<usize> {
-        let mut buried = 0;
-        for known in self.store.volumes()? {
-            let is_sentenced =
-                |record: &VolumeRecord| record.volume.state == VolumeState::Deleting && !record.is_bucket();
-            if !is_sentenced(&known) {
-                continue;
-            }
-            let id = known.volume.id;
-            let Some(_claim) = self.volume_claims.try_take(id) else { continue };
-            let Some(record) = self.store.volume_by_id(id)?.filter(is_sentenced) else { continue };
-            let document = self.store.pool_by_id(record.volume.pool)?;
-            let Ok(pool) = self.open_pool(&document.name) else { continue };
-            let task = Task::quiet(super::work::Requestor::default());
-            if let Err(error) = self.bury(&task, &pool, &record) {
-                tracing::warn!(volume = record.volume.name, %error, "a volume that was moved away is not removed");
-            }
-            if self.store.volume_by_id(id)?.is_some() {
-                continue;
-            }
-            for intent in self.store.intents_in(&document)?.iter().filter(|intent| intent.volume == id) {
-                self.store.drop_intent(&intent.ticket)?;
-            }
-            buried += 1;
-        }
-        Ok(buried)
-    }
-
     pub(super) fn open_and_settle(&self, document: &PoolDocument) -> Result<()> {
         let task = Task::quiet(super::work::Requestor::default());
         let name: PoolName = document.name.parse()?;
@@ -467,7 +438,7 @@ impl Service {
             for snapshot in snapshots.remove(&record.volume.id).unwrap_or_default() {
                 known.insert(live.at_snapshot(&snapshot.name.parse()?));
             }
-            let is_leaving = record.volume.state == VolumeState::Deleting && !record.is_bucket();
+            let is_leaving = record.is_sentenced();
             if record.volume.takes_over.is_some() || is_leaving {
                 known.extend(recovered.live.iter().filter(|place| place.volume == live.volume).cloned());
             }

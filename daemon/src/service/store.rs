@@ -48,6 +48,16 @@ impl VolumeRecord {
         self.volume.kind == VolumeKind::Bucket.as_str()
     }
 
+    /// Whether it is on its way out and nobody can have it any more: another volume took its place, or it was to take another's.
+    pub fn is_sentenced(&self) -> bool {
+        self.volume.state == VolumeState::Deleting && !self.is_bucket()
+    }
+
+    /// Whether it is there for those who ask: lists have it.
+    pub fn is_listed(&self) -> bool {
+        !matches!(self.volume.state, VolumeState::Creating | VolumeState::Deleting)
+    }
+
     /// Refuses a volume that is being put back or resized, or waits for its pool to finish that: what is written to it
     /// now would go then.
     pub fn must_be_whole(&self) -> Result<()> {

@@ -53,6 +53,28 @@ impl Store {
         self.commit(Transaction::new().delete(keys::pool_name(&pool.name)).delete_document(pool), cause)
     }
 
+    /// The same with sentenced volumes that are left in it, whose sentence holds until the pool is forgotten: in one transaction. Of
+    /// more than fit into one the first go before; a start in between tells of what they leave on the pool.
+    pub(in crate::service) fn forget_pool_with(
+        &self,
+        pool: &Pool,
+        sentenced: &[VolumeRecord],
+        cause: Cause,
+    ) -> Result<()> {
+        let intents = self.intents_in(pool)?;
+        let mut transaction = Transaction::new();
+        for (number, VolumeRecord { volume, .. }) in sentenced.iter().enumerate() {
+            if number > 0 && number % super::volumes::BATCH == 0 {
+                self.commit(std::mem::replace(&mut transaction, Transaction::new()), None)?;
+            }
+            self.forget_what_belongs_to(volume)?;
+            transaction = self.without_name_of(volume, transaction)?.delete_document(volume);
+            let own = intents.iter().filter(|intent| intent.volume == volume.id);
+            transaction = own.fold(transaction, |all, intent| all.delete(keys::intent(&intent.ticket)));
+        }
+        self.commit(transaction.delete(keys::pool_name(&pool.name)).delete_document(pool), Some(cause))
+    }
+
     /// The volumes of a pool.
     pub fn volumes_in(&self, pool: &Pool) -> Result<Vec<VolumeRecord>> {
         let mut records = self.volumes()?;

@@ -8,7 +8,7 @@ use larder_catalog::documents::{Backup, Pool, PoolStatus, Snapshot, Volume, Volu
 use larder_catalog::{CatalogError, Cause, Key, Transaction, VolumeId, keys};
 
 /// How many documents one transaction writes at most, well below the catalog's limit.
-const BATCH: usize = 30;
+pub(super) const BATCH: usize = 30;
 
 pub(super) fn name_key(volume: &Volume) -> Key {
     keys::volume_name(volume.pool, &volume.project, &volume.kind, &volume.name)
@@ -302,17 +302,23 @@ impl Store {
     ) -> Result<()> {
         let Some(record) = self.volume_by_id(id)? else { return self.drop_intent(ticket) };
         let volume = &record.volume;
-        self.forget_snapshots(volume)?;
-        for backup in self.backups_of(volume)? {
-            self.remove_backup(&backup, None)?;
-        }
-        let mut transaction = Transaction::new().delete_document(volume).delete(keys::intent(ticket));
-        // A volume that was moved has given its name to the one that took over.
-        let owner = self.catalog.get(&name_key(volume))?;
-        if owner.map(|entry| super::pointer::<VolumeId>(&entry.value)).transpose()? == Some(volume.id) {
-            transaction = transaction.delete(name_key(volume));
-        }
+        self.forget_what_belongs_to(volume)?;
+        let transaction = Transaction::new().delete_document(volume).delete(keys::intent(ticket));
+        let transaction = self.without_name_of(volume, transaction)?;
         self.commit(self.forget_bucket(volume, transaction)?, cause)
+    }
+
+    /// Forgets the snapshots and backups of a volume that goes.
+    pub(super) fn forget_what_belongs_to(&self, volume: &Volume) -> Result<()> {
+        self.forget_snapshots(volume)?;
+        self.backups_of(volume)?.iter().try_for_each(|backup| self.remove_backup(backup, None))
+    }
+
+    /// Frees the name of a volume that goes. One that was moved may have given it to the one that took over.
+    pub(super) fn without_name_of(&self, volume: &Volume, transaction: Transaction) -> Result<Transaction> {
+        let owner = self.catalog.get(&name_key(volume))?;
+        let owner = owner.map(|entry| super::pointer::<VolumeId>(&entry.value)).transpose()?;
+        Ok(if owner == Some(volume.id) { transaction.delete(name_key(volume)) } else { transaction })
     }
 
     /// Sentences a copy that was to take over and does not: it goes, and nobody gets its name before that.
