@@ -1,8 +1,8 @@
 //! A volume's filesystem on the device that its technology gives it: mounted, and given an identity of its own.
 
-use super::{Filesystem, LIMIT, MOUNTING, Mount, Unmount, check_ext4, is_mounted};
+use super::{Filesystem, LIMIT, LOST_AND_FOUND, MOUNTING, Mount, Unmount, check_ext4, is_mounted};
 use crate::bounded::Bounded;
-use larder_base::host::{Cmd, HostError, Tool};
+use larder_base::host::{Cmd, FsAct, HostError, Tool};
 use larder_storage_driver::{Cx, Mode, Result};
 use std::path::{Path, PathBuf};
 
@@ -83,8 +83,21 @@ impl OnDevice {
         if is_done(cx, &cmd)? {
             return Ok(());
         }
+        self.checked(cx, || cx.run(&cmd).map(drop))
+    }
+
+    /// Does something to an unmounted ext4 that wants a check before it. A `lost+found` that the check makes goes again: who looks
+    /// finds what was there before.
+    pub(super) fn checked(&self, cx: &Cx<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let had_one = self.where_mounted(cx, "", |at| Ok(at.join(LOST_AND_FOUND).exists()))?;
         check_ext4(cx, &self.device)?;
-        cx.run(&cmd).map(drop)
+        work()?;
+        match had_one {
+            true => Ok(()),
+            false => self.where_mounted(cx, "", |at| {
+                cx.act(&FsAct::RemoveEmptyDirectory { path: at.join(LOST_AND_FOUND) })
+            }),
+        }
     }
 }
 

@@ -42,6 +42,8 @@ const LIMIT: Duration = Duration::from_secs(3 * 24 * 3600);
 pub(crate) const MOUNTING: Duration = Duration::from_secs(120);
 /// How an ext4 is made whose identifier can change without touching its blocks.
 const RENEWABLE: [&str; 4] = ["-q", "-F", "-O", "metadata_csum_seed"];
+/// Where a check of ext4 puts what has no name.
+const LOST_AND_FOUND: &str = "lost+found";
 /// `e2fsck(8)`: there were errors, and they are corrected.
 const CORRECTED: i32 = 1;
 

@@ -1,6 +1,6 @@
 //! Another size for a filesystem. A device grows before its filesystem, and shrinks after it: every prefix is valid.
 
-use super::{BLKID, Filesystem, LIMIT, OnDevice, check_ext4, is_mounted};
+use super::{BLKID, Filesystem, LIMIT, OnDevice, is_mounted};
 use crate::bounded::patiently;
 use larder_base::ByteSize;
 use larder_base::host::{Cmd, Tool};
@@ -85,11 +85,10 @@ impl OnDevice {
     fn shrink(&self, cx: &Cx<'_>, size: ByteSize) -> Result<()> {
         let cx = &cx.uncancellable();
         match self.filesystem {
-            Filesystem::Ext4 => {
-                check_ext4(cx, &self.device)?;
+            Filesystem::Ext4 => self.checked(cx, || {
                 let kibibytes = format!("{}K", size.as_bytes() / 1024);
                 cx.run(&Cmd::changes(RESIZE2FS).arg(&self.device).arg(kibibytes).limit(LIMIT)).map(|_| ())
-            }
+            }),
             Filesystem::Btrfs => self.where_mounted(cx, "", |at| {
                 let bytes = size.as_bytes().to_string();
                 let cmd = Cmd::changes(BTRFS).args(["filesystem", "resize", &bytes]).arg(at);
@@ -133,8 +132,10 @@ fn number(text: &str, label: &str) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_base::host::ScriptedHost;
+    use crate::source::{AttachLoop, DetachLoop, device_of};
+    use larder_base::host::{Act, ScriptedHost, SystemHost};
     use larder_base::{Cancel, Progress, Ticket};
+    use larder_storage_driver::Config;
 
     #[test]
     fn a_shrink_that_has_begun_is_not_cancelled() {
@@ -147,7 +148,51 @@ mod tests {
         let (device, target) = ("/dev/x".into(), "/nowhere".into());
         let on_device = OnDevice { filesystem: Filesystem::Ext4, device, target };
         on_device.shrink(&cx, ByteSize::from_mebibytes(1)).unwrap();
-        assert_eq!(host.transcript().len(), 2);
+        let steps = host.transcript();
+        let of_device = |step: &&String| step.contains("/dev/x") && !step.starts_with("mount");
+        let commands: Vec<_> = steps.iter().filter(of_device).collect();
+        assert_eq!(commands, ["e2fsck -f -p /dev/x", "resize2fs /dev/x 1024K"], "{steps:?}");
+        assert!(steps.contains(&"remove empty directory /nowhere/lost+found".to_owned()), "{steps:?}");
+    }
+
+    /// The names in the root of an ext4 on `device` after a shrink, where `make` has had its way with the root before.
+    fn after_a_shrink(
+        folder: &Path,
+        device: &Path,
+        make: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Vec<String> {
+        let ticket = Ticket::new("none", uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let cx = Cx::new(&SystemHost, Progress::silent(), Cancel::never(), ticket);
+        let target = folder.join("at");
+        Filesystem::Ext4.make(&cx, device.into(), target.clone(), &Config::new(), false).unwrap();
+        let on_device = OnDevice { filesystem: Filesystem::Ext4, device: device.into(), target };
+        on_device.where_mounted(&cx, "", |at| Ok(make(at)?)).unwrap();
+        on_device.resize(&cx, 64 << 20, 40 << 20, || Ok(())).unwrap();
+        let names = |at: &Path| -> io::Result<Vec<String>> {
+            std::fs::read_dir(at)?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect()
+        };
+        on_device.where_mounted(&cx, "", |at| Ok(names(at)?)).unwrap()
+    }
+
+    #[test]
+    fn a_shrink_leaves_in_the_root_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("disk");
+        std::fs::File::create(&file).and_then(|file| file.set_len(64 << 20)).unwrap();
+        let attach = AttachLoop { file: file.clone() };
+        if SystemHost::find("mkfs.ext4").is_none() || attach.apply(&Cancel::never()).is_err() {
+            println!(
+                "skipped: a_shrink_leaves_in_the_root_what_was_there: needs root, loop devices and mkfs.ext4"
+            );
+            return;
+        }
+        let device = device_of(&file).unwrap().unwrap();
+        let without = after_a_shrink(folder.path(), &device, |at| std::fs::write(at.join("file"), "text"));
+        let with = after_a_shrink(folder.path(), &device, |at| std::fs::create_dir(at.join("lost+found")));
+        DetachLoop { file }.apply(&Cancel::never()).unwrap();
+        assert_eq!((without, with), (vec!["file".to_owned()], vec!["lost+found".to_owned()]));
     }
 
     #[test]

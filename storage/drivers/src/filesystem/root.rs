@@ -1,5 +1,6 @@
 //! The root of a new filesystem as a volume's user expects it.
 
+use super::LOST_AND_FOUND;
 use crate::spelling::PRIVATE;
 use larder_base::Cancel;
 use larder_base::host::{Act, FsAct};
@@ -52,7 +53,7 @@ impl Act for PrepareRoot {
         };
         mount.apply(cancel)?;
         let (uid, gid) = self.owner;
-        let prepared = FsAct::remove_tree(target.join("lost+found"))
+        let prepared = FsAct::remove_tree(target.join(LOST_AND_FOUND))
             .apply(cancel)
             .and_then(|()| FsAct::SetOwner { path: target.clone(), uid, gid }.apply(cancel))
             .and_then(|()| FsAct::SetMode { path: target.clone(), mode: self.mode }.apply(cancel));
