@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         ("an_interrupted_change_of_disks_is_finished", disks::interrupted),
         ("a_reboot_of_its_own_brings_no_removed_disk_back", disks::after_reboot),
         ("a_start_that_fails_says_why_and_leaves_nothing", failing_start),
+        ("a_start_that_fails_does_not_wait_for_the_groups_of_others", failing_start_beside_another),
         ("a_shutdown_that_is_ignored_runs_out_of_time", ignored_shutdown),
         ("a_root_with_host_ids_works_too", shifted_root),
         ("a_privileged_container_is_kept_from_the_machine", privileged),
@@ -579,6 +580,28 @@ fn failing_start() {
         other => panic!("{other:?}"),
     }
     assert_eq!(lab.containers().state(&lab.name).unwrap().status, Status::Stopped);
+}
+
+/// The group of that name may be somebody else's, for as long as it likes.
+fn failing_start_beside_another() {
+    let lab = Lab::new("beside");
+    fs::remove_file(lab.root().join("sbin/init")).unwrap();
+    let top = Path::new("/sys/fs/cgroup");
+    let tree =
+        [top.to_owned(), top.join("unified")].into_iter().find(|tree| tree.join("cgroup.procs").exists());
+    let other = tree.unwrap_or_else(|| top.join("systemd")).join(format!("lxc.payload.{}", lab.name));
+    fs::create_dir_all(other.join("kept")).unwrap();
+    let began = Instant::now();
+    let answer = lab.containers().start(&lab.spec(), &Cancel::never());
+    let took = began.elapsed();
+    assert!(matches!(answer, Err(RuntimeError::Failed { .. })), "{answer:?}");
+    assert!(other.join("kept").exists());
+    fs::remove_dir(other.join("kept")).unwrap();
+    // What liblxc named otherwise beside them, too.
+    for left in leftovers(&lab.name) {
+        fs::remove_dir(left).unwrap();
+    }
+    assert!(took < Duration::from_millis(2500), "it waited for what is not its own: {took:?}");
 }
 
 fn ignored_shutdown() {

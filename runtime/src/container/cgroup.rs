@@ -7,8 +7,12 @@ use super::spec::Limits;
 use crate::error::RuntimeError;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// How long the monitor of a start that failed may take to end.
+const ENDING: Duration = Duration::from_secs(3);
+/// How long nobody looks in between, at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// liblxc puts a container's processes into a group that is named so, with the container's name behind it.
 const PAYLOAD: &str = "lxc.payload.";
 
@@ -128,19 +132,31 @@ impl Cgroups {
     }
 }
 
-/// Removes the empty groups that liblxc leaves behind when a start fails: its monitor can't remove its own. A
-/// group with a process in it, whoever's, can't be removed.
-pub(super) fn remove_empty(name: &str) {
-    let Ok(membership) = fs::read_to_string("/proc/1/cgroup") else { return };
-    let groups: Vec<PathBuf> = membership.lines().flat_map(|line| leftovers(line, name)).collect();
-    for _ in 0..60 {
-        let left = groups.iter().filter(|group| group.exists() && fs::remove_dir(group).is_err()).count();
-        if left == 0 {
+/// The groups that bear a container's name.
+pub(super) fn groups_named(name: &str) -> Vec<PathBuf> {
+    let Ok(membership) = fs::read_to_string("/proc/1/cgroup") else { return Vec::new() };
+    membership.lines().flat_map(|line| leftovers(line, name)).filter(|group| group.exists()).collect()
+}
+
+/// Removes the empty groups that liblxc leaves behind when a start fails: its monitor can't remove its own, which is empty
+/// when the monitor has ended. A group with a process in it, whoever's, can't be removed. Those that were there `before` are
+/// not of this start, for which liblxc takes other names then: nobody waits for them.
+pub(super) fn remove_empty(name: &str, before: &[PathBuf]) {
+    let remove = |groups: Vec<PathBuf>| -> Vec<PathBuf> {
+        groups.into_iter().filter(|group| group.exists() && fs::remove_dir(group).is_err()).collect()
+    };
+    let mut left = remove(groups_named(name));
+    left.retain(|group| !before.contains(group));
+    let (began, mut pause) = (Instant::now(), Duration::from_millis(1));
+    while !left.is_empty() {
+        if began.elapsed() > ENDING {
+            tracing::warn!(container = name, "the cgroups of a start that failed are still there");
             return;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        left = remove(left);
     }
-    tracing::warn!(container = name, "the cgroups of a start that failed are still there");
 }
 
 /// Where a container's groups are in the tree that a line of `number:controllers:path` of process 1 is about.

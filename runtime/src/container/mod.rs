@@ -93,6 +93,7 @@ impl Containers {
         self.write_note(&spec.name, &note)?;
         let stage = self.stage(spec)?;
         let request = Request::Start { target, log: spec.log_dir.join("lxc.log"), stage };
+        let before = cgroup::groups_named(&spec.name);
         let answer = self.ask(&spec.name, "start", &request, Some(START_LIMIT), cancel);
         if matches!(answer, Err(RuntimeError::Cancelled | RuntimeError::TimedOut { .. })) {
             // The monitor may be on its way up.
@@ -101,7 +102,7 @@ impl Containers {
             }
         }
         if matches!(answer, Err(RuntimeError::Failed { .. })) {
-            cgroup::remove_empty(&spec.name);
+            cgroup::remove_empty(&spec.name, &before);
         }
         let (init, mounts) = match answer?.0 {
             Reply::Started(state, mounts) => (state.init, mounts),
