@@ -2,7 +2,7 @@
 //! and a container with its root there.
 
 use larder_tests::{
-    Larderd, Pair, RealClient, S3, TestImage, require, require_containers, skip, upload_small_image,
+    Larderd, Pair, RealClient, S3, TestImage, request, require, require_containers, skip, upload_small_image,
 };
 use serde_json::{Value, json};
 use std::fs;
@@ -92,19 +92,18 @@ fn root_with(keys: &[(&str, &str)]) -> Value {
     json!({ "root": root })
 }
 
-/// What btrfs says of a volume's compression, by the place of the volume in its pool.
+/// How btrfs compresses what is in a folder of the pool `fast`.
 fn compression(daemon: &Larderd, place: &str) -> String {
     let path = daemon.directory().join("storage-pools/fast").join(place);
-    let told =
-        std::process::Command::new("btrfs").arg("property").arg("get").arg(path).arg("compression").output();
-    let told = told.map(|told| String::from_utf8_lossy(&told.stdout).trim().to_owned());
-    told.unwrap_or_default().trim_start_matches("compression=").to_owned()
+    let mut value = [0; 16];
+    let length = rustix::fs::getxattr(&path, "btrfs.compression", &mut value).unwrap_or(0);
+    String::from_utf8_lossy(&value[..length]).into_owned()
 }
 
 #[test]
 fn a_root_has_the_keys_that_its_pool_and_its_disk_say() {
     let test = "a_root_has_the_keys_that_its_pool_and_its_disk_say";
-    let Some(daemon) = started(test).filter(|_| require(test, &["btrfs"])) else { return };
+    let Some(daemon) = started(test) else { return };
     let image = upload_small_image(&daemon);
     let source = json!({ "type": "image", "fingerprint": image });
     let says = |keys: Value| daemon.change("PATCH", POOL, &json!({ "config": keys }));
@@ -153,6 +152,20 @@ fn a_root_has_the_keys_that_its_pool_and_its_disk_say() {
     daemon.change("POST", "/1.0/instances/c3", &json!({ "name": "c3", "pool": "plain", "migration": true }));
     let moved = daemon.read("/1.0/storage-pools/plain/volumes/container/c3")["config"].clone();
     assert_eq!(moved, json!({ "size": "64MiB" }));
+    // So is one that comes back from a backup.
+    daemon.change(
+        "POST",
+        "/1.0/instances/c1/backups",
+        &json!({ "name": "b", "compression_algorithm": "none" }),
+    );
+    let exported = daemon.get("/1.0/instances/c1/backups/b/export").body;
+    let headers =
+        [("Content-Type", "application/octet-stream"), ("X-Incus-name", "back"), ("X-Incus-pool", "fast")];
+    let imported = request(&daemon.socket(), "POST", "/1.0/instances", &headers, &exported);
+    let imported = imported.map_err(|error| error.to_string()).and_then(|reply| daemon.finish(&reply));
+    assert!(imported.is_ok(), "{imported:?}");
+    assert_eq!(keys("container", "back"), json!({ "btrfs.compression": "zstd", "size": "64MiB" }));
+    assert_eq!(rootfs("back"), "zstd");
     // Without a size of its own a disk is as large as its pool says.
     let bare = json!({ "devices": root_with(&[]), "profiles": ["default"] });
     daemon.change("PUT", "/1.0/instances/c2", &bare);

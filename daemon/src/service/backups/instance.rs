@@ -40,6 +40,8 @@ pub struct CheckedInstanceImport {
     file: PathBuf,
     pool: OpenPool,
     instance: Instance,
+    /// The keys of its root volume.
+    root: Config,
     /// Oldest first.
     snapshots: Vec<(SnapshotName, DescribedInstance)>,
 }
@@ -116,7 +118,9 @@ impl Service {
             None => self.pool_for_import(&told.pool, &planned)?,
         };
         let instance = self.rooted_on(planned, &expanded, &pool.document.name)?;
-        self.check_settings(&instance, &self.expanded(&instance)?)?;
+        let expanded = self.expanded(&instance)?;
+        self.check_settings(&instance, &expanded)?;
+        let root = RootKeys::on(&pool).of_backup(&told.root, root_disk(&expanded)?.1)?;
         let mut snapshots = Vec::new();
         let mut names = BTreeSet::new();
         for snapshot in told.snapshots {
@@ -129,7 +133,7 @@ impl Service {
             check_settings_of(&snapshot)?;
             snapshots.push((snapshot.name.parse()?, snapshot));
         }
-        Ok(CheckedInstanceImport { file: import.file, pool, instance, snapshots })
+        Ok(CheckedInstanceImport { file: import.file, pool, instance, root, snapshots })
     }
 
     /// Changes keys of devices, of profiles' too. Tells the pool, if the root disk is given one.
@@ -174,7 +178,7 @@ impl Service {
 
     /// Makes an instance of an uploaded backup. All or nothing; the backup is read whole before the first change.
     pub fn import_instance(&self, task: &Task, import: &CheckedInstanceImport) -> Result<Instance> {
-        let CheckedInstanceImport { file, pool, instance, snapshots } = import;
+        let CheckedInstanceImport { file, pool, instance, root, snapshots } = import;
         let layout = Layout::of("container");
         let folders: Vec<String> = snapshots
             .iter()
@@ -191,9 +195,7 @@ impl Service {
         let fills: Vec<_> = folders.into_iter().map(|member| self.root_fill(file, limits, member)).collect();
         let companions: Vec<Snapshot> =
             snapshots.iter().map(|(name, described)| self.companion(instance, name, described)).collect();
-        let expanded = self.expanded(instance)?;
-        let config = RootKeys::on(pool).of_copy(&Config::new(), root_disk(&expanded)?.1, false)?;
-        let root = NewRoot { config, trigger: None, companions: &companions };
+        let root = NewRoot { config: root.clone(), trigger: None, companions: &companions };
         let made = self.create_root(task, pool, instance.clone(), root, |spec| {
             self.fill_from_backup(task, pool, spec, snapshots, &fills)
         })?;

@@ -28,6 +28,14 @@ pub(super) struct DescribedInstance {
     pub(super) expires_at: Option<Timestamp>,
 }
 
+/// What is read of its root volume.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DescribedRoot {
+    #[serde(deserialize_with = "texts")]
+    config: Config,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Parts {
@@ -36,6 +44,7 @@ struct Parts {
     /// In their second.
     instance: Option<DescribedInstance>,
     snapshots: Option<Vec<DescribedInstance>>,
+    volume: Option<DescribedRoot>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,6 +66,8 @@ pub(super) struct InstanceManifest {
     pub(super) instance: DescribedInstance,
     /// The pool it was on.
     pub(super) pool: String,
+    /// The keys of its root volume.
+    pub(super) root: Config,
     /// Oldest first, as they stand in the backup.
     pub(super) snapshots: Vec<DescribedInstance>,
 }
@@ -107,7 +118,8 @@ pub(super) fn read(text: &str) -> Result<InstanceManifest> {
         let is_wanted = |key: &str| !key.starts_with("volatile.") || key == "volatile.base_image";
         one.config.retain(|key, value| is_wanted(key) && !value.is_empty());
     }
-    Ok(InstanceManifest { instance, pool: index.pool, snapshots })
+    let root = parts.volume.unwrap_or_default().config;
+    Ok(InstanceManifest { instance, pool: index.pool, root, snapshots })
 }
 
 /// All that a manifest tells.

@@ -371,8 +371,7 @@ impl Service {
         let unpack = |files| self.with_cx(task, |cx| self.unpack_to(cx, pool, spec, files));
         match origin {
             Origin::Image { files, volume: Some(volume) } => match copy(pool, volume, None) {
-                // It is to be smaller than the image's volume, which can't be made so.
-                Err(error) if is_too_small(&error) => unpack(files),
+                Err(error) if is_no_source(&error) => unpack(files),
                 other => other,
             },
             Origin::Image { files, volume: None } => unpack(files),
@@ -487,6 +486,9 @@ impl Service {
     }
 }
 
-fn is_too_small(error: &StorageError) -> bool {
-    error.kind() == ErrorKind::Unsupported(Need::Shrink) && error.undo_failures().is_empty()
+/// Whether an image's volume is nothing to copy from: the copy is to be smaller than it can be made, or it has gone meanwhile, as
+/// one is made anew when the pool says otherwise how.
+fn is_no_source(error: &StorageError) -> bool {
+    let kinds = [ErrorKind::Unsupported(Need::Shrink), ErrorKind::NotFound];
+    kinds.contains(&error.kind()) && error.undo_failures().is_empty()
 }

@@ -44,12 +44,7 @@ impl<'a> RootKeys<'a> {
 
     /// The keys of a root that is a copy of another, which has `source`. A clone is made as its source was; no copy is smaller than
     /// its source unless its disk says so.
-    pub(in crate::service) fn of_copy(
-        self,
-        source: &Config,
-        disk: &Config,
-        is_clone: bool,
-    ) -> Result<Config> {
+    pub(super) fn of_copy(self, source: &Config, disk: &Config, is_clone: bool) -> Result<Config> {
         let mut defaults = defaults(self.pool);
         let is_clone = is_clone && self.clone != CloneKind::None;
         defaults.retain(|key, _| !(is_clone && self.says_how_made(key)));
@@ -59,6 +54,19 @@ impl<'a> RootKeys<'a> {
         fill(&mut keys, defaults);
         keys.extend(size);
         Ok(with_size(keys, disk))
+    }
+
+    /// The keys of a root that is in a backup, which tells what it has: those that the driver here knows, checked.
+    pub(in crate::service) fn of_backup(self, told: &Config, disk: &Config) -> Result<Config> {
+        let is_known =
+            |name: &str| self.known.iter().any(|key| key.scope == KeyScope::Volume && key.name == name);
+        let mut keys = told.clone();
+        keys.retain(|name, value| {
+            !value.is_empty() && (name.starts_with("user.") || is_known(name) && is_for_roots(name))
+        });
+        check_config(&keys, KeyScope::Volume, self.known, self.driver)
+            .map_err(|error| ServiceError::bad(format!("the backup's root volume: {error}")))?;
+        self.of_copy(&keys, disk, false)
     }
 
     /// What an unpacked image is made with.
@@ -237,6 +245,22 @@ mod tests {
         assert_eq!((copied["size"].as_str(), copied["block.filesystem"].as_str()), ("5GiB", "ext4"));
         let said = on(&pool, CloneKind::None).of_copy(&source, &config(&[("size", "2GiB")]), false).unwrap();
         assert_eq!(said["size"], "2GiB");
+    }
+
+    #[test]
+    fn what_a_backup_tells_of_a_root_is_taken_as_far_as_it_means_something_here() {
+        let (pool, none) = (config(&[("volume.zfs.delegate", "true")]), Config::new());
+        let keys = on(&pool, CloneKind::Independent);
+        let told = [
+            ("block.filesystem", "xfs"),
+            ("lvm.stripes", "2"),
+            ("security.shifted", "true"),
+            ("user.n", "1"),
+        ];
+        let taken = [("block.filesystem", "xfs"), ("user.n", "1"), ("zfs.delegate", "true")];
+        assert_eq!(keys.of_backup(&config(&told), &none).unwrap(), config(&taken));
+        let refused = keys.of_backup(&config(&[("block.filesystem", "x\0")]), &none).unwrap_err();
+        assert!(refused.message.contains("block.filesystem"), "{refused}");
     }
 
     #[test]
