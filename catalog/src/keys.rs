@@ -191,6 +191,11 @@ pub fn profile_name(project: &ProjectName, name: &str) -> Key {
     Key::of(["profile-name", project.as_str(), name])
 }
 
+/// Written whenever somebody comes to have a profile, so that who gives it another name learns of that.
+pub fn profile_taken(id: ProfileId) -> Key {
+    Key::of(["profile-taken", &id.to_string()])
+}
+
 /// An instance's document.
 pub fn instance(id: InstanceId) -> Key {
     Key::of(["instance", &id.to_string()])

@@ -133,7 +133,7 @@ impl Service {
         };
         let cause = cause_of(task, "profile-created", &profile_url(&profile), project);
         let step = ProfileStep { before: None, after: Some(profile.clone()) };
-        self.store.commit_profile(&step, &[], Some(cause))?;
+        self.store.commit_profile(&step, &[], Some(&cause))?;
         Ok(profile)
     }
 
@@ -150,7 +150,7 @@ impl Service {
         let followers = self.followers(old, &profile)?;
         let cause = cause_of(task, "profile-updated", &profile_url(old), &old.project);
         let step = ProfileStep { before: Some(old.clone()), after: Some(profile.clone()) };
-        self.store.commit_profile(&step, &[], Some(cause))?;
+        self.store.commit_profile(&step, &[], Some(&cause))?;
         point(Point::Commit);
         let failures: Vec<String> = followers
             .iter()
@@ -202,7 +202,7 @@ impl Service {
         let mut cause = cause_of(task, "profile-renamed", &profile_url(&profile), &old.project);
         cause.context = serde_json::json!({ "old_name": old.name });
         let step = ProfileStep { before: Some(old.clone()), after: Some(profile.clone()) };
-        self.store.commit_profile(&step, &self.sharers(&old.project)?, Some(cause))?;
+        self.store.commit_profile(&step, &self.sharers(&old.project)?, Some(&cause))?;
         Ok(profile)
     }
 
@@ -217,7 +217,7 @@ impl Service {
         }
         let cause = cause_of(task, "profile-deleted", &profile_url(profile), &profile.project);
         let step = ProfileStep { before: Some(profile.clone()), after: None };
-        self.store.commit_profile(&step, &[], Some(cause))
+        self.store.commit_profile(&step, &[], Some(&cause))
     }
 
     /// Makes the default project's profile `default` when it is not there: with a root disk on `pool`, if that is there.

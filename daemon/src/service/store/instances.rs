@@ -16,19 +16,32 @@ use std::collections::{BTreeSet, HashMap};
 pub(in crate::service) struct Use {
     id: String,
     document: Key,
+    /// Of a profile: its name, by which instances know it, and what is written when one comes to have it.
+    named: Option<[Key; 2]>,
 }
 
 impl Use {
     pub(in crate::service) fn volume(id: VolumeId) -> Self {
-        Self { id: id.to_string(), document: keys::volume(id) }
+        Self { id: id.to_string(), document: keys::volume(id), named: None }
     }
 
     pub(in crate::service) fn profile(profile: &Profile) -> Self {
-        Self { id: profile.id.to_string(), document: keys::profile(profile.id) }
+        let named = [keys::profile_name(&profile.project, &profile.name), keys::profile_taken(profile.id)];
+        Self { id: profile.id.to_string(), document: keys::profile(profile.id), named: Some(named) }
     }
 
     fn key(&self, instance: &Instance) -> Key {
         keys::used_by(&self.id, &instance.id.to_string())
+    }
+
+    /// Notes that an instance uses this, which must be there, a profile by the name that the instance knows.
+    fn note(&self, transaction: Transaction, instance: &Instance, url: &str) -> Result<Transaction> {
+        let mut transaction = transaction.guard_present(self.document.clone());
+        if let Some([name, taken]) = &self.named {
+            transaction =
+                transaction.guard_present(name.clone()).put(taken.clone(), pointer_to(&instance.id)?);
+        }
+        Ok(transaction.put(self.key(instance), pointer_to(&url)?))
     }
 }
 
@@ -57,9 +70,7 @@ impl ChangedInstance {
             transaction = transaction.delete(used.key(&self.old));
         }
         for used in &self.uses {
-            transaction = transaction
-                .guard_present(used.document.clone())
-                .put(used.key(&self.new), pointer_to(&self.url)?);
+            transaction = used.note(transaction, &self.new, &self.url)?;
         }
         let revision = store.revision_of(&self.old)?;
         Ok(transaction.guard_at(keys::instance(self.old.id), revision).put_document(&self.new)?)
@@ -139,8 +150,7 @@ impl Store {
         let instance = Instance { state: InstanceState::Ready, ..instance.clone() };
         let mut transaction = Transaction::new().put_document(&ready)?.put_document(&instance)?;
         for used in uses {
-            transaction =
-                transaction.guard_present(used.document.clone()).put(used.key(&instance), pointer_to(&url)?);
+            transaction = used.note(transaction, &instance, url)?;
         }
         self.commit(transaction, cause)
     }
@@ -192,9 +202,9 @@ impl Store {
         for used in old_uses.iter().filter(|used| !uses.contains(used)) {
             transaction = transaction.delete(used.key(instance));
         }
-        for used in uses {
-            transaction =
-                transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
+        // Who gives a profile it has another name changes the instance too.
+        for used in uses.iter().filter(|used| used.named.is_none() || !old_uses.contains(used)) {
+            transaction = used.note(transaction, instance, url)?;
         }
         Ok(transaction)
     }
@@ -215,8 +225,7 @@ impl Store {
             transaction = transaction.delete(used.key(instance));
         }
         for used in new.iter().filter(|used| !old.contains(used)) {
-            transaction =
-                transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
+            transaction = used.note(transaction, instance, url)?;
         }
         self.commit(transaction, None)
     }
@@ -249,8 +258,7 @@ impl Store {
             transaction = transaction.delete(keys::used_by(id, &instance.id.to_string()));
         }
         for used in uses {
-            transaction =
-                transaction.guard_present(used.document.clone()).put(used.key(instance), pointer_to(&url)?);
+            transaction = used.note(transaction, instance, url)?;
         }
         self.commit(transaction, None)
     }

@@ -5,7 +5,9 @@ use super::Store;
 use crate::service::{Result, ServiceError, url};
 use larder_base::ProjectName;
 use larder_catalog::documents::{Instance, InstanceSnapshot, Pool, PoolStatus, Profile};
-use larder_catalog::{CatalogError, Cause, Key, ProfileId, Transaction, get_document, keys, list_documents};
+use larder_catalog::{
+    CatalogError, Cause, Key, ProfileId, Revision, Transaction, get_document, keys, list_documents,
+};
 use std::collections::BTreeSet;
 
 /// How many instances and snapshots a new name reaches: each takes two of a transaction's operations.
@@ -57,25 +59,43 @@ impl Store {
         &self,
         step: &ProfileStep,
         followers: &[ProjectName],
-        cause: Option<Cause>,
+        cause: Option<&Cause>,
     ) -> Result<()> {
+        let taken = step.before.as_ref().map(|before| keys::profile_taken(before.id));
+        loop {
+            match self.try_to_commit_profile(step, followers, cause)? {
+                // Somebody came to have it meanwhile.
+                Err(CatalogError::Conflict { key }) if taken.as_ref() == Some(&key) => {}
+                Err(CatalogError::Conflict { key })
+                    if step.after.as_ref().map(name_key) == Some(key.clone()) =>
+                {
+                    let name = step.after.as_ref().map(|after| after.name.as_str()).unwrap_or_default();
+                    return Err(ServiceError::taken(format!("the profile {name:?}")));
+                }
+                other => return Ok(other.map(|_| ())?),
+            }
+        }
+    }
+
+    fn try_to_commit_profile(
+        &self,
+        step: &ProfileStep,
+        followers: &[ProjectName],
+        cause: Option<&Cause>,
+    ) -> Result<std::result::Result<Revision, CatalogError>> {
         let mut transaction = self.with_profile(Transaction::new(), step)?;
         if let (Some(before), Some(after)) = (&step.before, &step.after)
             && before.name != after.name
         {
             transaction = self.rename_at_followers(transaction, &before.name, &after.name, followers)?;
         }
-        let transaction = cause.into_iter().fold(transaction, Transaction::because);
-        let outcome = match &step.after {
-            Some(after) => self.commit_into(&after.project, transaction)?,
-            None => self.catalog.transact(transaction),
-        };
-        match outcome {
-            Err(CatalogError::Conflict { key }) if step.after.as_ref().map(name_key) == Some(key.clone()) => {
-                let name = step.after.as_ref().map(|after| after.name.as_str()).unwrap_or_default();
-                Err(ServiceError::taken(format!("the profile {name:?}")))
+        let transaction = cause.into_iter().cloned().fold(transaction, Transaction::because);
+        match (&step.before, &step.after) {
+            (_, Some(after)) => self.commit_into(&after.project, transaction),
+            (Some(before), None) if !self.used_by(&before.id.to_string())?.is_empty() => {
+                Err(ServiceError::overtaken())
             }
-            other => Ok(other.map(|_| ())?),
+            _ => Ok(self.catalog.transact(transaction)),
         }
     }
 
@@ -94,6 +114,13 @@ impl Store {
             };
             transaction =
                 transaction.guard_at(key, stored.revision).delete(name_key(before)).delete_document(before);
+            if step.after.as_ref().map(name_key) != Some(name_key(before)) {
+                let taken = keys::profile_taken(before.id);
+                transaction = match self.catalog.get(&taken)? {
+                    Some(last) => transaction.guard_at(taken.clone(), last.revision).delete(taken),
+                    None => transaction.guard_absent(taken),
+                };
+            }
             for pool in pools_of(before) {
                 if let Some(pool) = self.pool(pool)? {
                     transaction =
