@@ -69,8 +69,12 @@ pub fn signing_key(secret: &str, day: &str) -> Vec<u8> {
 
 /// The same in a region of the signer's choice.
 pub fn signing_key_in(region: &str, secret: &str, day: &str) -> Vec<u8> {
-    let key = hmac(format!("AWS4{secret}").as_bytes(), day);
-    [region, "s3", "aws4_request"].iter().fold(key, |key, text| hmac(&key, text))
+    signing_key_of(&format!("{day}/{region}/s3/aws4_request"), secret)
+}
+
+/// The same for a scope as requests name it: day, region, service and `aws4_request`, separated by slashes.
+pub fn signing_key_of(scope: &str, secret: &str) -> Vec<u8> {
+    scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, text| hmac(&key, text))
 }
 
 /// The signature of a canonical request, in hexadecimal digits.
@@ -112,6 +116,15 @@ mod tests {
              SignedHeaders=host;range;x-amz-content-sha256;x-amz-date, \
              Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
         );
+    }
+
+    #[test]
+    fn a_key_is_of_one_scope() {
+        let key = |scope| signing_key_of(scope, "secret");
+        let here = key("20130524/us-east-1/s3/aws4_request");
+        assert_eq!(signing_key("secret", "20130524"), here);
+        assert_eq!(signing_key_in("other", "secret", "20130524"), key("20130524/other/s3/aws4_request"));
+        assert_ne!(key("20130524/us-east-1/sts/aws4_request"), here);
     }
 
     #[test]

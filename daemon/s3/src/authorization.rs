@@ -12,6 +12,8 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub(crate) struct Authorization<'h> {
     /// The access key.
     pub(crate) key: &'h str,
+    /// What the key is used for: day, region, service and `aws4_request`, separated by slashes.
+    pub(crate) scope: &'h str,
     /// The headers that are signed, separated by semicolons.
     pub(crate) headers: &'h str,
     /// Hexadecimal.
@@ -28,12 +30,12 @@ impl<'h> Authorization<'h> {
         let (credential, rest) = field(rest, "Credential=")?.split_once(',')?;
         let (headers, rest) = field(rest, "SignedHeaders=")?.split_once(',')?;
         let signature = field(rest, "Signature=")?.trim_ascii_end();
-        let [key, _day, _region, _service, "aws4_request"] = credential.split('/').collect::<Vec<_>>()[..]
-        else {
+        let (key, scope) = credential.split_once('/')?;
+        let [_day, _region, _service, "aws4_request"] = scope.split('/').collect::<Vec<_>>()[..] else {
             return None;
         };
         let is_digits = signature.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_digits.then_some(Self { key, headers, signature })
+        is_digits.then_some(Self { key, scope, headers, signature })
     }
 
     /// Whether a header signature came that is none.
@@ -68,7 +70,9 @@ mod tests {
         let whole = "AWS4-HMAC-SHA256 Credential=K/20260101/r/s3/aws4_request,SignedHeaders=host;x-amz-date,\tSignature=00ff ";
         let headers = with(&[whole.as_bytes()]);
         let found = Authorization::of(&headers).unwrap();
-        assert_eq!(found, Authorization { key: "K", headers: "host;x-amz-date", signature: "00ff" });
+        let (scope, headers_of) = ("20260101/r/s3/aws4_request", "host;x-amz-date");
+        let wanted = Authorization { key: "K", scope, headers: headers_of, signature: "00ff" };
+        assert_eq!(found, wanted);
         assert!(found.signs("host") && !found.signs("x-amz") && !found.signs("HOST"));
         assert!(!Authorization::is_malformed(&headers));
         let other = |from: &str, to: &str| whole.replacen(from, to, 1).into_bytes();

@@ -17,7 +17,6 @@ pub(crate) struct Document {
     length: Option<usize>,
     /// The hash that is signed, where it is one of the whole body.
     hash: Option<String>,
-    has_signed_chunks: bool,
     /// The largest that is read.
     most: usize,
 }
@@ -35,7 +34,6 @@ impl Document {
         let headers = request.headers();
         let length = text(headers.get(CONTENT_LENGTH)).and_then(|length| length.parse().ok());
         let hash = text(headers.get("x-amz-content-sha256")).filter(|hash| hash.len() == 64);
-        let has_signed_chunks = crate::chunks::is_signed(headers) == Some(true);
         let seen = Arc::new(Mutex::new(Seen::default()));
         let noted = Arc::clone(&seen);
         let body = std::mem::take(request.body_mut()).map_frame(move |frame| {
@@ -48,7 +46,7 @@ impl Document {
         });
         // One more, by which the protocol layer sees that there is too much.
         *request.body_mut() = Body::http_body_unsync(Limited::new(body, most + 1));
-        Self { seen, length, hash, has_signed_chunks, most }
+        Self { seen, length, hash, most }
     }
 
     /// What is wrong with it, after the protocol layer failed.
@@ -63,10 +61,6 @@ impl Document {
         }
         if self.length.is_some_and(|length| seen.size < length) {
             return Some(s3_error!(IncompleteBody, "The body has not the length that was announced"));
-        }
-        if self.has_signed_chunks {
-            // They are well formed, which was looked at before.
-            return Some(s3_error!(SignatureDoesNotMatch, "The signature of a chunk does not match."));
         }
         let hash = hex::encode(seen.hasher.clone().finalize());
         self.hash.as_ref().filter(|signed| **signed != hash).map(|_| {

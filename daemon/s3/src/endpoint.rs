@@ -1,5 +1,6 @@
 //! The endpoint around the protocol: connections that don't wait for ever, seats, CORS, and whoever watches.
 
+use crate::chunk_signature::Signatures;
 use crate::chunks::Framing;
 use crate::cors;
 use crate::directory::Directory;
@@ -13,7 +14,7 @@ use crate::pace::{Coming, Paced};
 use crate::replay::{Signed, Taken, Use};
 use crate::reply::{MAX_DOCUMENT, MAX_UNSIGNED_DOCUMENT, finished, names_attributes, plain_etag, rendered};
 use crate::request::{add_date, add_hash_of_nothing, is_signed, is_upload, measured, refusal};
-use crate::support::custom;
+use crate::support::{custom, unavailable};
 use crate::traffic::{Watch, Watched, Watcher};
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -43,7 +44,7 @@ struct Secrets(Arc<dyn Directory>);
 #[async_trait]
 impl S3Auth for Secrets {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        let key = self.0.access_key(access_key).await.map_err(crate::support::unavailable)?;
+        let key = self.0.access_key(access_key).await.map_err(unavailable)?;
         let unknown = || {
             s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.")
         };
@@ -328,7 +329,11 @@ impl Endpoint {
     }
 
     async fn call(&self, mut request: Request<Body>) -> Response<Body> {
-        let framing = Framing::watch(&mut request);
+        let signatures = match Signatures::of(request.headers(), &*self.face.directory).await {
+            Ok(signatures) => signatures,
+            Err(error) => return rendered(unavailable(error)),
+        };
+        let framing = Framing::watch(&mut request, signatures);
         let response = match self.service.call(request).await {
             Ok(response) => response,
             Err(error) => {

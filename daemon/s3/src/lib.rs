@@ -8,6 +8,8 @@ pub mod blocking;
 mod bucket_access;
 mod buckets;
 mod checksum;
+mod chunk_signature;
+mod chunk_trailer;
 mod chunks;
 mod conditions;
 mod config;

@@ -16,7 +16,7 @@ const MAX_UNMEASURED: usize = 1 << 20;
 /// What of an object a PUT may be about that is not the object itself.
 const ATTRIBUTES: [&str; 4] = ["acl", "legal-hold", "retention", "tagging"];
 /// SHA-256 of no bytes.
-const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+pub(crate) const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// A request may be dated by `Date` alone, in either format.
 pub(crate) fn add_date(headers: &mut HeaderMap) {

@@ -37,8 +37,7 @@ pub(crate) fn chunks<B>(request: &Request<B>) -> Option<S3Error> {
         let mut encodings = encoding.as_bytes().split(|byte| *byte == b',');
         encodings.any(|one| one.trim_ascii().eq_ignore_ascii_case(b"aws-chunked"))
     };
-    let hash = request.headers().get("x-amz-content-sha256").map_or(&b""[..], HeaderValue::as_bytes);
-    let is_in_chunks = hash.starts_with(b"STREAMING-")
+    let is_in_chunks = crate::chunks::is_signed(request.headers()).is_some()
         || request.headers().contains_key("x-amz-decoded-content-length")
         || request.headers().get_all(CONTENT_ENCODING).iter().any(is_chunked);
     (is_in_chunks && Authorization::of(request.headers()).is_none()).then(|| {

@@ -276,6 +276,11 @@ fn chunks_that_are_none_and_chunks_that_are_too_large_are_told_of() {
         (chunked("PUT", "/first/key", signed, &line), 403, "SignatureDoesNotMatch"),
         (chunked("PUT", "/first/key", signed, "100001;chunk-signature=0\r\n"), 400, "InvalidChunkSizeError"),
         (chunked("PUT", "/first?tagging=", unsigned, "5\r\nhello!\r\n"), 400, "IncompleteBody"),
+        (
+            chunked("PUT", "/first?tagging=", unsigned, "5\r\nhello\r\n0\r\na b:c\r\n\r\n"),
+            400,
+            "IncompleteBody",
+        ),
         (chunked("PUT", "/first?tagging=", signed, &line), 403, "SignatureDoesNotMatch"),
     ] {
         let (target, body) = (call.target.clone(), call.body.clone());

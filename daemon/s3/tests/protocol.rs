@@ -470,6 +470,108 @@ fn signed_chunks_can_not_be_changed_left_out_or_taken_from_elsewhere() {
 }
 
 #[test]
+fn every_signature_of_a_body_in_chunks_counts_and_nothing_is_stored_where_one_is_wrong() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let crc = ("x-amz-checksum-crc32", "mobJYA==");
+    let whole = |trailer| {
+        let chunks = [&b"hel"[..], b"lo", b"!"];
+        call("PUT", "/first/key").sign_chunks_before("ANN", "secret of ann/+=", &chunks, trailer)
+    };
+    let send = |trailer, before: &str, nth, change: &dyn Fn(&str) -> String| {
+        let mut changed = whole(trailer);
+        // The signature that follows this for the n-th time.
+        let text = String::from_utf8(changed.body).unwrap();
+        let at = text.match_indices(before).nth(nth).unwrap().0 + before.len();
+        let body = [&text[..at], &change(&text[at..at + 64]), &text[at + 64..]].concat();
+        changed.body = body.into_bytes();
+        let reply = changed.send(&served);
+        assert_eq!(ann(&served, call("GET", "/first/key")).code(), "NoSuchKey");
+        (reply.status, reply.code())
+    };
+    let last_digit = |signature: &str| {
+        let (rest, last) = signature.split_at(63);
+        format!("{rest}{}", if last == "0" { '1' } else { '0' })
+    };
+    let refused = (403, "SignatureDoesNotMatch".to_owned());
+    let malformed = (400, "IncompleteBody".to_owned());
+    let places = [0, 1, 2, 3].map(|nth| ("chunk-signature=", nth));
+    for (trailer, places) in
+        [(None, &places[..]), (Some(crc), &[&places[..], &[("x-amz-trailer-signature:", 0)]].concat())]
+    {
+        for (before, nth) in places {
+            let about = format!("{before} {nth} {trailer:?}");
+            assert_eq!(send(trailer, before, *nth, &last_digit), refused, "{about}");
+            assert_eq!(send(trailer, before, *nth, &|right| right.to_uppercase()), refused, "{about}");
+            assert_eq!(send(trailer, before, *nth, &|_| "z".repeat(64)), refused, "{about}");
+            let short = send(trailer, before, *nth, &|right| right[..63].to_owned());
+            assert_eq!(&short, if *before == "chunk-signature=" { &malformed } else { &refused });
+        }
+    }
+    let without = |what: &str, until: &str| {
+        let mut changed = whole(Some(crc));
+        let text = String::from_utf8(changed.body).unwrap();
+        let at = text.rfind(what).unwrap();
+        let end = at + text[at..].find(until).unwrap();
+        changed.body = [&text[..at], &text[end..]].concat().into_bytes();
+        let reply = changed.send(&served);
+        (reply.status, reply.code())
+    };
+    assert_eq!(without(";chunk-signature=", "\r\n"), malformed);
+    assert_eq!(without("x-amz-trailer-signature:", "\r\n"), malformed);
+    assert_eq!(without("x-amz-checksum-crc32", "x-amz-trailer-signature:"), refused);
+    let mut cut = whole(Some(crc));
+    let end = cut.body.windows(4).position(|window| window == b"x-am").unwrap();
+    cut.body.splice(end.., *b"\r\n");
+    assert_eq!(cut.send(&served).code(), "IncompleteBody", "the trailer was announced");
+    assert_eq!(ann(&served, call("GET", "/first/key")).code(), "NoSuchKey");
+    let stored = whole(Some(crc)).send(&served);
+    assert_eq!((stored.status, stored.headers[crc.0].as_str()), (200, crc.1), "{}", stored.text());
+    assert_eq!(whole(None).send(&served).status, 200);
+    assert_eq!(ann(&served, call("GET", "/first/key")).text(), "hello!");
+}
+
+#[test]
+fn the_signature_of_the_request_comes_before_those_of_its_chunks() {
+    let served = serve();
+    ann(&served, call("PUT", "/first"));
+    let with = |key, change: &dyn Fn(&mut common::Call)| {
+        let put = call("PUT", "/first/key");
+        let mut changed = put.sign_chunks(key, "secret of ann/+=", &[b"hello"]);
+        change(&mut changed);
+        changed.send(&served).code()
+    };
+    let seed = |call: &mut common::Call| {
+        let authorization = call.headers.get_mut("authorization").unwrap();
+        let wrong = if authorization.ends_with('0') { '1' } else { '0' };
+        authorization.pop();
+        authorization.push(wrong);
+    };
+    assert_eq!(with("ANN", &seed), "SignatureDoesNotMatch");
+    let unread = |call: &mut common::Call| {
+        seed(call);
+        call.body = b"no chunks".to_vec();
+    };
+    assert_eq!(with("ANN", &unread), "SignatureDoesNotMatch");
+    assert_eq!(with("NOBODY", &|_| {}), "InvalidAccessKeyId");
+    assert_eq!(with("NOBODY", &|call| call.body = b"no chunks".to_vec()), "InvalidAccessKeyId");
+    let later = |call: &mut common::Call| {
+        call.headers.insert("x-amz-date".to_owned(), "20200101T000000Z".to_owned());
+    };
+    assert_eq!(with("ANN", &later), "RequestTimeTooSkewed");
+    assert_eq!(with("ANN", &|call| drop(call.headers.remove("authorization"))), "NotImplemented");
+    let presigned = |call: &mut common::Call| {
+        let link = common::call("PUT", "/first/key").presign("ANN", "secret of ann/+=", 60);
+        for name in ["authorization", "x-amz-decoded-content-length"] {
+            call.headers.remove(name);
+        }
+        call.target = link.target;
+    };
+    assert_eq!(with("ANN", &presigned), "NotImplemented");
+    assert_eq!(with("ANN", &|_| {}), "");
+}
+
+#[test]
 fn what_can_be_no_header_is_refused_and_not_stored() {
     let served = serve();
     ann(&served, call("PUT", "/shared").header("x-amz-acl", "public-read-write"));

@@ -163,24 +163,45 @@ impl Call {
     }
 
     /// Signs by header, and a body in chunks one after the other.
-    pub(crate) fn sign_chunks(mut self, key: &str, secret: &str, chunks: &[&[u8]]) -> Self {
+    pub(crate) fn sign_chunks(self, key: &str, secret: &str, chunks: &[&[u8]]) -> Self {
+        self.sign_chunks_before(key, secret, chunks, None)
+    }
+
+    /// The same before a header that follows them, by its name and value, and is signed as well.
+    pub(crate) fn sign_chunks_before(
+        mut self,
+        key: &str,
+        secret: &str,
+        chunks: &[&[u8]],
+        trailer: Option<(&str, &str)>,
+    ) -> Self {
         let length: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+        let kind = if trailer.is_some() { "PAYLOAD-TRAILER" } else { "PAYLOAD" };
+        if let Some((name, _)) = trailer {
+            self = self.header("x-amz-trailer", name);
+        }
         self = self
             .header("content-encoding", "aws-chunked")
-            .header("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")
+            .header("x-amz-content-sha256", &format!("STREAMING-AWS4-HMAC-SHA256-{kind}"))
             .header("x-amz-decoded-content-length", &length.to_string())
             .sign(key, secret);
         let date = self.headers["x-amz-date"].clone();
         let key_of_day = signing_key(secret, &date[..8]);
         let mut before = self.headers["authorization"].rsplit('=').next().unwrap().to_owned();
-        let nothing = hex::encode(Sha256::digest(b""));
+        let hash = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
         for chunk in chunks.iter().copied().chain([&b""[..]]) {
-            let what = format!("{before}\n{nothing}\n{}", hex::encode(Sha256::digest(chunk)));
+            let what = format!("{before}\n{}\n{}", hash(b""), hash(chunk));
             before = signature_of("AWS4-HMAC-SHA256-PAYLOAD", &key_of_day, &date, &what);
             self.body.extend(format!("{:x};chunk-signature={before}\r\n", chunk.len()).bytes());
             self.body.extend_from_slice(chunk);
-            self.body.extend(b"\r\n");
+            self.body.extend(if chunk.is_empty() { &b""[..] } else { b"\r\n" });
         }
+        if let Some((name, value)) = trailer {
+            let what = format!("{before}\n{}", hash(format!("{name}:{value}\n").as_bytes()));
+            let signature = signature_of("AWS4-HMAC-SHA256-TRAILER", &key_of_day, &date, &what);
+            self.body.extend(format!("{name}:{value}\r\nx-amz-trailer-signature:{signature}\r\n").bytes());
+        }
+        self.body.extend(b"\r\n");
         self
     }
 
