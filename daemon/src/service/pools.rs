@@ -231,8 +231,7 @@ impl Service {
 
     /// What is live on a pool without being recorded, as on one that was recovered, is nobody's to destroy.
     fn must_hold_nothing(&self, task: &Task, pool: &Pool) -> Result<()> {
-        let mut places = self.with_cx(task, |cx| pool.places(cx))?;
-        places.retain(larder_storage_driver::Place::is_live);
+        let places = self.with_cx(task, |cx| pool.at_stake(cx))?;
         if places.is_empty() {
             return Ok(());
         }

@@ -46,7 +46,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// The opposite of [`Driver::open_pool`]; Ok when closed already.
     fn close_pool(&self, cx: &Cx<'_>) -> Result<()>;
 
-    /// Removes the pool and all that is left in it; Ok when absent.
+    /// Removes the pool and all that is left in it, except for what is or may be somebody else's; Ok when absent.
     fn destroy_pool(&self, cx: &Cx<'_>) -> Result<()>;
 
     /// Asks the open pool for a sign of life, as cheaply as can be; fails with `Unavailable` when there is none in time, or
@@ -62,6 +62,13 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// What is really there: every volume and snapshot in every area. Either is listed where its main part is, so a
     /// snapshot is listed even when its volume is elsewhere.
     fn list(&self, cx: &Cx<'_>) -> Result<Vec<Place>>;
+
+    /// The live volumes and snapshots that [`Driver::destroy_pool`] would destroy: all, where a pool is nobody else's too.
+    fn at_stake(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
+        let mut places = self.list(cx)?;
+        places.retain(Place::is_live);
+        Ok(places)
+    }
 
     /// Makes an empty volume (or, where snapshots are [copied](crate::SnapshotKind::Copied), an empty snapshot
     /// place to be filled). Only ever called with a staged place.

@@ -1,12 +1,20 @@
 //! The keys that volumes have whatever the driver, and reading them.
 
 use crate::filesystem::NAMES;
+use larder_base::ByteSize;
 use larder_storage_driver::{Config, ConfigKey, KeyScope, KeyType, Result, StorageError, is_true};
 use std::fmt;
 
 /// The value of a key that is set.
 pub(crate) fn value<'a>(config: &'a Config, key: &str) -> Option<&'a str> {
     config.get(key).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+/// The size that a key says. Fails with `Invalid` naming the key.
+pub(crate) fn size(config: &Config, key: &str) -> Result<Option<ByteSize>> {
+    let Some(size) = value(config, key) else { return Ok(None) };
+    let wrong = |error| StorageError::invalid(format!("invalid {key}: {error}"));
+    size.parse().map(Some).map_err(wrong)
 }
 
 /// Whether a boolean key that is off by default is on.

@@ -12,6 +12,7 @@ pub mod dir;
 mod filesystem;
 mod folders;
 mod json;
+mod kernel;
 mod keys;
 pub mod lvm;
 pub mod memory;

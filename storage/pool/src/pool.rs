@@ -146,6 +146,11 @@ impl Pool {
         self.driver.list(cx)
     }
 
+    /// The live places that would be lost with the pool: of one that others use too, not theirs.
+    pub fn at_stake(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
+        self.driver.at_stake(cx)
+    }
+
     /// Space of the pool.
     pub fn usage(&self, cx: &Cx<'_>) -> Result<PoolUsage> {
         self.driver.pool_usage(cx)

@@ -26,6 +26,7 @@ pub(crate) fn all() -> Vec<OwnTrial> {
         ("a_thin_pool_that_is_there_is_used_and_stays", a_thin_pool_that_is_there),
         ("a_pool_in_a_file_grows_and_is_taken_over", a_pool_in_a_file),
         ("a_pool_beside_another_in_its_group_takes_nothing_with_it", a_pool_beside_another),
+        ("what_others_have_in_a_group_that_was_made_stays", what_others_have),
         ("ext4_grows_shrinks_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "ext4")),
         ("xfs_grows_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "xfs")),
         ("btrfs_grows_shrinks_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "btrfs")),
@@ -219,6 +220,46 @@ fn a_pool_beside_another(machine: &Machine) -> Outcome {
     )?;
     pool.destroy_pool(&machine.cx())?;
     ensure(!has_group(&machine.vg)?, "the volume group is left")
+}
+
+/// A group and a thin pool that were made, in a file, in which somebody else has volumes by now: one beside the thin pool that is
+/// in use, one in it, and one that is called as the peers' are.
+fn what_others_have(machine: &Machine) -> Outcome {
+    let pool = machine.create(&[
+        ("size", "1GiB"),
+        ("lvm.vg_name", &machine.vg),
+        ("lvm.thinpool_name", "tank"),
+        ("lvm.thinpool_metadata_size", "4MiB"),
+    ])?;
+    let cx = machine.cx();
+    let lvcreate = |words: &[&str]| output("lvcreate", &[&["--quiet", "--yes"], words].concat());
+    lvcreate(&["--size", "8m", "--name", "root", &machine.vg])?;
+    lvcreate(&["--thinpool", "tank", "--virtualsize", "16m", "--name", "data", &machine.vg])?;
+    let named = "custom_default_theirs";
+    lvcreate(&["--thinpool", "tank", "--virtualsize", "16m", "--name", named, &machine.vg])?;
+    let root = format!("/dev/{}/root", machine.vg);
+    let open = fs::File::open(&root)?;
+    pool.create_volume(&cx, &spec("v1", 64, &[])?, &EmptyFill)?;
+    pool.snapshot(&cx, &volume("v1")?, &"s0".parse()?)?;
+    pool.trash(&cx, &Place::live(&volume("v1")?))?;
+    ensure(pool.at_stake(&cx)?.is_empty(), "what is somebody else's is at stake")?;
+    pool.destroy_pool(&cx)?;
+    let listed = output("lvs", &["--noheadings", "--options", "lv_name", &machine.vg])?;
+    let mut left: Vec<_> = listed.split_whitespace().collect();
+    left.sort_unstable();
+    ensure(
+        left == [named, "data", "root", "tank"],
+        format!("not what was somebody else's is left: {listed}"),
+    )?;
+    let tags = output("lvs", &["--noheadings", "--options", "vg_tags,lv_tags", &machine.vg])?;
+    ensure(!tags.contains("larder"), format!("marks are left: {tags}"))?;
+    drop(open);
+    let file = machine.folder.path().join("disks/pool0.img");
+    output("vgremove", &["--force", "--force", "--yes", &machine.vg])?;
+    let device =
+        output("losetup", &["--noheadings", "--output", "NAME", "--associated", &file.to_string_lossy()])?;
+    output("losetup", &["--detach", device.trim()])?;
+    Ok(())
 }
 
 fn config(keys: &[(&str, &str)]) -> larder_storage_driver::Config {

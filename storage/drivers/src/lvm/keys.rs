@@ -3,7 +3,7 @@
 use super::names::Names;
 use crate::PoolSetup;
 use crate::filesystem::Filesystem;
-use crate::keys::{COMMON, ON_DEVICE, RSYNC, SOURCE, joined, named, pool_fixed, volume_fixed};
+use crate::keys::{COMMON, ON_DEVICE, RSYNC, SOURCE, joined, named, pool_fixed, size, value, volume_fixed};
 use crate::source::Source;
 use larder_base::ByteSize;
 use larder_storage_driver::{
@@ -86,7 +86,7 @@ impl Settings {
         let config = setup.config.clone();
         let is = |key: &str| config.get(key).is_some_and(|value| is_true(value));
         let is_thin = config.get("lvm.use_thinpool").is_none_or(|value| value.is_empty() || is_true(value));
-        let thin_pool = text(&config, "lvm.thinpool_name").unwrap_or_else(|| THIN_POOL.to_owned());
+        let thin_pool = value(&config, "lvm.thinpool_name").unwrap_or(THIN_POOL).to_owned();
         check_name("lvm.thinpool_name", &thin_pool)?;
         Ok(Self {
             thin_pool: is_thin.then_some(thin_pool),
@@ -111,17 +111,6 @@ impl Settings {
     }
 }
 
-/// The value of a key that is set.
-pub(super) fn text(config: &Config, key: &str) -> Option<String> {
-    config.get(key).filter(|value| !value.is_empty()).cloned()
-}
-
-fn size(config: &Config, key: &str) -> Result<Option<ByteSize>> {
-    let Some(value) = text(config, key) else { return Ok(None) };
-    let wrong = |error| StorageError::new(ErrorKind::Invalid, format!("invalid {key}: {error}"));
-    value.parse().map(Some).map_err(wrong)
-}
-
 fn check_name(key: &str, name: &str) -> Result<()> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "+_.-".contains(c);
     if !name.is_empty() && name.len() <= 64 && name.chars().all(is_allowed) && !name.starts_with(['-', '.']) {
@@ -136,8 +125,8 @@ fn check_name(key: &str, name: &str) -> Result<()> {
 /// Stripes of a new volume or thin pool, as arguments for lvcreate.
 pub(super) fn stripes(config: &Config, prefix: &str) -> Result<Vec<String>> {
     let mut arguments = Vec::new();
-    if let Some(count) = text(config, &format!("{prefix}lvm.stripes")) {
-        arguments.extend(["--stripes".to_owned(), count]);
+    if let Some(count) = value(config, &format!("{prefix}lvm.stripes")) {
+        arguments.extend(["--stripes".to_owned(), count.to_owned()]);
     }
     if let Some(size) = size(config, &format!("{prefix}lvm.stripes.size"))? {
         arguments.extend(["--stripesize".to_owned(), format!("{}b", size.as_bytes())]);

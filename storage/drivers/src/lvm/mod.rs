@@ -4,6 +4,7 @@
 //! `lvmthin(7)`, `lvcreate(8)`, `lvmreport(7)`.
 
 mod command;
+mod going;
 mod keys;
 mod moves;
 mod names;
@@ -14,10 +15,12 @@ mod volume;
 pub(crate) use command::LVCREATE;
 
 use crate::filesystem::is_mounted;
+use crate::kernel::has_module;
 use crate::source::{Source, new_size};
 use crate::spelling::{OURS, PRIVATE};
 use crate::{PoolSetup, missing};
 use command::{LVCHANGE, LVS, change, report, run};
+use going::Going;
 use keys::Settings;
 use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
@@ -239,6 +242,14 @@ impl Driver for Lvm {
         Ok(parts.filter(|found| found.part == Part::Main).map(|found| found.place).collect())
     }
 
+    fn at_stake(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
+        let group = self.group(cx)?;
+        match group.map(|group| self.going(cx, &group)).transpose()? {
+            Some(Going::Group) => Ok(self.list(cx)?.into_iter().filter(Place::is_live).collect()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
         self.make_volume(cx, at, spec)
     }
@@ -316,13 +327,4 @@ fn must_be_available() -> Result<()> {
         )),
         None => Ok(()),
     }
-}
-
-/// Whether the running kernel has a module that it could load.
-fn has_module(name: &str) -> bool {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let folder = Path::new("/lib/modules").join(release);
-    let lists = ["modules.dep", "modules.builtin"].map(|list| std::fs::read_to_string(folder.join(list)));
-    let wanted = format!("/{name}.ko");
-    lists.into_iter().flatten().any(|list| list.contains(&wanted))
 }

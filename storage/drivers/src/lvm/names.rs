@@ -133,7 +133,7 @@ impl Names {
         found.lv.name == self.lv(&found.place, found.part)
     }
 
-    fn read_one(&self, lv: Lv, all: &HashSet<String>) -> Option<Found> {
+    pub(super) fn read_one(&self, lv: Lv, all: &HashSet<String>) -> Option<Found> {
         let (place, part) = match lv.name.strip_prefix(OURS) {
             Some(rest) => read_ours(rest, &lv.tags)?,
             None => read_live(&lv.name, all)?,

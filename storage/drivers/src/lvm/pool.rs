@@ -1,12 +1,14 @@
 //! The volume group and the thin pool: made, reused, opened, grown, destroyed.
 //!
 //! A volume group that a pool is in bears the pool's mark; what was made for the pool bears another. Destroying removes what
-//! bears both, and nothing else.
+//! bears both and holds nothing of others, and nothing else.
 
 use super::command::{
-    LVCHANGE, LVCREATE, LVEXTEND, LVREMOVE, PVREMOVE, PVRESIZE, PVS, VGCHANGE, VGCREATE, VGREMOVE, VGS,
-    change, report, run,
+    LVCHANGE, LVCREATE, LVEXTEND, PVREMOVE, PVRESIZE, PVS, VGCHANGE, VGCREATE, VGREMOVE, VGS, change, report,
+    run,
 };
+use super::going::Going;
+use super::names::Found;
 use super::report::{VG_COLUMNS, Vg, read_vgs};
 use super::{Lvm, keys};
 use crate::source::{Source, claim, device_of};
@@ -17,8 +19,8 @@ use sha2::{Digest, Sha256};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-const POOL_MARK: &str = "larder_pool=";
-const MADE_MARK: &str = "larder_made";
+pub(super) const POOL_MARK: &str = "larder_pool=";
+pub(super) const MADE_MARK: &str = "larder_made";
 /// Whose a volume group is, by the tag it bears.
 const OWNERS: &[(&str, &str)] =
     &[("incus_pool", "Incus"), ("lxd_pool", "LXD"), (POOL_MARK, "another pool of Larder's")];
@@ -27,14 +29,14 @@ const THIN_SHARE: &str = "95%FREE";
 
 impl Lvm {
     /// The mark of this pool: where it is on this machine.
-    fn mark(&self) -> String {
+    pub(super) fn mark(&self) -> String {
         let digest = Sha256::digest(self.root.as_os_str().as_bytes());
         let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         format!("{POOL_MARK}{hex}")
     }
 
     /// The volume group, if it is there.
-    fn group(&self, cx: &Cx<'_>) -> Result<Option<Vg>> {
+    pub(super) fn group(&self, cx: &Cx<'_>) -> Result<Option<Vg>> {
         let groups = read_vgs(&run(cx, &report(VGS, VG_COLUMNS))?.stdout)?;
         Ok(groups.into_iter().find(|group| group.name == self.names.vg))
     }
@@ -161,11 +163,13 @@ impl Lvm {
         let Some(group) = self.group(cx)? else { return self.source.detach(cx) };
         let found = self.look(cx)?;
         self.release(cx, &found.all())?;
-        // A group that others may use stays active.
-        if !matches!(self.source, Source::Existing(_)) || is_made(&group.tags) {
+        // A group that others may use stays active, unless it is in a file of ours.
+        if matches!(self.source, Source::File { .. }) || self.going(cx, &group)?.is_group() {
             run(cx, &change(VGCHANGE).args(["--activate", "n", &self.names.vg]))?;
         } else {
-            self.activate(cx, false, &found.all())?;
+            let ours: Vec<&Found> =
+                found.all().into_iter().filter(|found| self.may_close(&found.lv)).collect();
+            self.activate(cx, false, &ours)?;
         }
         self.source.detach(cx)
     }
@@ -178,59 +182,53 @@ impl Lvm {
         if self.source.path().is_some_and(Path::exists) {
             self.source.attach(cx)?;
         }
-        let group = self.group(cx)?.filter(|group| group.tags.contains(&self.mark()));
-        let was_made = group.as_ref().is_some_and(|group| self.is_made_for_us(group));
-        if group.is_some() {
+        let mut is_left = false;
+        if let Some(group) = self.group(cx)?.filter(|group| group.tags.contains(&self.mark())) {
             let found = self.look(cx)?;
             self.release(cx, &found.all())?;
-            if was_made {
-                run(cx, &change(VGREMOVE).args(["--force", &self.names.vg]))?;
-                if let Source::Device(device) = &self.source {
-                    run(cx, &change(PVREMOVE).arg(device))?;
+            match self.going(cx, &group)? {
+                Going::Group => {
+                    run(cx, &change(VGREMOVE).args(["--force", &self.names.vg]))?;
+                    if let Source::Device(device) = &self.source {
+                        run(cx, &change(PVREMOVE).arg(device))?;
+                    }
+                    is_left = true;
                 }
-            } else {
-                self.leave_group(cx)?;
+                Going::Volumes(going) => self.leave_group(cx, &group, &going)?,
             }
         }
-        let is_left = was_made || self.is_in_no_group(cx)?;
-        self.source.detach(cx)?;
-        match is_left {
-            true => self.source.destroy(cx)?,
-            // What else is in the file was there before.
-            false => self.source.destroy_own(cx, None)?,
+        // A file that holds what is somebody else's stays, and stays where that is found.
+        let group_in_file = self.group_in_file(cx)?;
+        if group_in_file.as_deref().is_none_or(str::is_empty) {
+            self.source.detach(cx)?;
+            match is_left || group_in_file.is_some() {
+                true => self.source.destroy(cx)?,
+                false => self.source.destroy_own(cx, None)?,
+            }
         }
         cx.act(&FsAct::remove_tree(&self.root))
     }
 
-    /// Whether a volume group was made, and no other pool is in it.
-    fn is_made_for_us(&self, group: &Vg) -> bool {
-        let mark = self.mark();
-        is_made(&group.tags) && !group.tags.iter().any(|tag| tag.starts_with(POOL_MARK) && *tag != mark)
-    }
-
-    /// Whether the pool's file was in a volume group that is gone now.
-    fn is_in_no_group(&self, cx: &Cx<'_>) -> Result<bool> {
-        let Source::File { path, .. } = &self.source else { return Ok(false) };
-        let Some(device) = device_of(path)? else { return Ok(false) };
+    /// The volume group that the pool's file is in, empty when that is gone; `None` when the file was in none.
+    fn group_in_file(&self, cx: &Cx<'_>) -> Result<Option<String>> {
+        let Source::File { path, .. } = &self.source else { return Ok(None) };
+        let Some(device) = device_of(path)? else { return Ok(None) };
         let cmd = Cmd::reads(PVS).args(["--noheadings", "--options", "vg_name"]).arg(device);
-        Ok(run(cx, &cmd).is_ok_and(|output| output.stdout.trim().is_empty()))
+        Ok(run(cx, &cmd).ok().map(|output| output.stdout.trim().to_owned()))
     }
 
-    /// Takes what is ours out of a volume group that was there before. What is live in it may be somebody else's: our own volumes
-    /// are gone before their pool.
-    fn leave_group(&self, cx: &Cx<'_>) -> Result<()> {
-        let found = self.look(cx)?;
-        let ours = found.parts.iter().filter(|part| !part.place.is_live());
-        let mut names: Vec<String> = ours.map(|part| self.full(&part.lv.name)).collect();
-        names.extend(found.thin_pool.filter(|lv| is_made(&lv.tags)).map(|lv| self.full(&lv.name)));
-        if !names.is_empty() {
-            run(cx, &change(LVREMOVE).arg("--force").args(names))?;
+    /// Takes what is ours out of a volume group that stays, and our marks: what stays is nobody's of ours any more.
+    fn leave_group(&self, cx: &Cx<'_>, group: &Vg, going: &[String]) -> Result<()> {
+        self.remove_lvs(cx, going.iter().map(String::as_str))?;
+        if let Some(pool) = self.look(cx)?.thin_pool.filter(|lv| is_made(&lv.tags)) {
+            run(cx, &change(LVCHANGE).args(["--deltag", MADE_MARK, &self.full(&pool.name)]))?;
         }
-        // Its device is left.
-        if !matches!(self.source, Source::Existing(_)) {
-            run(cx, &change(VGCHANGE).args(["--activate", "n", &self.names.vg]))?;
+        let mark = self.mark();
+        let mut cmd = change(VGCHANGE).args(["--deltag", &mark]);
+        if is_made(&group.tags) && !has_other_pool(&group.tags, &mark) {
+            cmd = cmd.args(["--deltag", MADE_MARK]);
         }
-        run(cx, &change(VGCHANGE).args(["--deltag", &self.mark(), &self.names.vg])).map(drop)
+        run(cx, &cmd.arg(&self.names.vg)).map(drop)
     }
 
     /// Lets what is on the pool's file have all of it, after the file has grown. Repeatable.
@@ -260,8 +258,13 @@ impl Lvm {
     }
 }
 
+/// Whether a volume group bears the mark of another pool of Larder's.
+pub(super) fn has_other_pool(tags: &[String], mark: &str) -> bool {
+    tags.iter().any(|tag| tag.starts_with(POOL_MARK) && tag != mark)
+}
+
 /// Whether a volume group or thin pool was made for the pool.
-fn is_made(tags: &[String]) -> bool {
+pub(super) fn is_made(tags: &[String]) -> bool {
     tags.iter().any(|tag| tag == MADE_MARK)
 }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 pub(super) const LV_COLUMNS: &str = "lv_name,lv_tags,lv_size,pool_lv,segtype,lv_active,data_percent,metadata_percent,\
                                      vg_extent_size,vg_free";
 /// The columns of [`Vg`], for `vgs -o`.
-pub(super) const VG_COLUMNS: &str = "vg_name,vg_tags,vg_size,vg_free,vg_extent_size,lv_count";
+pub(super) const VG_COLUMNS: &str = "vg_name,vg_tags,vg_size,vg_free,vg_extent_size";
 
 /// A logical volume.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +41,6 @@ pub(super) struct Vg {
     pub(super) size: u64,
     /// Bytes that no volume has.
     pub(super) free: u64,
-    /// How many logical volumes it has.
-    pub(super) volumes: u64,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +78,6 @@ struct VgRow {
     vg_tags: String,
     vg_size: String,
     vg_free: String,
-    lv_count: String,
 }
 
 /// Reads `lvs --reportformat json --units b --nosuffix -o` [`LV_COLUMNS`]. A volume of several segments has a row for each.
@@ -119,7 +116,6 @@ fn vg(row: VgRow) -> Result<Vg> {
     Ok(Vg {
         size: number("vg_size", &row.vg_size)?,
         free: number("vg_free", &row.vg_free)?,
-        volumes: number("lv_count", &row.lv_count)?,
         tags: tags(&row.vg_tags),
         name: row.vg_name,
     })
@@ -175,7 +171,6 @@ mod tests {
             tags: vec!["larder_pool".to_owned()],
             size: 21_470_642_176,
             free: 21_470_642_176,
-            volumes: 0,
         };
         assert_eq!(read_vgs(ONE).unwrap(), vec![expected]);
         assert_eq!(read_vgs(NONE).unwrap(), vec![]);

@@ -1,21 +1,22 @@
 //! Volumes: made, cloned, snapshotted, attached, resized, measured.
 
 use super::command::{LVCHANGE, LVCREATE, LVEXTEND, LVREDUCE, change, run};
-use super::keys::{stripes, text};
+use super::keys::stripes;
 use super::names::{Found, Part, tag};
 use super::pool::bytes;
 use super::report::Lv;
 use super::{Look, Lvm};
 use crate::filesystem::{Filesystem, OnDevice, is_mounted, is_writable, usage};
+use crate::keys::value;
 use crate::parts::must_grow;
-use larder_base::host::{Cmd, FsAct, Tool};
+use crate::source::clear;
+use larder_base::host::FsAct;
 use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{
     Attached, Config, Content, Cx, ErrorKind, Mode, Need, Place, Result, StorageError, VolumeSpec,
     VolumeUsage,
 };
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 /// The filesystem beside a virtual machine's disk, as the peers make it.
 const BESIDE_DISK: ByteSize = ByteSize::from_mebibytes(100);
@@ -26,9 +27,6 @@ const DEFAULT_MOUNT: &str = "discard";
 const FILESYSTEM_TAG: &str = "larder_filesystem=";
 /// That a thick disk has grown from so many bytes, and what it got may still have what others wrote.
 const GROWN_TAG: &str = "larder_clear=";
-const BLKDISCARD: Tool = Tool { name: "blkdiscard", package: "util-linux" };
-/// How long clearing a large volume may take.
-const CLEARING: Duration = Duration::from_secs(24 * 3600);
 /// When more of a thin pool's metadata than this is written, it grows.
 const FULL_PERCENT: f64 = 80.0;
 
@@ -99,10 +97,9 @@ impl Lvm {
         };
         let mut cmd = cmd.args(["--name", &name, "--addtag", &tag(at)]);
         if has_filesystem(at, part) {
-            let options =
-                text(&spec.config, "block.mount_options").unwrap_or_else(|| DEFAULT_MOUNT.to_owned());
+            let options = value(&spec.config, "block.mount_options").unwrap_or(DEFAULT_MOUNT);
             let filesystem = format!("{FILESYSTEM_TAG}{}", self.wanted_filesystem(&spec.config).as_str());
-            cmd = cmd.args(["--addtag", &mount_tag(&options)?, "--addtag", &filesystem]);
+            cmd = cmd.args(["--addtag", &mount_tag(options)?, "--addtag", &filesystem]);
         }
         run(cx, &cmd.arg(&self.names.vg))?;
         // What was in these blocks before is nobody's business, and the holes of what is copied here are zeros.
@@ -387,12 +384,6 @@ impl Lvm {
 /// How large a disk was before it grew by what is not cleared yet.
 fn grown_from(lv: &Lv) -> Option<u64> {
     lv.tags.iter().find_map(|tag| tag.strip_prefix(GROWN_TAG)?.parse().ok())
-}
-
-/// Writes zeros from `offset` on (bytes), or lets the device do it.
-fn clear(device: &Path, offset: u64) -> Cmd {
-    let offset = offset.to_string();
-    Cmd::changes(BLKDISCARD).args(["--zeroout", "--offset", &offset]).arg(device).limit(CLEARING)
 }
 
 /// The tag that keeps a volume's mount options. Fails with kind `Invalid` for what no tag can hold.

@@ -5,9 +5,13 @@ use larder_storage_driver::{Cx, ErrorKind, Result, StorageError};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 const BLKID: Tool = Tool { name: "blkid", package: "util-linux" };
 const WIPEFS: Tool = Tool { name: "wipefs", package: "util-linux" };
+const BLKDISCARD: Tool = Tool { name: "blkdiscard", package: "util-linux" };
+/// How long clearing a large device may take.
+const CLEARING: Duration = Duration::from_secs(24 * 3600);
 /// `blkid(8)`: nothing was found, or several things that exclude each other.
 const FOUND_NOTHING: i32 = 2;
 const FOUND_SEVERAL: i32 = 8;
@@ -52,6 +56,12 @@ pub(crate) fn claim(cx: &Cx<'_>, path: &Path, ours: Option<&str>, may_wipe: bool
 /// Removes every signature, so that the device counts as empty.
 pub(crate) fn wipe(cx: &Cx<'_>, path: &Path) -> Result<()> {
     cx.run(&Cmd::changes(WIPEFS).args(["--all", "--quiet", "--"]).arg(path)).map(|_| ())
+}
+
+/// Writes zeros from `offset` on (bytes), or lets the device do it.
+pub(crate) fn clear(device: &Path, offset: u64) -> Cmd {
+    let offset = offset.to_string();
+    Cmd::changes(BLKDISCARD).args(["--zeroout", "--offset", &offset]).arg(device).limit(CLEARING)
 }
 
 /// Whether what is `found` is a device or a partition of it, whatever both are called.

@@ -4,7 +4,7 @@
 mod holding;
 mod loop_device;
 
-pub(crate) use holding::{Claim, claim, is_on, wipe};
+pub(crate) use holding::{Claim, claim, clear, is_on, wipe};
 pub(crate) use loop_device::{AttachLoop, DetachLoop, RefreshLoop, device_of};
 
 use crate::PoolSetup;
