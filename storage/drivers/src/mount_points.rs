@@ -49,6 +49,11 @@ impl MountPoints {
         folders(&self.root).iter().any(|folder| folder == path)
     }
 
+    /// Whether something that is mounted is mounted below the root.
+    pub(crate) fn has(&self, target: &Path) -> bool {
+        self.root.canonicalize().is_ok_and(|root| target.starts_with(root))
+    }
+
     /// Unmounts what nobody has open, and removes the mount point, and the folder of the snapshots that it was the last in.
     pub(crate) fn unmount(&self, cx: &Cx<'_>, target: &Path) -> Result<()> {
         if target.is_dir() {

@@ -183,18 +183,62 @@ fn what_a_peer_protected(machine: &Machine) -> Outcome {
 fn what_a_peer_has(machine: &Machine) -> Outcome {
     output("rbd", &["namespace", "create", &machine.namespace])?;
     let theirs = "custom_default_theirs";
-    output("rbd", &["create", "--size", "8M", &format!("{}/{theirs}", machine.namespace)])?;
+    let image = format!("{}/{theirs}", machine.namespace);
+    output("rbd", &["create", "--size", "8M", "--image-feature", "layering", &image])?;
     let keys = [("source", machine.namespace.as_str()), ("volume.size", "64MiB")];
     refused(machine.driver(config(&keys))?.create_pool(&cx()), ErrorKind::Invalid, "force_reuse")?;
     let keys = [keys[0], keys[1], ("ceph.osd.force_reuse", "true")];
     let pool = Pool::create(&cx(), "pool0".parse()?, machine.driver(config(&keys))?, Locks::new())?;
     pool.create_volume(&cx(), &VolumeSpec::new(volume()?), &holding("text"))?;
+    // A device that they have in use, another that they only have, and one of ours.
+    let device = output("rbd", &["map", &image])?.trim().to_owned();
+    output("mkfs.ext4", &["-q", "-F", &device])?;
+    let folder = machine.folder.path().join("theirs");
+    fs::create_dir(&folder)?;
+    output("mount", &[&device, &folder.to_string_lossy()])?;
+    let copy = format!("{}/custom_default_copy.block", machine.namespace);
+    output("rbd", &["create", "--size", "8M", "--image-feature", "layering", &copy])?;
+    let unused = output("rbd", &["map", &copy])?.trim().to_owned();
+    let ours = pool.attach(&cx(), &volume()?, Mode::ReadWrite)?.directory()?.to_owned();
+    let has = |what: &str| -> Outcome {
+        fs::write(folder.join(what), what)?;
+        same(&Path::new(&unused).exists(), &true, &format!("whether their device is there {what}"))
+    };
+    pool.close(&cx())?;
+    has("after the close")?;
+    same(&ours.exists(), &false, "whether what was ours is mounted")?;
+    pool.driver().open_pool(&cx())?;
+    pool.detach(&cx(), &volume()?)?;
     let trashed = pool.trash(&cx(), &Place::live(&volume()?))?;
+    clone_what_is_in_the_trash(machine)?;
+    same(&pool.at_stake(&cx())?, &Vec::new(), "what is at stake")?;
     pool.destroy_pool(&cx())?;
+    has("after the end")?;
+    let names = output("rbd", &["ls", &machine.namespace])?;
+    same(&names.lines().filter(|name| name.starts_with("zombie_larder_")).count(), &1, "the zombies")?;
+    output("umount", &[&folder.to_string_lossy()])?;
+    for device in [&device, &unused] {
+        output("rbd", &["unmap", device])?;
+    }
+    // The zombie, whose name comes last, after its clone.
+    for image in names.lines().filter(|name| *name != theirs) {
+        output("rbd", &["rm", "--no-progress", &format!("{}/{image}", machine.namespace)])?;
+    }
     same(&pool.places(&cx())?.contains(&trashed), &false, "whether what was ours is left")?;
     same(&output("rbd", &["ls", &machine.namespace])?.trim(), &theirs, "what is left")?;
     output("rbd", &["rm", "--no-progress", &format!("{}/{theirs}", machine.namespace)])?;
     output("rbd", &["namespace", "remove", &machine.namespace])?;
+    Ok(())
+}
+
+/// What they made of a volume that is on its way out.
+fn clone_what_is_in_the_trash(machine: &Machine) -> Outcome {
+    let names = output("rbd", &["ls", &machine.namespace])?;
+    let hidden = names.lines().find(|name| name.starts_with("larder.")).ok_or("nothing is in the trash")?;
+    let snapshot = format!("{}/{hidden}@theirs", machine.namespace);
+    let clone = format!("{}/clone", machine.namespace);
+    output("rbd", &["snap", "create", "--no-progress", &snapshot])?;
+    output("rbd", &["clone", "--rbd-default-clone-format=2", &snapshot, &clone])?;
     Ok(())
 }
 

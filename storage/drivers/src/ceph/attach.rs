@@ -2,6 +2,7 @@
 
 use super::Ceph;
 use super::device::{self, Mapped};
+use super::layout::is_out_of_sight;
 use crate::cluster::run;
 use crate::filesystem::{OnDevice, mount_points};
 use crate::parts::Part;
@@ -24,7 +25,9 @@ impl Ceph {
         if let Some(mapped) = mapped.iter().find(|mapped| mapped.of == of && mapped.read_only == read_only) {
             return Ok(mapped.path());
         }
-        run(cx, &self.settings().commands.map(&of, read_only)).of(at).map(|text| device::printed(&text))
+        let text = run(cx, &self.settings().commands.map(&of, read_only)).of(at)?;
+        self.has_mapped.lock().insert(of);
+        Ok(device::printed(&text))
     }
 
     /// The filesystem of a place, whose device is there for it. A live one that is only read may still have to write back its
@@ -51,8 +54,17 @@ impl Ceph {
             let mut targets = mount_points(&mapped.path())?.into_iter();
             let unmounted = targets.try_for_each(|target| self.mount_points.unmount(cx, &target));
             unmounted.and_then(|()| device::unmap(cx, mapped)).map_err(|error| in_use(error, mapped))?;
+            self.has_mapped.lock().remove(&mapped.of);
         }
         Ok(())
+    }
+
+    /// Whether a device is the pool's own: it is mounted for the pool alone, or else nobody else looks at its name, or this run made
+    /// it. What somebody else mapped or mounted of the same OSD pool is not.
+    pub(super) fn is_own(&self, mapped: &Mapped) -> bool {
+        let targets = mount_points(&mapped.path()).unwrap_or_default();
+        let is_known = || is_out_of_sight(&mapped.of.image) || self.has_mapped.lock().contains(&mapped.of);
+        targets.iter().all(|target| self.mount_points.has(target)) && (!targets.is_empty() || is_known())
     }
 }
 

@@ -28,8 +28,9 @@ use larder_storage_driver::{
     Attached, Capabilities, CloneKind, Config, ConfigKey, Content, Cx, Driver, Mode, Place, PoolUsage, Quota,
     Restore, Result, Shrink, SnapshotKind, Stream, Trees, VolumeSpec, VolumeUsage,
 };
-use layout::Layout;
-use parking_lot::RwLock;
+use layout::{Layout, Spelled};
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -48,6 +49,8 @@ pub struct Ceph {
     cluster: OnceLock<String>,
     /// Whether this run made the OSD pool or namespace, which may not be marked yet.
     has_made: AtomicBool,
+    /// What this run gave a device.
+    has_mapped: Mutex<HashSet<Spelled>>,
 }
 
 impl Ceph {
@@ -62,6 +65,7 @@ impl Ceph {
             setup,
             cluster: OnceLock::new(),
             has_made: AtomicBool::new(false),
+            has_mapped: Mutex::default(),
         })
     }
 
@@ -111,7 +115,7 @@ impl Driver for Ceph {
     }
 
     fn close_pool(&self, cx: &Cx<'_>) -> Result<()> {
-        self.release_where(cx, |_| true)
+        self.release_where(cx, |mapped| self.is_own(mapped))
     }
 
     fn destroy_pool(&self, cx: &Cx<'_>) -> Result<()> {
@@ -128,6 +132,10 @@ impl Driver for Ceph {
 
     fn list(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
         self.all_places(cx)
+    }
+
+    fn at_stake(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
+        self.live_if_made(cx)
     }
 
     fn create(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {

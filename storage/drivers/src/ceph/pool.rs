@@ -7,7 +7,7 @@ use crate::cluster::parse::{Named, Row, Space};
 use crate::cluster::{Refusal, ask, ask_if_there, change, change_if_there, run};
 use crate::filesystem::{let_go, mount_points};
 use crate::refusal::Outcome;
-use larder_storage_driver::{Cx, ErrorKind, PoolUsage, Result, StorageError};
+use larder_storage_driver::{Cx, Driver, ErrorKind, Place, PoolUsage, Result, StorageError};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
@@ -126,9 +126,10 @@ impl Ceph {
     /// A run that was cut off while it made a snapshot may have left its volume frozen.
     fn thaw(&self, cx: &Cx<'_>) -> Result<()> {
         for mapped in self.mapped()?.iter().filter(|mapped| !mapped.read_only) {
-            for target in mount_points(&mapped.path())? {
+            let targets = mount_points(&mapped.path())?;
+            for target in targets.iter().filter(|target| self.mount_points.has(target)) {
                 // What is not frozen refuses.
-                let _ = let_go(cx, &target);
+                let _ = let_go(cx, target);
             }
         }
         Ok(())
@@ -157,16 +158,17 @@ impl Ceph {
         if let Some(mark) = &mark {
             self.cluster.get_or_init(|| mark.cluster.clone());
         }
-        self.release_where(cx, |_| true)?;
+        self.release_where(cx, |mapped| self.is_own(mapped))?;
         // The mark goes before the namespace.
         self.has_made.fetch_or(mark.as_ref().is_some_and(|mark| mark.is_made), Ordering::Relaxed);
         let is_made = self.has_made.load(Ordering::Relaxed);
         if is_made && commands.namespace.is_none() {
             self.remove_osd_pool(cx)?;
         } else if mark.is_some() || is_made {
-            self.remove_images(cx, |image| {
-                if is_made { self.layout.is_ours(image) } else { is_out_of_sight(image) }
-            })?;
+            match is_made {
+                true => self.remove_images(cx)?,
+                false => self.remove_unseen(cx)?,
+            }
             change_if_there(cx, &commands.remove_mark())?;
             if is_made {
                 change_if_there(cx, &commands.remove_namespace())?;
@@ -193,6 +195,7 @@ impl Ceph {
 
     fn remove_osd_pool(&self, cx: &Cx<'_>) -> Result<()> {
         self.must_be_alone(cx)?;
+        self.release_where(cx, |_| true)?;
         let commands = &self.settings().commands;
         match change(cx, &commands.remove_pool()) {
             Err(failure) if failure.is(Refusal::Forbidden) => {
@@ -207,13 +210,21 @@ impl Ceph {
         }
     }
 
-    /// Removes the images that `is_meant` picks, clones before what they are clones of. In an OSD pool that was found, live names
-    /// may be somebody else's: our own volumes are gone before their pool.
-    fn remove_images(&self, cx: &Cx<'_>, is_meant: impl Fn(&str) -> bool) -> Result<()> {
+    /// Removes what is not live of an OSD pool that was found: live names may be somebody else's, and our own volumes are gone before
+    /// their pool. What others have cloned stays for them.
+    fn remove_unseen(&self, cx: &Cx<'_>) -> Result<()> {
+        let names: Vec<String> = ask(cx, &self.settings().commands.names())?;
+        let unseen = names.iter().filter(|name| is_out_of_sight(name) && !is_own_zombie(name));
+        unseen.map(Spelled::image).try_for_each(|image| self.remove_part(cx, &image))?;
+        self.remove_childless(cx)
+    }
+
+    /// Removes the pool's images, clones before what they are clones of.
+    fn remove_images(&self, cx: &Cx<'_>) -> Result<()> {
         loop {
             let rows: Option<Vec<Row>> = ask_if_there(cx, &self.settings().commands.list())?;
             let images: BTreeSet<String> = rows.into_iter().flatten().map(|row| row.image).collect();
-            let ours: Vec<String> = images.into_iter().filter(|image| is_meant(image)).collect();
+            let ours: Vec<String> = images.into_iter().filter(|image| self.layout.is_ours(image)).collect();
             let mut removed = 0;
             for image in &ours {
                 let fate = self.remove_image(cx, &Spelled::image(image), true)?;
@@ -226,6 +237,14 @@ impl Ceph {
                 let message = format!("{} still have clones elsewhere: delete these first", ours.join(", "));
                 return Err(StorageError::new(ErrorKind::InUse, message));
             }
+        }
+    }
+
+    /// The live places, where these go with the pool.
+    pub(super) fn live_if_made(&self, cx: &Cx<'_>) -> Result<Vec<Place>> {
+        match self.mark(cx)? {
+            Some(mark) if mark.is_made => Ok(self.list(cx)?.into_iter().filter(Place::is_live).collect()),
+            _ => Ok(Vec::new()),
         }
     }
 
