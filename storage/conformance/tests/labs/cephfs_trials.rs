@@ -6,7 +6,9 @@ use super::machine::{config, refused, same};
 use super::{fast_folder, scratch};
 use larder_base::ByteSize;
 use larder_storage_conformance::{Outcome, OwnTrial};
-use larder_storage_driver::{Attached, Content, Cx, Driver, ErrorKind, Mode, Result, VolumeId, VolumeSpec};
+use larder_storage_driver::{
+    Attached, Content, Cx, Driver, ErrorKind, Mode, Place, Result, VolumeId, VolumeSpec,
+};
 use larder_storage_drivers::{PoolSetup, load};
 use larder_storage_pool::{EmptyFill, Locks, Pool};
 use libtest_mimic::Failed;
@@ -17,9 +19,10 @@ type Run = fn(&Machine) -> Outcome;
 
 /// All trials, in folders of the CephFS `home`.
 pub(crate) fn all(home: &str) -> Vec<OwnTrial> {
-    let trials: [(&str, Run); 3] = [
+    let trials: [(&str, Run); 4] = [
         ("what_has_no_mark_of_ours_stays", what_has_no_mark),
         ("a_restore_is_not_stopped_by_a_quota", a_restore_under_a_quota),
+        ("snapshots_in_folders_of_a_volume_go_with_it", snapshots_in_folders),
         ("a_snapshot_has_what_was_just_written", what_was_just_written),
     ];
     let trial = |(name, run): (&str, Run)| {
@@ -74,6 +77,26 @@ fn what_has_no_mark(machine: &Machine) -> Outcome {
     recovering.open_pool(&cx())?;
     same(&fs::read_to_string(theirs.join("file"))?, &"text".to_owned(), "what was there")?;
     Ok(recovering.destroy_pool(&cx())?)
+}
+
+/// CephFS lets whoever may write in a volume make snapshots in any folder of it.
+fn snapshots_in_folders(machine: &Machine) -> Outcome {
+    let pool = Pool::create(&cx(), "pool0".parse()?, machine.driver(&[])?, Locks::new())?;
+    let id = VolumeId::custom(Content::Filesystem, "default".parse()?, "v1".parse()?);
+    pool.create_volume(&cx(), &VolumeSpec::new(id.clone()), &EmptyFill)?;
+    let folder = pool.attach(&cx(), &id, Mode::ReadWrite)?.directory()?.to_owned();
+    let deep = folder.join("a/b");
+    fs::create_dir_all(&deep)?;
+    fs::write(deep.join("file"), "text")?;
+    for snapshot in ["a/.snap/theirs", "a/b/.snap/theirs"] {
+        fs::create_dir(folder.join(snapshot))?;
+    }
+    pool.snapshot(&cx(), &id, &"s0".parse()?)?;
+    pool.detach(&cx(), &id)?;
+    let trashed = pool.trash(&cx(), &Place::live(&id))?;
+    pool.driver().destroy(&cx(), &trashed)?;
+    same(&pool.places(&cx())?, &Vec::new(), "what is left")?;
+    Ok(pool.destroy_pool(&cx())?)
 }
 
 /// A kernel may lose what it has still to write when a file is truncated right after a snapshot of it.

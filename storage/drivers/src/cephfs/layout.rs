@@ -10,7 +10,7 @@ pub(super) const CUSTOM: &str = "custom";
 /// The folder of what is not live.
 pub(super) const OURS: &str = ".larder";
 /// The folder in which every directory shows its snapshots.
-const SNAPSHOTS: &str = ".snap";
+pub(super) const SNAPSHOTS: &str = ".snap";
 
 /// Spells the places of one pool.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@
 mod keys;
 mod layout;
 mod mount;
+mod nested;
 mod parse;
 mod step;
 

@@ -1,8 +1,9 @@
 //! What is done in the filesystem, each with a deadline: a cluster that does not answer holds a system call for ever.
 
+use super::nested::RemoveTree;
 use crate::bounded::{Bounded, within};
 use larder_base::Cancel;
-use larder_base::host::{Act, FsAct};
+use larder_base::host::Act;
 use larder_storage_driver::{Cx, Result};
 use larder_storage_tree::CopyTree;
 use std::fs;
@@ -58,9 +59,9 @@ pub(super) fn act(cx: &Cx<'_>, act: impl Act + Clone + 'static) -> Result<()> {
     cx.act(&Bounded { act, limit: QUICK })
 }
 
-/// Removes a tree.
+/// Removes a tree, with the snapshots in it.
 pub(super) fn remove_tree(cx: &Cx<'_>, path: &Path) -> Result<()> {
-    cx.act(&Bounded { act: FsAct::remove_tree(path), limit: LONG })
+    cx.act(&Bounded { act: RemoveTree { path: path.to_owned() }, limit: LONG })
 }
 
 /// Makes a tree like another.
