@@ -1,7 +1,7 @@
 //! Where the filesystems of a pool's places are mounted, below folders that only root passes.
 
 use crate::bounded::Bounded;
-use crate::filesystem::{MOUNTING, Unmount};
+use crate::filesystem::{MOUNTING, Unmount, WriteBack, mounts};
 use crate::spelling::{PRIVATE, folders, must_fit, path, snapshots_folder};
 use larder_base::host::FsAct;
 use larder_storage_driver::{Area, Cx, Place, Result};
@@ -52,6 +52,20 @@ impl MountPoints {
     /// Whether something that is mounted is mounted below the root.
     pub(crate) fn has(&self, target: &Path) -> bool {
         self.root.canonicalize().is_ok_and(|root| target.starts_with(root))
+    }
+
+    /// Whether a filesystem on a device is mounted for the users of a place.
+    pub(crate) fn has_device(&self, at: &Place) -> Result<bool> {
+        let target = self.of(at);
+        Ok(mounts()?.iter().any(|mounted| mounted.target == target && mounted.is_of_device()))
+    }
+
+    /// Writes back what such a filesystem has in memory, so that a snapshot of its device has it too.
+    pub(crate) fn write_back(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        match self.has_device(at)? {
+            true => cx.act(&WriteBack { target: self.of(at) }),
+            false => Ok(()),
+        }
     }
 
     /// Unmounts what nobody has open, and removes the mount point, and the folder of the snapshots that it was the last in.

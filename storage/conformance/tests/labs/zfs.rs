@@ -93,6 +93,11 @@ impl ZfsLab {
         format!("{}/w{number}", self.zpool.name())
     }
 
+    /// The folder below which its pools are mounted.
+    pub(crate) fn folder(&self) -> &Path {
+        self.zpool.folder()
+    }
+
     fn fresh(&self) -> std::io::Result<ZfsBench> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let folder = tempfile::Builder::new().prefix("world-").tempdir_in(self.zpool.folder())?;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 /// All trials.
 pub(super) const TRIALS: &[(&str, Run)] = &[
     ("a_pool_in_a_file_is_made_grown_closed_and_removed", a_pool_in_a_file),
+    ("a_pool_in_a_file_that_another_system_had_is_opened", a_pool_in_a_file_of_another_system),
     ("a_pool_on_a_device_is_wiped_only_when_asked", a_pool_on_a_device),
     ("what_exists_is_used_if_it_is_empty", what_exists_is_used_if_it_is_empty),
     ("a_pool_of_a_peer_is_taken_over", a_pool_of_a_peer_is_taken_over),
@@ -107,6 +108,49 @@ fn a_pool_in_a_file() -> Outcome {
     pool.destroy_pool(&own.cx())?;
     pool.destroy_pool(&own.cx())?;
     ensure(run("zpool", &["list", own.zpool()]).is_err() && !own.disk().exists(), "what is left")
+}
+
+/// Which system this is, to zfs.
+const HOST: &str = "/sys/module/spl/parameters/spl_hostid";
+
+/// The system that this was before, for as long as this lives another one.
+struct Renamed {
+    before: String,
+}
+
+impl Renamed {
+    fn new(host: &str) -> std::io::Result<Self> {
+        let before = fs::read_to_string(HOST)?;
+        fs::write(HOST, host)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Renamed {
+    fn drop(&mut self) {
+        let _ = fs::write(HOST, self.before.trim_end());
+    }
+}
+
+/// The machine stopped with the pool open, and its folder went to another one.
+fn a_pool_in_a_file_of_another_system() -> Outcome {
+    let first = Renamed::new("11")?;
+    let own = Own::new("larderh", &[("size", "512MiB")])?;
+    let pool = own.create()?;
+    own.make(&pool, "v1")?;
+    run("zpool", &["sync", own.zpool()])?;
+    let copy = own.folder.path().join("copy");
+    fs::copy(own.disk(), &copy)?;
+    pool.close(&own.cx())?;
+    fs::rename(&copy, own.disk())?;
+    drop(first);
+    let _second = Renamed::new("12")?;
+    let disks = own.folder.path().join("disks").to_string_lossy().into_owned();
+    let refused = run("zpool", &["import", "-N", "-d", &disks, own.zpool()]);
+    ensure(refused.is_err(), "zfs took it for a pool of this system's")?;
+    let pool = own.open()?;
+    ensure(pool.places(&own.cx())?.len() == 1, "the volume is there")?;
+    Ok(pool.destroy_pool(&own.cx())?)
 }
 
 /// A loop device with a file of its own, for as long as this lives.

@@ -1,7 +1,7 @@
 //! What zfs alone does with volumes: its keys, its clones, its sizes.
 
 use super::zfs::{ZfsLab, run};
-use larder_base::host::{FaultHost, SystemHost};
+use larder_base::host::{Fault, FaultHost, FaultMode, SystemHost};
 use larder_base::{ByteSize, ProjectName, SnapshotName};
 use larder_storage_conformance::{Outcome, OwnTrial, World};
 use larder_storage_driver::{
@@ -26,6 +26,7 @@ pub(crate) fn all() -> Vec<OwnTrial> {
         ("sizes_are_enforced", sizes_are_enforced),
         ("keys_become_properties", keys_become_properties),
         ("block_mode_keeps_files_on_a_zvol", block_mode_keeps_files_on_a_zvol),
+        ("an_attach_that_fails_half_way_leaves_nothing", an_attach_that_fails_half_way),
         ("a_delegated_dataset_is_the_namespaces", a_delegated_dataset_is_the_namespaces),
         ("what_zfs_cannot_spell_is_refused", what_zfs_cannot_spell_is_refused),
         ("what_is_busy_for_a_moment_is_waited_for", what_is_busy_for_a_moment_is_waited_for),
@@ -296,10 +297,17 @@ fn keys_become_properties() -> Outcome {
         let found = property(name, &format!("{}/custom/{of}", lab.dataset(0)))?;
         ensure(found == value, format!("{name} of {of} is {found}"))?;
     }
-    ensure(
-        property("refreservation", &format!("{}/custom/default_b1", lab.dataset(0)))? != "none",
-        "no reservation",
-    )?;
+    let reserved = |name: &str| property("refreservation", &format!("{}/custom/{name}", lab.dataset(0)));
+    let set_aside = reserved("default_b1")?;
+    ensure(set_aside != "none" && set_aside != "0", "no reservation")?;
+    // A clone's is that of a new disk.
+    let source = CopySource { pool: world.pool(), volume: &disk, snapshot: None };
+    let copied = spec(&volume(VolumeKind::Custom, Content::Block, "b2")?, &keys);
+    world.pool().copy_volume(&cx, source, &CopyPlan { spec: &copied, snapshots: &[] })?;
+    let found = reserved("default_b2")?;
+    ensure(found == set_aside, format!("{found} are set aside for a clone, {set_aside} for a new disk"))?;
+    let origin = property("origin", &format!("{}/custom/default_b2", lab.dataset(0)))?;
+    ensure(origin.contains("default_b1@"), "it is no clone")?;
     let attached = world.pool().attach(&cx, &files, Mode::ReadWrite)?;
     let found = fs::metadata(attached.directory()?)?;
     world.pool().detach(&cx, &files)?;
@@ -366,6 +374,47 @@ fn on_a_zvol(world: &World, filesystem: &str) -> Outcome {
     ensure(world.read(&files)? == "later", "the past")?;
     delete(world, &files)?;
     Ok(delete(world, &custom("v3")?)?)
+}
+
+/// A snapshot of files on a zvol is read through a clone of it, and a machine's has a disk beside the files: each step of both fails.
+fn an_attach_that_fails_half_way() -> Outcome {
+    let lab = lab(&[])?;
+    let world = World::fresh(&lab, 1)?;
+    let cx = world.cx(&SystemHost);
+    let files = spec(&custom("v1")?, &[("zfs.block_mode", "true")]).with_size(ByteSize::from_mebibytes(64));
+    let machine = spec(&volume(VolumeKind::VirtualMachine, Content::Block, "m1")?, &[]);
+    let machine = machine.with_size(ByteSize::from_mebibytes(8));
+    for made in [files, machine] {
+        world.pool().create_volume(&cx, &made, &EmptyFill)?;
+        let name = snapshot(&world, &made.id, "s0")?;
+        for mode in [FaultMode::Refuse, FaultMode::ActThenFail] {
+            let faults = (0..).map(|step| FaultHost::with_fault(Arc::new(SystemHost), Fault { step, mode }));
+            for host in faults {
+                let attached = world.pool().attach_snapshot(&world.cx(&host), &made.id, &name);
+                // That it is no dataset is found out by a mount that fails.
+                if attached.is_ok() {
+                    world.pool().detach_snapshot(&cx, &made.id, &name)?;
+                }
+                let steps = host.changing_steps().join(", ");
+                nothing_is_attached(&lab).map_err(|error| format!("{error} after {steps} ({mode:?})"))?;
+                if !host.was_hit() {
+                    break;
+                }
+            }
+        }
+        delete(&world, &made.id)?;
+    }
+    Ok(())
+}
+
+fn nothing_is_attached(lab: &ZfsLab) -> Outcome {
+    let views = run("zfs", &["list", "-H", "-r", "-o", "name", &format!("{}/.larder", lab.dataset(0))])?;
+    ensure(!views.contains("/view."), format!("left: {views}"))?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let folder = lab.folder().to_string_lossy().into_owned();
+    let is_left = |line: &&str| line.contains(&format!(" {folder}/"));
+    let left: Vec<&str> = mounts.lines().filter(is_left).collect();
+    ensure(left.is_empty(), format!("mounted: {left:?}"))
 }
 
 /// The bytes of a mounted filesystem.

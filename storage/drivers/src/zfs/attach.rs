@@ -56,7 +56,7 @@ impl Zfs {
 
     /// Takes back what [`Zfs::mount`] did.
     pub(super) fn unmount(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        let is_zvol = self.is_zvol_mounted(at)?;
+        let is_zvol = self.mount_points.has_device(at)?;
         self.unmount_all_of(cx, at, Part::Filesystem)?;
         if is_zvol { self.hide(cx, at, Part::Filesystem) } else { Ok(()) }
     }

@@ -3,7 +3,7 @@
 use super::Zfs;
 use super::command::{self, Property};
 use super::run::change;
-use crate::filesystem::{Filesystem, OnDevice, WriteBack, mounts};
+use crate::filesystem::{Filesystem, OnDevice};
 use crate::keys::{is_on, value};
 use crate::parts::Part;
 use larder_base::ByteSize;
@@ -56,14 +56,24 @@ impl Zfs {
 
     /// Mounts the filesystem of a zvol. A snapshot's is mounted from a passing clone, to which its journal may be written.
     pub(super) fn mount_zvol(&self, cx: &Cx<'_>, at: &Place, mode: Mode, options: &str) -> Result<PathBuf> {
-        let on_zvol = self.on_zvol(cx, at)?;
-        let options = match (on_zvol.filesystem, &at.snapshot) {
-            (_, None) => options,
-            (Filesystem::Xfs, Some(_)) => "nouuid",
-            (Filesystem::Ext4, Some(_)) => "",
-            (Filesystem::Btrfs, Some(_)) => on_zvol.renew(cx).map(|()| "")?,
+        let mount = |on_zvol: OnDevice| {
+            let options = match (on_zvol.filesystem, &at.snapshot) {
+                (_, None) => options,
+                (Filesystem::Xfs, Some(_)) => "nouuid",
+                (Filesystem::Ext4, Some(_)) => "",
+                (Filesystem::Btrfs, Some(_)) => on_zvol.renew(cx).map(|()| "")?,
+            };
+            on_zvol.mount(cx, options, mode)
         };
-        on_zvol.mount(cx, options, mode)
+        self.on_zvol(cx, at).and_then(mount).inspect_err(|_| drop(self.hide_unless_mounted(cx, at)))
+    }
+
+    /// Takes the node of a zvol away that was shown for a moment.
+    fn hide_unless_mounted(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
+        match self.mount_points.has_device(at)? {
+            true => Ok(()),
+            false => self.hide(&cx.uncancellable(), at, Part::Filesystem),
+        }
     }
 
     /// Makes a new clone a volume of its own, as large as asked for; tells its filesystem.
@@ -79,25 +89,10 @@ impl Zfs {
 
     /// Sets the size of a zvol and its filesystem: every prefix is valid.
     pub(super) fn resize_zvol(&self, cx: &Cx<'_>, at: &Place, old: u64, new: u64) -> Result<()> {
-        let is_mounted = self.is_zvol_mounted(at)?;
         let set = command::set(&self.layout.part(at, Part::Filesystem), &[("volsize", new.to_string())]);
-        let resized = self.on_zvol(cx, at)?.resize(cx, old, new, || Ok(change(cx, &set)?));
-        let hidden = if is_mounted { Ok(()) } else { self.hide(&cx.uncancellable(), at, Part::Filesystem) };
-        resized.and(hidden)
-    }
-
-    /// Whether the filesystem of a zvol is mounted for the users of a place.
-    pub(super) fn is_zvol_mounted(&self, at: &Place) -> Result<bool> {
-        let target = self.mount_points.of(at);
-        Ok(mounts()?.iter().any(|mounted| mounted.target == target && mounted.is_of_device()))
-    }
-
-    /// Writes back what a mounted filesystem on a zvol has in memory, so that a snapshot of the zvol has it too.
-    pub(super) fn write_back(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        match self.is_zvol_mounted(at)? {
-            true => cx.act(&WriteBack { target: self.mount_points.of(at) }),
-            false => Ok(()),
-        }
+        let resize = |on_zvol: OnDevice| on_zvol.resize(cx, old, new, || Ok(change(cx, &set)?));
+        let resized = self.on_zvol(cx, at).and_then(resize);
+        resized.and(self.hide_unless_mounted(cx, at))
     }
 }
 

@@ -139,9 +139,9 @@ pub(super) fn create_zpool(name: &str, device: &Path, properties: &[Property]) -
     Cmd::changes(ZPOOL).arg("create").args(properties).arg(name).arg(device)
 }
 
-/// Opens a zpool whose devices are in `folder`.
-pub(super) fn import_zpool(name: &str, folder: &Path) -> Cmd {
-    Cmd::changes(ZPOOL).args(["import", "-N", "-d"]).arg(folder).arg(name)
+/// Opens a zpool whose devices are in `folder`; one that another system had last only when it `is_ours`.
+pub(super) fn import_zpool(name: &str, folder: &Path, is_ours: bool) -> Cmd {
+    Cmd::changes(ZPOOL).args(["import", "-N"]).args(is_ours.then_some("-f")).arg("-d").arg(folder).arg(name)
 }
 
 /// Closes a zpool, so that its devices can be taken away.

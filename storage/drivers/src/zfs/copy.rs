@@ -46,10 +46,11 @@ impl Zfs {
             _ => failure.into(),
         })?;
         match spec.size {
-            _ if block_mode::is_wanted(spec) => self.finish_clone(cx, at, spec).map(drop),
-            Some(size) if at.volume.content == Content::Block => self.set_size(cx, at, Some(size)),
-            _ => Ok(()),
+            _ if block_mode::is_wanted(spec) => drop(self.finish_clone(cx, at, spec)?),
+            Some(size) if at.volume.content == Content::Block => self.set_size(cx, at, Some(size))?,
+            _ => {}
         }
+        self.reserve(cx, at, spec)
     }
 
     /// The snapshots that a copy is made from, part by part, and whether they were made for this copy and go with it.

@@ -163,10 +163,12 @@ impl Driver for Zfs {
     }
 
     fn detach(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
-        Part::of(&at.volume).iter().rev().try_for_each(|part| match part {
+        // One that is in use keeps none of the others.
+        let detached = Part::of(&at.volume).iter().rev().map(|part| match part {
             Part::Disk => self.hide(cx, at, Part::Disk),
             Part::Filesystem => self.unmount(cx, at),
-        })
+        });
+        detached.collect::<Vec<_>>().into_iter().collect()
     }
 
     fn delegate(&self, cx: &Cx<'_>, at: &Place, config: &Config, namespace: &Path) -> Result<()> {

@@ -142,7 +142,9 @@ impl Zfs {
         if !run_if_there(cx, &command::list_zpool("name", zpool))? {
             let folder = self.folder();
             let what = format!("the zpool {zpool} (looked for in {})", folder.display());
-            change(cx, &command::import_zpool(zpool, folder)).of(what)?;
+            // Our own file came here with its folder, or the machine has another name. A device may be in use elsewhere.
+            let is_ours = matches!(self.source, Source::File { .. });
+            change(cx, &command::import_zpool(zpool, folder, is_ours)).of(what)?;
         }
         let dataset = self.layout.dataset();
         run(cx, &command::list("name", &[dataset])).of(format!("the dataset {dataset}")).map(drop)
@@ -278,6 +280,27 @@ mod tests {
         for other in ["/dev/zero", "/dev/no-such-device1", "mirror-0"] {
             assert_eq!(ended(other), ["zpool list -vHP p1", "zpool destroy p1"], "{other}");
         }
+    }
+
+    /// How a closed zpool is opened.
+    fn opened(keys: &[(&str, &str)], folder: &str) -> String {
+        let driver = Zfs::new(PoolSetup::with_keys(keys)).unwrap();
+        let force = if keys.is_empty() { "-f " } else { "" };
+        let host = ScriptedHost::new()
+            .fails("zpool list -Hp -o name p1", "cannot open 'p1': no such pool")
+            .answers(&format!("zpool import -N {force}-d {folder} p1"), "")
+            .answers("zfs list -Hp -t all -o name p1", "p1\n");
+        let ticket = Ticket::new("none", uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let cx = Cx::new(&host, Progress::silent(), Cancel::never(), ticket);
+        driver.import(&cx).unwrap();
+        host.transcript().swap_remove(1)
+    }
+
+    #[test]
+    fn only_a_zpool_in_a_file_of_ours_is_taken_from_another_system() {
+        assert!(opened(&[], "/disks").contains(" -f "));
+        assert!(!opened(&[("source", "/dev/null")], "/dev").contains(" -f "));
+        assert!(!opened(&[("source", "p1")], "/dev").contains(" -f "));
     }
 
     #[test]

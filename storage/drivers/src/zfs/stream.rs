@@ -11,7 +11,6 @@ use super::parse::Refusal;
 use super::run::change;
 use super::volume::properties;
 use super::{CONTENTS, Zfs, block_mode, keys};
-use crate::keys::is_on;
 use crate::parts::Part;
 use crate::refusal::Outcome;
 use larder_base::host::Input;
@@ -54,12 +53,7 @@ impl Zfs {
             Some(size) if at.volume.content == Content::Block => self.set_size(cx, at, Some(size))?,
             _ => self.must_have_room(cx, at)?,
         }
-        let is_zvol = at.volume.has_disk() || block_mode::is_wanted(spec);
-        if is_zvol && is_on(&spec.config, "zfs.reserve_space") {
-            let reserved = [("refreservation", "auto".to_owned())];
-            change(cx, &command::set(&self.layout.part(at, Part::main(&at.volume)), &reserved))?;
-        }
-        Ok(())
+        self.reserve(cx, at, spec)
     }
 
     /// The snapshots that will go over to a volume count under its quota, and so do those among them that nobody wants.
@@ -100,7 +94,7 @@ impl Stream for Zfs {
     }
 
     fn picture(&self, cx: &Cx<'_>, of: &Place, at: &Place) -> Result<()> {
-        self.write_back(cx, of)?;
+        self.mount_points.write_back(cx, of)?;
         self.snapshot_parts(cx, at)
     }
 

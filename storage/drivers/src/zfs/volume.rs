@@ -15,6 +15,8 @@ use std::collections::HashMap;
 
 /// Marks what a dataset holds, as the peers do with theirs.
 const CONTENT: &str = "larder:content_type";
+/// Whether the size of a volume is set aside.
+const RESERVE: &str = "zfs.reserve_space";
 /// Remembers `zfs.use_refquota` and `zfs.reserve_space` where a later change of the size needs them.
 const USE_REFQUOTA: &str = "larder:use_refquota";
 const RESERVE_SPACE: &str = "larder:reserve_space";
@@ -32,10 +34,8 @@ struct Limits {
 
 impl Limits {
     fn of(spec: &VolumeSpec) -> Self {
-        Self {
-            use_refquota: is_on(&spec.config, "zfs.use_refquota"),
-            reserve_space: is_on(&spec.config, "zfs.reserve_space"),
-        }
+        let use_refquota = is_on(&spec.config, "zfs.use_refquota");
+        Self { use_refquota, reserve_space: is_on(&spec.config, RESERVE) }
     }
 
     /// The properties that limit a filesystem to `size`.
@@ -89,14 +89,23 @@ impl Zfs {
         let block_bytes = keys::block_size(spec);
         properties.extend(block_bytes.map(|bytes| ("volblocksize", bytes.to_string())));
         let bytes = rounded(size, block_bytes.unwrap_or(BLOCK_BYTES));
-        let is_sparse = !is_on(&spec.config, "zfs.reserve_space");
+        let is_sparse = !is_on(&spec.config, RESERVE);
         change(cx, &command::create_disk(&dataset, bytes, is_sparse, &properties))?;
         if part == Part::Disk { Ok(()) } else { self.format(cx, at, spec) }
     }
 
+    /// Sets aside for the disk of a copy what a new one has.
+    pub(super) fn reserve(&self, cx: &Cx<'_>, at: &Place, spec: &VolumeSpec) -> Result<()> {
+        if !is_on(&spec.config, RESERVE) || !(at.volume.has_disk() || block_mode::is_wanted(spec)) {
+            return Ok(());
+        }
+        let reserved = [("refreservation", "auto".to_owned())];
+        Ok(change(cx, &command::set(&self.layout.part(at, Part::main(&at.volume)), &reserved))?)
+    }
+
     pub(super) fn snapshot_parts(&self, cx: &Cx<'_>, at: &Place) -> Result<()> {
         self.layout.must_be_spellable(at)?;
-        self.write_back(cx, &at.main())?;
+        self.mount_points.write_back(cx, &at.main())?;
         let spelled: Vec<_> =
             Part::of(&at.volume).iter().map(|part| self.layout.spelled(at, *part)).collect();
         change(cx, &command::snapshot(&spelled)).map_err(|failure| match failure.refusal {
