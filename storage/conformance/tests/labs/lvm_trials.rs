@@ -26,6 +26,7 @@ pub(crate) fn all() -> Vec<OwnTrial> {
         ("a_thin_pool_that_is_there_is_used_and_stays", a_thin_pool_that_is_there),
         ("a_pool_in_a_file_grows_and_is_taken_over", a_pool_in_a_file),
         ("a_pool_beside_another_in_its_group_takes_nothing_with_it", a_pool_beside_another),
+        ("a_thin_pool_that_is_filling_grows_into_its_group", a_thin_pool_that_is_filling),
         ("what_others_have_in_a_group_that_was_made_stays", what_others_have),
         ("ext4_grows_shrinks_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "ext4")),
         ("xfs_grows_and_is_cloned_with_a_new_identifier", |machine| a_filesystem(machine, "xfs")),
@@ -220,6 +221,37 @@ fn a_pool_beside_another(machine: &Machine) -> Outcome {
     )?;
     pool.destroy_pool(&machine.cx())?;
     ensure(!has_group(&machine.vg)?, "the volume group is left")
+}
+
+/// A thin pool that had only what somebody else left of the group, who then gives it back.
+fn a_thin_pool_that_is_filling(machine: &Machine) -> Outcome {
+    output("vgcreate", &["--quiet", &machine.vg, &machine.device])?;
+    output("lvcreate", &["--quiet", "--yes", "--size", "3880m", "--name", "theirs", &machine.vg])?;
+    let keys = [("source", machine.vg.as_str()), ("lvm.vg.force_reuse", "true")];
+    let pool = machine.create(&keys)?;
+    let (cx, id) = (machine.cx(), volume("v1")?);
+    let before = pool.usage(&cx)?.total_bytes;
+    pool.create_volume(&cx, &spec("v1", 400, &[])?, &EmptyFill)?;
+    let attached = pool.attach(&cx, &id, Mode::ReadWrite)?;
+    let file = fs::File::create(attached.directory()?.join("file"))?;
+    let full = usize::try_from(before / 100 * 84)?;
+    std::io::Write::write_all(&mut &file, &vec![7; full])?;
+    file.sync_all()?;
+    drop(file);
+    pool.create_volume(&cx, &spec("v2", 32, &[])?, &EmptyFill)?;
+    ensure(pool.usage(&cx)?.total_bytes == before, "it grew into what somebody else has")?;
+    output("lvremove", &["--quiet", "--yes", &format!("{}/theirs", machine.vg)])?;
+    pool.create_volume(&cx, &spec("v3", 32, &[])?, &EmptyFill)?;
+    let after = pool.usage(&cx)?.total_bytes;
+    let fifth = before / 5;
+    ensure((after - before).abs_diff(fifth) < 4 << 20, format!("{before} grew to {after}"))?;
+    pool.detach(&cx, &id)?;
+    for name in ["v1", "v2", "v3"] {
+        pool.trash(&cx, &Place::live(&volume(name)?))?;
+    }
+    pool.destroy_pool(&cx)?;
+    let left = output("lvs", &["--noheadings", "--options", "lv_name", &machine.vg])?;
+    ensure(left.trim().is_empty(), format!("left: {left}"))
 }
 
 /// A group and a thin pool that were made, in a file, in which somebody else has volumes by now: one beside the thin pool that is

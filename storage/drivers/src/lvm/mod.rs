@@ -10,6 +10,7 @@ mod moves;
 mod names;
 mod pool;
 mod report;
+mod room;
 mod volume;
 
 pub(crate) use command::LVCREATE;

@@ -1,45 +1,59 @@
 //! What `lvs` and `vgs` say, as types. Pure: text in, types out.
 
 use crate::json;
-use larder_storage_driver::Result;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use larder_storage_driver::StorageError;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
 
 /// The columns of [`Lv`], for `lvs -o`.
 pub(super) const LV_COLUMNS: &str = "lv_name,lv_tags,lv_size,pool_lv,segtype,lv_active,data_percent,metadata_percent,\
                                      vg_extent_size,vg_free";
 /// The columns of [`Vg`], for `vgs -o`.
-pub(super) const VG_COLUMNS: &str = "vg_name,vg_tags,vg_size,vg_free,vg_extent_size";
+pub(super) const VG_COLUMNS: &str = "vg_name,vg_tags,vg_size,vg_free";
 
 /// A logical volume.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct Lv {
+    #[serde(rename = "lv_name")]
     pub(super) name: String,
+    #[serde(rename = "lv_tags", deserialize_with = "tags")]
     pub(super) tags: Vec<String>,
     /// Bytes.
+    #[serde(rename = "lv_size", deserialize_with = "number")]
     pub(super) size: u64,
     /// The thin pool it is in; empty when it has extents of its own.
+    #[serde(rename = "pool_lv")]
     pub(super) pool: String,
+    #[serde(rename = "segtype", deserialize_with = "is_thin_pool")]
     pub(super) is_thin_pool: bool,
+    #[serde(rename = "lv_active", deserialize_with = "is_active")]
     pub(super) is_active: bool,
     /// Of a thin volume or pool: how much is written; unknown while it is inactive.
+    #[serde(deserialize_with = "percent")]
     pub(super) data_percent: Option<f64>,
     /// Of a thin pool: how much of its metadata is written.
+    #[serde(deserialize_with = "percent")]
     pub(super) metadata_percent: Option<f64>,
     /// Bytes of an extent of its volume group.
+    #[serde(rename = "vg_extent_size", deserialize_with = "number")]
     pub(super) extent: u64,
     /// Bytes of its volume group that no volume has.
+    #[serde(deserialize_with = "number")]
     pub(super) vg_free: u64,
 }
 
 /// A volume group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Vg {
+    #[serde(rename = "vg_name")]
     pub(super) name: String,
+    #[serde(rename = "vg_tags", deserialize_with = "tags")]
     pub(super) tags: Vec<String>,
     /// Bytes.
+    #[serde(rename = "vg_size", deserialize_with = "number")]
     pub(super) size: u64,
     /// Bytes that no volume has.
+    #[serde(rename = "vg_free", deserialize_with = "number")]
     pub(super) free: u64,
 }
 
@@ -50,83 +64,51 @@ struct Report<S> {
 
 #[derive(Deserialize)]
 struct LvSection {
-    lv: Vec<LvRow>,
-}
-
-#[derive(Deserialize)]
-struct LvRow {
-    lv_name: String,
-    lv_tags: String,
-    lv_size: String,
-    pool_lv: String,
-    segtype: String,
-    lv_active: String,
-    data_percent: String,
-    metadata_percent: String,
-    vg_extent_size: String,
-    vg_free: String,
+    lv: Vec<Lv>,
 }
 
 #[derive(Deserialize)]
 struct VgSection {
-    vg: Vec<VgRow>,
-}
-
-#[derive(Deserialize)]
-struct VgRow {
-    vg_name: String,
-    vg_tags: String,
-    vg_size: String,
-    vg_free: String,
+    vg: Vec<Vg>,
 }
 
 /// Reads `lvs --reportformat json --units b --nosuffix -o` [`LV_COLUMNS`]. A volume of several segments has a row for each.
-pub(super) fn read_lvs(text: &str) -> Result<Vec<Lv>> {
-    let rows = sections::<LvSection>("lvs", text)?.into_iter().flat_map(|section| section.lv);
-    let mut volumes: Vec<Lv> = rows.map(lv).collect::<Result<_>>()?;
+pub(super) fn read_lvs(text: &str) -> Result<Vec<Lv>, StorageError> {
+    let sections = sections::<LvSection>("lvs", text)?.into_iter();
+    let mut volumes: Vec<Lv> = sections.flat_map(|section| section.lv).collect();
     volumes.dedup_by(|one, other| one.name == other.name);
     Ok(volumes)
 }
 
 /// Reads `vgs --reportformat json --units b --nosuffix -o` [`VG_COLUMNS`].
-pub(super) fn read_vgs(text: &str) -> Result<Vec<Vg>> {
-    sections::<VgSection>("vgs", text)?.into_iter().flat_map(|section| section.vg).map(vg).collect()
+pub(super) fn read_vgs(text: &str) -> Result<Vec<Vg>, StorageError> {
+    Ok(sections::<VgSection>("vgs", text)?.into_iter().flat_map(|section| section.vg).collect())
 }
 
-fn sections<S: DeserializeOwned>(command: &str, text: &str) -> Result<Vec<S>> {
+fn sections<S: DeserializeOwned>(command: &str, text: &str) -> Result<Vec<S>, StorageError> {
     Ok(json::read::<Report<S>>(command, text)?.report)
 }
 
-fn lv(row: LvRow) -> Result<Lv> {
-    Ok(Lv {
-        size: number("lv_size", &row.lv_size)?,
-        extent: number("vg_extent_size", &row.vg_extent_size)?,
-        vg_free: number("vg_free", &row.vg_free)?,
-        tags: tags(&row.lv_tags),
-        pool: row.pool_lv,
-        is_thin_pool: row.segtype == "thin-pool",
-        is_active: row.lv_active == "active",
-        data_percent: row.data_percent.parse().ok(),
-        metadata_percent: row.metadata_percent.parse().ok(),
-        name: row.lv_name,
-    })
+fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let text = String::deserialize(from)?;
+    Ok(text.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect())
 }
 
-fn vg(row: VgRow) -> Result<Vg> {
-    Ok(Vg {
-        size: number("vg_size", &row.vg_size)?,
-        free: number("vg_free", &row.vg_free)?,
-        tags: tags(&row.vg_tags),
-        name: row.vg_name,
-    })
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    String::deserialize(from)?.parse().map_err(D::Error::custom)
 }
 
-fn tags(text: &str) -> Vec<String> {
-    text.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+/// Nothing where there is none.
+fn percent<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    Ok(String::deserialize(from)?.parse().ok())
 }
 
-fn number(column: &str, text: &str) -> Result<u64> {
-    text.parse().map_err(|_| json::strange(format!("LVM, asked for {column},"), text))
+fn is_thin_pool<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Ok(String::deserialize(from)? == "thin-pool")
+}
+
+fn is_active<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Ok(String::deserialize(from)? == "active")
 }
 
 #[cfg(test)]

@@ -27,8 +27,6 @@ const DEFAULT_MOUNT: &str = "discard";
 const FILESYSTEM_TAG: &str = "larder_filesystem=";
 /// That a thick disk has grown from so many bytes, and what it got may still have what others wrote.
 const GROWN_TAG: &str = "larder_clear=";
-/// When more of a thin pool's metadata than this is written, it grows.
-const FULL_PERCENT: f64 = 80.0;
 
 /// How many bytes of a thin volume or pool are written, as far as that is known.
 #[expect(
@@ -62,7 +60,7 @@ impl Lvm {
         self.names.check(at)?;
         let look = self.look(cx)?;
         self.must_be_free(&look, at)?;
-        self.make_room(cx, &look)?;
+        self.make_room(cx, &look);
         for part in Part::of(&at.volume) {
             let name = self.names.lv(at, *part);
             if look.part(at, *part).is_none() {
@@ -113,18 +111,6 @@ impl Lvm {
         Filesystem::wanted(config).unwrap_or(self.names.filesystem)
     }
 
-    /// Lets a thin pool's metadata grow before it is full, as far as the volume group has room.
-    fn make_room(&self, cx: &Cx<'_>, look: &Look) -> Result<()> {
-        let Some(pool) = &look.thin_pool else { return Ok(()) };
-        let is_filling = pool.metadata_percent.is_some_and(|percent| percent > FULL_PERCENT);
-        if is_filling && pool.vg_free >= 4 * pool.extent {
-            let more = ByteSize::from_bytes(pool.vg_free / 4 / pool.extent * pool.extent);
-            let cmd = change(LVEXTEND).args(["--poolmetadatasize", &format!("+{}", bytes(more))]);
-            run(cx, &cmd.arg(self.full(&pool.name)))?;
-        }
-        Ok(())
-    }
-
     /// Writes back what is cached of a mounted filesystem: LVM stops ext4 and xfs for the moment of a snapshot, but not btrfs.
     fn sync(&self, at: &Place) -> Result<()> {
         let target = self.mount_point(at);
@@ -159,7 +145,7 @@ impl Lvm {
         let look = self.look(cx)?;
         look.main(of).ok_or_else(|| StorageError::not_found(of))?;
         self.must_be_free(&look, &at)?;
-        self.make_room(cx, &look)?;
+        self.make_room(cx, &look);
         self.sync(of)?;
         for part in Part::of(&of.volume) {
             let from = look.part(of, *part).ok_or_else(|| StorageError::not_found(of))?;
@@ -190,7 +176,7 @@ impl Lvm {
             self.names.check(target)?;
             look.main(source).ok_or_else(|| StorageError::not_found(source))?;
         }
-        self.make_room(cx, &look)?;
+        self.make_room(cx, &look);
         self.sync(from)?;
         for (source, target) in &wanted {
             for part in Part::of(&at.volume) {
@@ -245,6 +231,7 @@ impl Lvm {
         let look = self.look(cx)?;
         let main = look.main(at).ok_or_else(|| StorageError::not_found(at))?;
         let parts: Vec<&Found> = look.parts.iter().filter(|found| found.place == *at).collect();
+        self.make_room(cx, &look);
         self.activate(cx, true, &parts)?;
         let mut attached = Attached::default();
         for found in parts {
