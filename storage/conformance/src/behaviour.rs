@@ -15,7 +15,7 @@ mod volumes;
 use crate::{Behaviour, Lab, Outcome, World};
 use larder_base::SnapshotName;
 use larder_base::host::SystemHost;
-use larder_storage_driver::{CloneKind, ErrorKind, Restore, Result, Shrink, VolumeId};
+use larder_storage_driver::{CloneKind, ErrorKind, Restore, Result, Shrink, Trees, VolumeId};
 
 /// The trials that apply to a lab.
 pub(crate) fn trials(lab: &dyn Lab) -> Vec<Behaviour> {
@@ -27,8 +27,10 @@ pub(crate) fn trials(lab: &dyn Lab) -> Vec<Behaviour> {
         Restore::InPlaceNewest => snapshots::NEWEST_ONLY,
         Restore::InPlace | Restore::Exchange => snapshots::WITH_OLDER,
     });
-    if can.clone != CloneKind::None {
-        trials.extend(copies::CLONES);
+    match (can.clone, can.trees) {
+        (CloneKind::None, Trees::Together) => trials.extend(copies::BESIDE),
+        (CloneKind::None, Trees::Apart) => {}
+        (CloneKind::Independent | CloneKind::Dependent, _) => trials.extend(copies::CLONES),
     }
     if can.shrink == Shrink::No {
         trials.extend(disks::GROWING_ONLY);

@@ -180,10 +180,22 @@ impl Pool {
         from: &Place,
         mode: CopyMode,
     ) -> Result<()> {
+        let is_own = std::ptr::eq(self, source.pool);
+        let sharing = if is_own { self.sharing(None) } else { Sharing::default() };
+        self.fill_sharing(cx, target, source, from, (mode, sharing))
+    }
+
+    /// The same, with what may be shared.
+    pub(crate) fn fill_sharing(
+        &self,
+        cx: &Cx<'_>,
+        target: &Place,
+        source: CopySource<'_>,
+        from: &Place,
+        (mode, sharing): (CopyMode, Sharing<'_>),
+    ) -> Result<()> {
         source.pool.with_attached(cx, from, Mode::ReadOnly, |read| {
             self.with_attached(cx, target, Mode::ReadWrite, |write| {
-                let is_own = std::ptr::eq(self, source.pool);
-                let sharing = if is_own { self.sharing(None) } else { Sharing::default() };
                 copy_content(cx, &target.volume, read, write, mode, sharing)
             })
         })

@@ -5,13 +5,15 @@
 //! the live name. Where it is found tells recovery how far the exchange came, and it always goes on from there.
 
 use crate::Pool;
+use crate::content::Sharing;
 use crate::copy::{CopyPlan, CopySource, holding};
 use crate::locks::LockMode;
 use crate::recover::Settled;
 use crate::undo;
 use larder_base::{KeptId, SnapshotName, Ticket};
 use larder_storage_driver::{
-    Area, Cx, ErrorKind, Place, Restore, Result, SnapshotKind, StorageError, VolumeId, VolumeSpec,
+    Area, CloneKind, Cx, ErrorKind, Mode, Place, Restore, Result, SnapshotKind, StorageError, Trees,
+    VolumeId, VolumeSpec,
 };
 use larder_storage_tree::CopyMode;
 use serde::{Deserialize, Serialize};
@@ -153,6 +155,14 @@ impl Pool {
         if !self.moves_snapshots() {
             return self.stage_anew(cx, staged, source, plan);
         }
+        if self.copies_trees(&live.volume) {
+            self.stage_over(cx, staged, source, plan.spec)?;
+            let mut new = plan.snapshots.iter().filter(|snapshot| snapshot.is_new);
+            return new.try_for_each(|snapshot| {
+                cx.checkpoint()?;
+                self.stage_copied_snapshot(cx, staged, source, &snapshot.name, plan.spec.size)
+            });
+        }
         self.stage_from(cx, staged, &live, plan.spec)?;
         if live.volume.has_disk() {
             self.driver.resize(cx, staged, plan.spec.size)?;
@@ -169,6 +179,35 @@ impl Pool {
             }
         }
         self.fill_from(cx, staged, source, &source.place(), CopyMode::Refresh)
+    }
+
+    /// Whether all copies of a volume are trees of files of their own, so that one of the old copy would be copied whole first.
+    fn copies_trees(&self, volume: &VolumeId) -> bool {
+        let capabilities = self.driver.capabilities();
+        let is_copied =
+            capabilities.clone == CloneKind::None && capabilities.snapshot == SnapshotKind::Copied;
+        is_copied && !volume.has_disk()
+    }
+
+    /// Builds what the copy shall be from its source. What is the same in the old one, which nobody uses, gets a second name where it
+    /// can have one, until the old one goes.
+    fn stage_over(
+        &self,
+        cx: &Cx<'_>,
+        staged: &Place,
+        source: CopySource<'_>,
+        spec: &VolumeSpec,
+    ) -> Result<()> {
+        self.driver.create(cx, staged, spec)?;
+        let from = source.place();
+        if self.driver.capabilities().trees == Trees::Apart {
+            return self.fill_from(cx, staged, source, &from, CopyMode::Fresh);
+        }
+        self.with_attached(cx, &Place::live(&spec.id), Mode::ReadOnly, |live| {
+            let is_together = std::ptr::eq(self, source.pool);
+            let sharing = Sharing { alike: Some(live), is_together };
+            self.fill_sharing(cx, staged, source, &from, (CopyMode::Fresh, sharing))
+        })
     }
 
     /// A technology whose snapshots can't leave their volume: the copy is made anew, from its own snapshots and the

@@ -72,6 +72,7 @@ impl Act for CopyTree {
             cancel,
             root: Arc::clone(&root),
             abilities: Abilities::default(),
+            abilities_beside: Abilities::default(),
             links: Links::default(),
             items: AtomicUsize::new(0),
         };
@@ -142,6 +143,8 @@ struct Work<'a> {
     cancel: &'a Cancel,
     root: Arc<Folder>,
     abilities: Abilities,
+    /// Those of the tree that is alike, which may be in another filesystem than what is read.
+    abilities_beside: Abilities,
     links: Links,
     items: AtomicUsize,
 }
@@ -208,14 +211,19 @@ impl Work<'_> {
         if kind == FileType::RegularFile && self.is_shared(folder, name) {
             return Ok(());
         }
-        if self.is_there(folder, name, &stat) {
+        if self.copy.mode == CopyMode::Refresh && is_same(&folder.from, &folder.to, name, &stat) {
+            return Ok(());
+        }
+        let alike = folder.alike.as_ref().filter(|alike| is_same(&folder.from, alike, name, &stat));
+        if alike.is_some_and(|alike| linkat(alike, name, &folder.to, name, AtFlags::empty()).is_ok()) {
             return Ok(());
         }
         if stat.st_nlink > 1 && self.link(crew, folder, name, &stat)? {
             return Ok(());
         }
         let copied = match kind {
-            FileType::RegularFile => self.file(folder, name, &stat),
+            // What can't have a second name, whatever the reason, may still share blocks.
+            FileType::RegularFile => self.file(alike.unwrap_or(&folder.from), folder, name, &stat),
             FileType::Symlink => self.symlink(folder, name, &stat),
             _ => self.node(folder, name, &stat),
         };
@@ -229,18 +237,6 @@ impl Work<'_> {
     fn is_shared(&self, folder: &Folder, name: &CStr) -> bool {
         let share = || linkat(&folder.from, name, &folder.to, name, AtFlags::empty());
         folder.is_unchanging && retry_over_old(&folder.to, name, share).is_ok()
-    }
-
-    /// Whether the target has the same file already, or has been given that of the tree that is alike.
-    fn is_there(&self, folder: &Folder, name: &CStr, stat: &Stat) -> bool {
-        if self.copy.mode == CopyMode::Refresh && is_same(&folder.from, &folder.to, name, stat) {
-            return true;
-        }
-        folder.alike.as_ref().is_some_and(|alike| {
-            // What can't have a second name, whatever the reason, is copied.
-            is_same(&folder.from, alike, name, stat)
-                && linkat(alike, name, &folder.to, name, AtFlags::empty()).is_ok()
-        })
     }
 
     /// Makes and opens a directory below another. None when it has gone since the one above was read.
@@ -260,9 +256,10 @@ impl Work<'_> {
         Ok(Some(folder))
     }
 
-    fn file(&self, folder: &Folder, name: &CStr, stat: &Stat) -> io::Result<()> {
+    /// Copies a file of the folder `of` into another.
+    fn file(&self, of: &OwnedFd, folder: &Folder, name: &CStr, stat: &Stat) -> io::Result<()> {
         let reading = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let from = match openat(&folder.from, name, reading, Mode::empty()) {
+        let from = match openat(of, name, reading, Mode::empty()) {
             Ok(from) => from,
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -271,7 +268,9 @@ impl Work<'_> {
         let to =
             retry_over_old(&folder.to, name, || openat(&folder.to, name, writing, Mode::RUSR | Mode::WUSR))?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        data::copy(from.as_fd(), to.as_fd(), size, &self.abilities, self.cancel, &mut |_| ())?;
+        let is_alike = !std::ptr::eq(of, &raw const folder.from);
+        let abilities = if is_alike { &self.abilities_beside } else { &self.abilities };
+        data::copy(from.as_fd(), to.as_fd(), size, abilities, self.cancel, &mut |_| ())?;
         if stat.st_uid != 0 || stat.st_gid != 0 {
             fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
         }

@@ -8,6 +8,8 @@ use larder_base::{ByteSize, SnapshotName};
 use larder_storage_driver::{Attached, Content, Cx, Mode, Place, Result, StorageError, VolumeId, VolumeSpec};
 use larder_storage_pool::{CopyPlan, CopySource, RefreshPlan};
 use larder_storage_tree::manifest;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 pub(super) const TRIALS: &[Behaviour] = trials![
     a_copy_survives_its_source,
@@ -17,6 +19,9 @@ pub(super) const TRIALS: &[Behaviour] = trials![
 
 /// Where copies share with their sources.
 pub(super) const CLONES: &[Behaviour] = trials![clones_and_their_sources_go_in_any_order];
+
+/// Where trees lie in one filesystem, and copies are copies.
+pub(super) const BESIDE: &[Behaviour] = trials![a_refresh_writes_only_what_differs];
 
 fn a_copy_survives_its_source(lab: &dyn Lab) -> Outcome {
     let world = World::fresh(lab, 2)?;
@@ -58,6 +63,46 @@ fn a_copy_holds_a_disk_that_is_larger_than_recorded(lab: &dyn Lab) -> Outcome {
     let text = read_text(&attached)?;
     world.other_pool().detach(&cx, &copy)?;
     same(&text, &"newer".to_owned(), "the refreshed copy")
+}
+
+fn a_refresh_writes_only_what_differs(lab: &dyn Lab) -> Outcome {
+    let world = World::fresh(lab, 2)?;
+    let cx = world.cx(&SystemHost);
+    let (from, copy) = (custom(Content::Filesystem, "v1")?, custom(Content::Filesystem, "copy")?);
+    let fill = |_: &Cx<'_>, into: &Attached| -> Result<()> {
+        let folder = into.directory()?;
+        ["same", "changes", "goes"].iter().try_for_each(|name| fs::write(folder.join(name), name))?;
+        Ok(())
+    };
+    world.pool().create_volume(&cx, &spec(&from), &fill)?;
+    let source = CopySource { pool: world.pool(), volume: &from, snapshot: None };
+    world.other_pool().copy_volume(&cx, source, &CopyPlan { spec: &spec(&copy), snapshots: &[] })?;
+    world.with_tree(&from, |folder| {
+        fs::write(folder.join("changes"), "changed")?;
+        fs::remove_file(folder.join("goes"))?;
+        Ok(fs::write(folder.join("comes"), "new")?)
+    })?;
+    let look = || -> Result<_> {
+        let attached = world.other_pool().attach(&cx, &copy, Mode::ReadOnly)?;
+        let folder = attached.directory()?;
+        let files = ["same", "changes", "goes", "comes"].map(|name| {
+            let path = folder.join(name);
+            Some((fs::metadata(&path).ok()?.ino(), fs::read_to_string(path).ok()?))
+        });
+        world.other_pool().detach(&cx, &copy)?;
+        Ok(files)
+    };
+    let before = look()?;
+    let plan = RefreshPlan { spec: &spec(&copy), snapshots: &[] };
+    let exchange = world.other_pool().plan_refresh(&cx, &plan);
+    world.other_pool().refresh_volume(&cx, source, &plan, &exchange)?;
+    let after = look()?;
+    same(&after[0], &before[0], "the file that is the same")?;
+    let text = |number: usize| after[number].as_ref().map(|(_, text)| text.as_str());
+    same(&[text(1), text(2), text(3)], &[Some("changed"), None, Some("new")], "the other files")?;
+    ensure(after[1] != before[1], "a file of the old copy was written to")?;
+    world.other_pool().destroy(&cx, &exchange.old())?;
+    same(&look()?, &after, "the copy when the old one is gone")
 }
 
 fn a_copy_keeps_every_kind_of_file(lab: &dyn Lab) -> Outcome {
