@@ -60,11 +60,12 @@ impl Ceph {
     }
 
     /// Whether a device is the pool's own: it is mounted for the pool alone, or else nobody else looks at its name, or this run made
-    /// it. What somebody else mapped or mounted of the same OSD pool is not.
+    /// it, or the OSD pool is not shared. What somebody else mounted of it, or mapped of a shared one, is not.
     pub(super) fn is_own(&self, mapped: &Mapped) -> bool {
-        let targets = mount_points(&mapped.path()).unwrap_or_default();
-        let is_known = || is_out_of_sight(&mapped.of.image) || self.has_mapped.lock().contains(&mapped.of);
-        targets.iter().all(|target| self.mount_points.has(target)) && (!targets.is_empty() || is_known())
+        let (of, targets) = (&mapped.of, mount_points(&mapped.path()).unwrap_or_default());
+        let is_known = || is_out_of_sight(&of.image) || self.has_mapped.lock().contains(of);
+        targets.iter().all(|target| self.mount_points.has(target))
+            && (!targets.is_empty() || !self.settings().reuse || is_known())
     }
 }
 
