@@ -76,7 +76,7 @@ impl Reading {
     }
 
     /// The same where nobody has to wait for the disk.
-    fn next_at_once(&self, range: &mut Range<u64>) -> Option<S3Result<Bytes>> {
+    fn next_at_once(&mut self, range: &mut Range<u64>) -> Option<S3Result<Bytes>> {
         if let Some(piece) = self.of_file(range) {
             range.start += piece.len() as u64;
             return Some(Ok(piece));
@@ -87,13 +87,20 @@ impl Reading {
         Some(self.pass_on(piece, part, length, range))
     }
 
-    fn of_file(&self, range: &Range<u64>) -> Option<Bytes> {
+    fn of_file(&mut self, range: &Range<u64>) -> Option<Bytes> {
         if !self.is_from_file || self.key.is_some() {
             return None;
         }
         let (file, within, left) = self.content.file_at(range.start)?;
         let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        from_file::piece(file, within, left.min(wanted))
+        let most = left.min(wanted);
+        if most < from_file::LEAST {
+            return None;
+        }
+        let piece = from_file::piece(file, within, most);
+        // What is not in memory is read, and so is what follows it.
+        self.is_from_file = piece.is_some();
+        piece
     }
 
     /// Decrypts what was read of a part.
@@ -145,7 +152,7 @@ impl Reading {
 
     fn stream(self, first: Bytes, range: Range<u64>) -> StreamingBlob {
         let rest = stream::unfold(Some((self, range)), |state| async {
-            let (reading, mut range) = state.filter(|(_, range)| !range.is_empty())?;
+            let (mut reading, mut range) = state.filter(|(_, range)| !range.is_empty())?;
             let (reading, range, piece) = match reading.next_at_once(&mut range) {
                 Some(piece) => (reading, range, piece),
                 None => match later(reading, range).await {

@@ -134,8 +134,9 @@ impl Endpoint {
     /// who has how many requests.
     #[must_use]
     pub fn with_options(&self, options: Options) -> Self {
-        let (face, seats) = (self.face.with_options(options), self.seats.clone());
-        let (connections, taken) = (self.connections.clone(), Arc::clone(&self.taken));
+        let seats = self.seats.with_most(options.requests_per_key);
+        let connections = self.connections.with_most(options.connections_per_address);
+        let (face, taken) = (self.face.with_options(options), Arc::clone(&self.taken));
         Self { watcher: self.watcher.clone(), ..Self::build(face, seats, connections, taken) }
     }
 

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 /// What is sent at once.
 const MOST: usize = 1 << 20;
 /// To map less costs more than to copy it.
-const LEAST: usize = 128 << 10;
+pub(crate) const LEAST: usize = 128 << 10;
 
 /// Pieces that are on their way, by the address of their first byte.
 static ON_THEIR_WAY: RwLock<BTreeMap<usize, Place>> = RwLock::new(BTreeMap::new());
@@ -53,13 +53,10 @@ fn address(bytes: &[u8]) -> usize {
     bytes.as_ptr().addr()
 }
 
-/// Up to so many bytes of a file from `offset`, for a [`Plain`] connection. None where that is not worth it, or where the disk
-/// would have to be waited for. The file must never change below the bytes.
+/// Up to so many bytes of a file from `offset`, [`LEAST`] or more, for a [`Plain`] connection. None where the disk would have to be
+/// waited for. The file must never change below the bytes.
 pub(crate) fn piece(file: &Arc<File>, offset: u64, most: usize) -> Option<Bytes> {
     let length = most.min(MOST);
-    if length < LEAST {
-        return None;
-    }
     // SAFETY: the file of an object is written once, under another name, and never again; nobody makes it shorter.
     let map = unsafe { MmapOptions::new().offset(offset).len(length).map(file.as_ref()) }.ok()?;
     if !is_in_memory(&map) {
@@ -70,8 +67,8 @@ pub(crate) fn piece(file: &Arc<File>, offset: u64, most: usize) -> Option<Bytes>
     Some(Bytes::from_owner(Piece(map)))
 }
 
-/// Whether the kernel has all of these pages (mincore(2)).
-fn is_in_memory(map: &Mmap) -> bool {
+/// Whether the kernel has all pages of bytes that are mapped (mincore(2)).
+fn is_in_memory(map: &[u8]) -> bool {
     let page = rustix::param::page_size();
     let before = address(map) % page;
     let mut pages = [0_u8; MOST / 4096 + 1];
@@ -128,7 +125,18 @@ impl Plain {
     }
 }
 
-/// Sends bytes that are part of a piece: from the file, or as other bytes where its filesystem can't do that.
+/// Sends bytes that are part of a piece. They were in memory when it was made, and a client may be slow.
+fn send(stream: &TcpStream, place: &Place, bytes: &[u8]) -> io::Result<usize> {
+    match is_in_memory(bytes) {
+        true => send_file(stream, place, bytes),
+        false => tokio::task::block_in_place(|| {
+            let length = bytes.len().min(LEAST);
+            send_file(stream, &Place { length, ..place.clone() }, &bytes[..length])
+        }),
+    }
+}
+
+/// Sends them from the file, or as other bytes where its filesystem can't do that.
 fn send_file(stream: &TcpStream, place: &Place, bytes: &[u8]) -> io::Result<usize> {
     let mut offset = place.offset;
     match rustix::fs::sendfile(stream, place.file.as_ref(), Some(&mut offset), place.length) {
@@ -150,13 +158,10 @@ impl AsyncWrite for Plain {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let found = slices.iter().enumerate().find_map(|(index, slice)| {
-            let is_large = slice.len() >= 4096;
-            is_large.then(|| place(slice)).flatten().map(|place| (index, place))
-        });
+        let found = slices.iter().enumerate().find_map(|(index, slice)| Some((index, place(slice)?)));
         match found {
             None => Pin::new(&mut self.0).poll_write_vectored(context, slices),
-            Some((0, place)) => self.poll_sent(context, |stream| send_file(stream, &place, &slices[0])),
+            Some((0, place)) => self.poll_sent(context, |stream| send(stream, &place, &slices[0])),
             // What is before it waits for it, to go out in one packet.
             Some((before, _)) => self.poll_sent(context, |stream| {
                 let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
@@ -263,7 +268,6 @@ mod tests {
     fn a_piece_is_known_by_its_place_for_as_long_as_it_is_there() {
         let bytes = some_bytes(MOST);
         let file = file_of(&bytes);
-        assert!(piece(&file, 0, LEAST - 1).is_none(), "not worth it");
         let whole = piece(&file, 1000, LEAST).unwrap();
         assert!(whole[..] == bytes[1000..1000 + LEAST], "who reads it finds other bytes");
         let part = whole.slice(7..20);
@@ -277,7 +281,7 @@ mod tests {
         assert!(!ON_THEIR_WAY.read().contains_key(&start));
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_file_that_is_cut_meanwhile_is_an_error() {
         let file = file_of(&some_bytes(MOST));
         let (_client, mut server) = connected().await;

@@ -104,6 +104,12 @@ pub(crate) async fn ingest(
     body: Option<StreamingBlob>,
     expected: Expected,
 ) -> S3Result<Ingested> {
+    if expected.is_trailing && expected.checksum.is_some() {
+        return Err(s3_error!(
+            InvalidRequest,
+            "Expecting a single checksum: in a header, or in the trailer that x-amz-trailer announces"
+        ));
+    }
     let length = expected.length.and_then(|length| u64::try_from(length).ok());
     let most = expected.most.unwrap_or(u64::MAX).min(MAX_PUT.unsigned_abs());
     let (room, mut next_look) = (Arc::clone(&bucket), BETWEEN_LOOKS);
@@ -179,14 +185,15 @@ fn check(sink: Sink, expected: &Expected, length: Option<u64>) -> S3Result<Inges
             ));
         }
     }
-    let given = expected.checksum.clone().or_else(|| trailing(expected.trailers.as_ref()));
-    if expected.is_trailing && given.is_none() {
+    let trailing = trailing(expected.trailers.as_ref());
+    if expected.is_trailing && trailing.is_none() {
         return Err(custom(
             "MalformedTrailerError",
             http::StatusCode::BAD_REQUEST,
             "The checksum that x-amz-trailer announces did not come behind the body.",
         ));
     }
+    let given = expected.checksum.clone().or(trailing);
     if let (Some((named, value)), Some((_, computed))) = (given, &checksum)
         && value != *computed
     {

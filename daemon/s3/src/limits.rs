@@ -85,6 +85,11 @@ impl Seats {
         Self { taken: Arc::default(), most }
     }
 
+    /// The same with room for more or fewer.
+    pub(crate) fn with_most(&self, most: usize) -> Self {
+        Self { most, ..self.clone() }
+    }
+
     /// A place for a connection.
     pub(crate) fn admit(&self, address: IpAddr) -> Option<Admitted> {
         self.take(Sitter::at(Some(address))).ok().map(Admitted)

@@ -272,6 +272,11 @@ fn chunks_that_are_none_and_chunks_that_are_too_large_are_told_of() {
         (chunked("PUT", "/first/key", unsigned, "5\r\nhello\r\n"), 400, "IncompleteBody"),
         (chunked("PUT", "/first/key", unsigned, "5\r\nhello\r\n0\r\n\r\n"), 400, "MalformedTrailerError"),
         (chunked("PUT", "/first/key", unsigned, wrong), 400, "BadDigest"),
+        (
+            chunked("PUT", "/first/key", unsigned, wrong).header("x-amz-checksum-crc32c", "mnG7TA=="),
+            400,
+            "InvalidRequest",
+        ),
         (chunked("PUT", "/first/key", signed, "5\r\nhello\r\n0\r\n\r\n"), 400, "IncompleteBody"),
         (chunked("PUT", "/first/key", signed, &line), 403, "SignatureDoesNotMatch"),
         (chunked("PUT", "/first/key", signed, "100001;chunk-signature=0\r\n"), 400, "InvalidChunkSizeError"),

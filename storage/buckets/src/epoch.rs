@@ -2,16 +2,15 @@
 
 use crate::record::Part;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
 struct State {
     now: u64,
     readers: BTreeMap<u64, usize>,
-    /// What readers that know what they read keep, by a number of each.
-    kept: HashMap<u64, Arc<[Part]>>,
-    next: u64,
+    /// How many readers that know what they read keep a blob.
+    kept: HashMap<String, usize>,
 }
 
 /// Counts readers by when they began.
@@ -29,17 +28,17 @@ pub(crate) struct Pin {
 #[derive(Debug)]
 pub(crate) struct Kept {
     epochs: Epochs,
-    number: u64,
+    parts: Arc<[Part]>,
 }
 
 impl Pin {
     /// Keeps these parts, and nothing else any more.
     pub(crate) fn only(self, parts: &Arc<[Part]>) -> Kept {
         let mut state = self.epochs.0.lock();
-        let number = state.next;
-        state.next += 1;
-        state.kept.insert(number, Arc::clone(parts));
-        Kept { epochs: self.epochs.clone(), number }
+        for part in parts.iter() {
+            *state.kept.entry(part.id.clone()).or_default() += 1;
+        }
+        Kept { epochs: self.epochs.clone(), parts: Arc::clone(parts) }
     }
 }
 
@@ -59,13 +58,14 @@ impl Epochs {
         state.now - 1
     }
 
-    /// The blobs that are still needed of those that were given up at `epoch`: none is known while a reader is there that began then
-    /// or before.
-    pub(crate) fn needed_since(&self, epoch: u64) -> Option<HashSet<String>> {
-        let state = self.0.lock();
-        let is_read = state.readers.keys().next().is_some_and(|began| *began <= epoch);
-        let needed = || state.kept.values().flat_map(|parts| parts.iter()).map(|part| part.id.clone());
-        (!is_read).then(|| needed().collect())
+    /// Whether a reader that began at `epoch` or before is still there, and may know of whatever was given up then.
+    pub(crate) fn is_read_since(&self, epoch: u64) -> bool {
+        self.0.lock().readers.keys().next().is_some_and(|began| *began <= epoch)
+    }
+
+    /// Whether a reader that knows what it reads keeps a blob. To be asked when nobody reads since the blob was given up.
+    pub(crate) fn is_kept(&self, id: &str) -> bool {
+        self.0.lock().kept.contains_key(id)
     }
 }
 
@@ -83,7 +83,15 @@ impl Drop for Pin {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.epochs.0.lock().kept.remove(&self.number);
+        let mut state = self.epochs.0.lock();
+        for part in self.parts.iter() {
+            if let Some(count) = state.kept.get_mut(&part.id) {
+                *count -= 1;
+                if *count == 0 {
+                    state.kept.remove(&part.id);
+                }
+            }
+        }
     }
 }
 
@@ -97,8 +105,8 @@ mod tests {
         let old = epochs.pin();
         let removed = epochs.advance();
         let _new = epochs.pin();
-        assert_eq!(epochs.needed_since(removed), None);
+        assert!(epochs.is_read_since(removed));
         drop(old);
-        assert_eq!(epochs.needed_since(removed), Some(HashSet::new()));
+        assert!(!epochs.is_read_since(removed));
     }
 }

@@ -317,9 +317,11 @@ impl State {
     /// Removes the files nobody reads any more.
     fn collect_files(&mut self) {
         for (epoch, blobs) in &mut self.waste {
-            let Some(needed) = self.readers.epochs.needed_since(*epoch) else { continue };
+            if self.readers.epochs.is_read_since(*epoch) {
+                continue;
+            }
             blobs.retain(|(id, home)| {
-                let is_free = *home == Home::File && !needed.contains(id);
+                let is_free = *home == Home::File && !self.readers.epochs.is_kept(id);
                 let is_gone = is_free && self.layout.remove_blob(id).is_ok();
                 if is_gone {
                     self.collected.push(id.clone());
@@ -343,13 +345,9 @@ struct Waste<'s> {
 impl Waste<'_> {
     /// The small ones that nobody reads any more.
     fn small(&self) -> Vec<String> {
-        let mut free = Vec::new();
-        for (epoch, blobs) in self.waiting {
-            let Some(needed) = self.epochs.needed_since(*epoch) else { continue };
-            let small = blobs.iter().filter(|(id, home)| *home == Home::Small && !needed.contains(id));
-            free.extend(small.map(|(id, _)| id.clone()));
-        }
-        free
+        let unread = self.waiting.iter().filter(|(epoch, _)| !self.epochs.is_read_since(*epoch));
+        let small = unread.flat_map(|(_, blobs)| blobs).filter(|(_, home)| *home == Home::Small);
+        small.filter(|(id, _)| !self.epochs.is_kept(id)).map(|(id, _)| id.clone()).collect()
     }
 
     /// The changed headers of files that are gone.

@@ -1,7 +1,7 @@
 //! An image on a pool: unpacked once into a volume, which every instance made from it then is a copy or clone of.
 
 use super::root_keys::RootKeys;
-use crate::service::{OpenPool, Result, Service, ServiceError, Task, VolumeRecord};
+use crate::service::{Kind, OpenPool, Result, Service, ServiceError, Task, VolumeRecord};
 use larder_base::ProjectName;
 use larder_catalog::documents::{Image, Volume, VolumeState};
 use larder_images::{ImageFiles, Limits, Select, UnpackRequest};
@@ -40,7 +40,11 @@ impl Service {
         let files = self.image_paths(image)?;
         match find()? {
             Some(known) if is_good(&known) => return Ok(known),
-            Some(other) => self.delete_volume(task, pool, &other)?,
+            Some(other) => match self.delete_volume(task, pool, &other) {
+                // Somebody else deletes it.
+                Err(error) if error.kind == Kind::NotFound => {}
+                deleted => deleted?,
+            },
             None => {}
         }
         let id = VolumeId {

@@ -47,7 +47,9 @@ impl<'a> RootKeys<'a> {
     pub(super) fn of_copy(self, source: &Config, disk: &Config, is_clone: bool) -> Result<Config> {
         let mut defaults = defaults(self.pool);
         let is_clone = is_clone && self.clone != CloneKind::None;
-        defaults.retain(|key, _| !(is_clone && self.says_how_made(key)));
+        // A source without a size is as large as its technology lets it be.
+        let has_size = source.get("size").is_some_and(|size| !size.is_empty());
+        defaults.retain(|key, _| !(is_clone && self.says_how_made(key)) && (has_size || key != "size"));
         let size = larger(source, &defaults)?;
         let mut keys = source.clone();
         keys.retain(|key, _| !key.starts_with("volatile."));
@@ -245,6 +247,9 @@ mod tests {
         assert_eq!((copied["size"].as_str(), copied["block.filesystem"].as_str()), ("5GiB", "ext4"));
         let said = on(&pool, CloneKind::None).of_copy(&source, &config(&[("size", "2GiB")]), false).unwrap();
         assert_eq!(said["size"], "2GiB");
+        // One without a size may have more in it than the pool says of new ones.
+        let unlimited = on(&pool, CloneKind::Independent).of_copy(&none, &none, true).unwrap();
+        assert_eq!(unlimited.get("size"), None);
     }
 
     #[test]

@@ -36,11 +36,12 @@ impl Use {
 
     /// Notes that an instance uses this, which must be there, a profile by the name that the instance knows.
     fn note(&self, transaction: Transaction, instance: &Instance, url: &str) -> Result<Transaction> {
-        let mut transaction = transaction.guard_present(self.document.clone());
-        if let Some([name, taken]) = &self.named {
-            transaction =
-                transaction.guard_present(name.clone()).put(taken.clone(), pointer_to(&instance.id)?);
-        }
+        let transaction = match &self.named {
+            Some([name, taken]) => {
+                transaction.guard_present(name.clone()).put(taken.clone(), pointer_to(&instance.id)?)
+            }
+            None => transaction.guard_present(self.document.clone()),
+        };
         Ok(transaction.put(self.key(instance), pointer_to(&url)?))
     }
 }
@@ -70,7 +71,11 @@ impl ChangedInstance {
             transaction = transaction.delete(used.key(&self.old));
         }
         for used in &self.uses {
-            transaction = used.note(transaction, &self.new, &self.url)?;
+            transaction = match used.named.is_some() && self.old_uses.contains(used) {
+                // Who gives a profile it has another name changes the instance too.
+                true => transaction.put(used.key(&self.new), pointer_to(&self.url)?),
+                false => used.note(transaction, &self.new, &self.url)?,
+            };
         }
         let revision = store.revision_of(&self.old)?;
         Ok(transaction.guard_at(keys::instance(self.old.id), revision).put_document(&self.new)?)

@@ -19,12 +19,6 @@ pub(super) enum Going {
     Volumes(Vec<String>),
 }
 
-impl Going {
-    pub(super) fn is_group(&self) -> bool {
-        *self == Self::Group
-    }
-}
-
 impl Lvm {
     pub(super) fn going(&self, cx: &Cx<'_>, group: &Vg) -> Result<Going> {
         Ok(self.going_of(group, &self.volumes(cx)?))
@@ -51,7 +45,7 @@ impl Lvm {
         Going::Volumes(going)
     }
 
-    fn is_thin_pool(&self, lv: &Lv) -> bool {
+    pub(super) fn is_thin_pool(&self, lv: &Lv) -> bool {
         lv.is_thin_pool && self.settings.thin_pool.as_ref() == Some(&lv.name)
     }
 

@@ -45,6 +45,8 @@ pub struct Lvm {
     names: Names,
     /// What this run has made that is a single logical volume: it gets its next name without a look at the volume group.
     alone: Mutex<HashSet<Place>>,
+    /// Held by who lets the thin pool grow.
+    growing: Mutex<()>,
 }
 
 /// What is in the volume group.
@@ -55,10 +57,6 @@ struct Look {
 }
 
 impl Look {
-    fn all(&self) -> Vec<&Found> {
-        self.parts.iter().collect()
-    }
-
     fn part(&self, at: &Place, part: Part) -> Option<&Found> {
         self.parts.iter().find(|found| found.place == *at && found.part == part)
     }
@@ -84,7 +82,14 @@ impl Lvm {
         let source = Source::of(&setup)?;
         let settings = Settings::of(&setup)?;
         let names = settings.names(&setup, &source)?;
-        Ok(Self { root: setup.root, source, settings, names, alone: Mutex::default() })
+        Ok(Self {
+            root: setup.root,
+            source,
+            settings,
+            names,
+            alone: Mutex::default(),
+            growing: Mutex::default(),
+        })
     }
 
     /// Notes a place that has just been made, with the snapshots that came along.
@@ -111,8 +116,8 @@ impl Lvm {
 
     fn look(&self, cx: &Cx<'_>) -> Result<Look> {
         let mut volumes = self.volumes(cx)?;
-        let is_pool = |lv: &Lv| lv.is_thin_pool && self.settings.thin_pool.as_ref() == Some(&lv.name);
-        let thin_pool = volumes.iter().position(is_pool).map(|at| volumes.swap_remove(at));
+        let thin_pool = volumes.iter().position(|lv| self.is_thin_pool(lv));
+        let thin_pool = thin_pool.map(|at| volumes.swap_remove(at));
         Ok(Look { parts: self.names.read(volumes), thin_pool })
     }
 

@@ -95,37 +95,33 @@ impl Lvm {
         Err(StorageError::invalid(message))
     }
 
-    /// Refuses a volume group that others use, unless it may be shared.
+    /// Refuses a volume group that others use, unless it may be shared; a thin pool that was made for another pool may not.
     fn check_shared(&self, cx: &Cx<'_>, group: &Vg) -> Result<()> {
+        let volumes = self.volumes(cx)?;
+        if let Some(pool) = volumes.iter().find(|lv| self.is_thin_pool(lv) && is_made(&lv.tags)) {
+            let message = "was made for another pool: give another lvm.thinpool_name";
+            return Err(StorageError::invalid(format!("the thin pool {} {message}", pool.name)));
+        }
         if self.settings.may_share {
             return Ok(());
         }
         let owner = OWNERS.iter().find(|(tag, _)| group.tags.iter().any(|found| found.starts_with(tag)));
         let hint = "give another source, lvm.vg.force_reuse=true to share it, or source.recover=true to take it over";
-        if let Some((_, owner)) = owner {
-            let message = format!("the volume group {} is in use by {owner}: {hint}", group.name);
-            return Err(StorageError::new(ErrorKind::InUse, message));
-        }
-        let ours = |name: &str| self.settings.thin_pool.as_deref() == Some(name);
-        if let Some(other) = self.volumes(cx)?.into_iter().find(|lv| !ours(&lv.name)) {
-            let message = format!(
-                "the volume group {} is in use, it has the logical volume {}: {hint}",
-                group.name, other.name
-            );
-            return Err(StorageError::new(ErrorKind::InUse, message));
-        }
-        Ok(())
+        let other = volumes.iter().find(|lv| self.settings.thin_pool.as_ref() != Some(&lv.name));
+        let used = match (owner, other) {
+            (Some((_, owner)), _) => format!("in use by {owner}"),
+            (None, Some(other)) => format!("in use, it has the logical volume {}", other.name),
+            (None, None) => return Ok(()),
+        };
+        let message = format!("the volume group {} is {used}: {hint}", group.name);
+        Err(StorageError::new(ErrorKind::InUse, message))
     }
 
     fn make_thin_pool(&self, cx: &Cx<'_>) -> Result<()> {
         let Some(name) = &self.settings.thin_pool else { return Ok(()) };
-        match self.volumes(cx)?.into_iter().find(|lv| lv.name == *name) {
-            Some(lv) if lv.is_thin_pool => return Ok(()),
-            Some(_) => {
-                let message = format!("the logical volume {name} in {} is no thin pool", self.names.vg);
-                return Err(StorageError::new(ErrorKind::Invalid, message));
-            }
-            None => {}
+        if let Some(lv) = self.volumes(cx)?.iter().find(|lv| lv.name == *name) {
+            let message = format!("the logical volume {name} in {} is no thin pool", self.names.vg);
+            return lv.is_thin_pool.then_some(()).ok_or_else(|| StorageError::invalid(message));
         }
         let mut cmd =
             change(LVCREATE).args(["--type", "thin-pool", "--extents", THIN_SHARE, "--addtag", MADE_MARK]);
@@ -162,13 +158,12 @@ impl Lvm {
     pub(super) fn close_group(&self, cx: &Cx<'_>) -> Result<()> {
         let Some(group) = self.group(cx)? else { return self.source.detach(cx) };
         let found = self.look(cx)?;
-        self.release(cx, &found.all())?;
+        self.release(cx, &found.parts.iter().collect::<Vec<_>>())?;
         // A group that others may use stays active, unless it is in a file of ours.
-        if matches!(self.source, Source::File { .. }) || self.going(cx, &group)?.is_group() {
+        if matches!(self.source, Source::File { .. }) || self.going(cx, &group)? == Going::Group {
             run(cx, &change(VGCHANGE).args(["--activate", "n", &self.names.vg]))?;
         } else {
-            let ours: Vec<&Found> =
-                found.all().into_iter().filter(|found| self.may_close(&found.lv)).collect();
+            let ours: Vec<&Found> = found.parts.iter().filter(|found| self.may_close(&found.lv)).collect();
             self.activate(cx, false, &ours)?;
         }
         self.source.detach(cx)
@@ -185,7 +180,7 @@ impl Lvm {
         let mut is_left = false;
         if let Some(group) = self.group(cx)?.filter(|group| group.tags.contains(&self.mark())) {
             let found = self.look(cx)?;
-            self.release(cx, &found.all())?;
+            self.release(cx, &found.parts.iter().collect::<Vec<_>>())?;
             match self.going(cx, &group)? {
                 Going::Group => {
                     run(cx, &change(VGREMOVE).args(["--force", &self.names.vg]))?;

@@ -17,8 +17,13 @@ const METADATA_STEP: u64 = 1 << 30;
 impl Lvm {
     /// Lets the thin pool grow if it is filling. What can't grow is not full yet, and LVM refuses what is too much.
     pub(super) fn make_room(&self, cx: &Cx<'_>, look: &Look) {
-        let Some(pool) = &look.thin_pool else { return };
-        for [what, by] in growth(pool) {
+        if look.thin_pool.as_ref().is_none_or(|pool| growth(pool).is_empty()) {
+            return;
+        }
+        let _growing = self.growing.lock();
+        // Somebody else may have let it grow since.
+        let Some(pool) = self.look(cx).ok().and_then(|look| look.thin_pool) else { return };
+        for [what, by] in growth(&pool) {
             if let Err(error) = run(cx, &change(LVEXTEND).args([what, by]).arg(self.full(&pool.name))) {
                 tracing::warn!(pool = pool.name, error = %error.chain(), "a thin pool that is filling can't grow");
             }
