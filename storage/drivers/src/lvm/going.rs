@@ -70,27 +70,13 @@ impl Lvm {
 mod tests {
     use super::super::names::tag;
     use super::super::pool::{MADE_MARK, POOL_MARK};
+    use super::super::report::tests::lv;
     use super::*;
     use crate::PoolSetup;
     use larder_base::Ticket;
     use larder_storage_driver::{Content, Place, VolumeId};
 
     const POOL: &str = "IncusThinPool";
-
-    fn lv(name: &str, tags: &[&str], pool: &str) -> Lv {
-        Lv {
-            name: name.to_owned(),
-            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
-            size: 64 << 20,
-            pool: pool.to_owned(),
-            is_thin_pool: false,
-            is_active: false,
-            data_percent: None,
-            metadata_percent: None,
-            extent: 4 << 20,
-            vg_free: 0,
-        }
-    }
 
     fn thin_pool(tags: &[&str]) -> Lv {
         Lv { is_thin_pool: true, ..lv(POOL, tags, "") }

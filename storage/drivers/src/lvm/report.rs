@@ -112,8 +112,24 @@ fn is_active<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A logical volume of 64 MiB, in a thin pool unless that has no name.
+    pub(in crate::lvm) fn lv(name: &str, tags: &[&str], pool: &str) -> Lv {
+        Lv {
+            name: name.to_owned(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            size: 64 << 20,
+            pool: pool.to_owned(),
+            is_thin_pool: false,
+            is_active: false,
+            data_percent: None,
+            metadata_percent: None,
+            extent: 4 << 20,
+            vg_free: 0,
+        }
+    }
     use proptest::prelude::*;
 
     const THIN: &str = include_str!("../../../../fixtures/lvm/2.03.31/lvs-thin.json");

@@ -54,6 +54,7 @@ fn growth(pool: &Lv) -> Vec<[String; 2]> {
 #[cfg(test)]
 mod tests {
     use super::super::pool::MADE_MARK;
+    use super::super::report::tests::lv;
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -62,16 +63,13 @@ mod tests {
     /// What grows of a thin pool of a size, so full in data and metadata, with so much beside it.
     fn grown(size: u64, [data, metadata]: [f64; 2], free: u64, tags: &[&str]) -> Vec<String> {
         let pool = Lv {
-            name: "thin".to_owned(),
-            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             size,
-            pool: String::new(),
             is_thin_pool: true,
             is_active: true,
             data_percent: Some(data),
             metadata_percent: Some(metadata),
-            extent: 4 * MIB,
             vg_free: free,
+            ..lv("thin", tags, "")
         };
         growth(&pool).into_iter().map(|words| words.join(" ")).collect()
     }

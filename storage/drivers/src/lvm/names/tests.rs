@@ -1,5 +1,6 @@
 //! Places read back from what they are spelled as.
 
+use super::super::report::tests::lv;
 use super::*;
 use larder_base::{KeptId, ProjectName, Ticket};
 use proptest::prelude::*;
@@ -62,19 +63,8 @@ fn place() -> impl Strategy<Value = Place> {
 
 /// The logical volumes of a place.
 fn spelled(at: &Place) -> Vec<Lv> {
-    let lv = |part: &Part| Lv {
-        name: names().lv(at, *part),
-        tags: vec!["larder_place=s:old.0.0:custom:block:p:v".to_owned(), tag(at)],
-        size: 0,
-        pool: String::new(),
-        is_thin_pool: false,
-        is_active: false,
-        data_percent: None,
-        metadata_percent: None,
-        extent: 4 << 20,
-        vg_free: 0,
-    };
-    Part::of(&at.volume).iter().map(lv).collect()
+    let tags = ["larder_place=s:old.0.0:custom:block:p:v", &tag(at)];
+    Part::of(&at.volume).iter().map(|part| lv(&names().lv(at, *part), &tags, "")).collect()
 }
 
 proptest! {
